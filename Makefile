@@ -1,0 +1,65 @@
+# `make` lists what there is. Every cargo command covers the whole workspace: another selection of packages
+# would select other features of the dependencies, and build them again.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# For the program (`devnet`, `bench`) or the test runner (`test`), for example: make devnet ARGS="--validators 7"
+ARGS ?=
+
+ENV := . deploy/setup/env.sh
+
+# Lints that are for code that runs in production. Tests index, unwrap, cast and calculate: a panic is a failed test.
+TEST_LINTS_OFF := arithmetic_side_effects cast_possible_truncation cast_sign_loss unwrap_used indexing_slicing panic \
+	wildcard_enum_match_arm let_underscore_must_use float_arithmetic too_many_lines missing_errors_doc missing_panics_doc \
+	print_stdout print_stderr large_futures unused_async
+
+# Part of clippy's arguments, so that its results are kept per clone (see deploy/setup/env.sh).
+CLIPPY_CLONE := --cfg 'lockstep_clone="$(CURDIR)"'
+
+.PHONY: help setup build devnet test bench lint fmt doc vectors deny env clean-cache
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install or build what this machine lacks (libclang, RocksDB's library, once: 15 min)
+	@deploy/setup/setup.sh
+
+build: setup ## Build the `lockstep` program
+	@$(ENV) && cargo build --workspace --locked
+
+devnet: build ## Run four validators, two chains and a small load; Ctrl-C stops all (ARGS="--validators 7")
+	@$(ENV) && exec "$$LOCKSTEP_BIN" devnet $(ARGS)
+
+# The scenarios start the program, and `cargo test` alone would not build it.
+test: build ## Run all tests (ARGS="tidy" runs those with tidy in the name)
+	@$(ENV) && cargo test --workspace --locked $(ARGS)
+
+bench: build ## Measure throughput, latency, memory and disk of four validators
+	@$(ENV) && exec "$$LOCKSTEP_BIN" bench $(ARGS)
+
+lint: setup ## Check the format, then clippy: first what ships, then the tests
+	@cargo fmt --all --check
+	@$(ENV) && cargo clippy --workspace --locked --lib --bins -- -D warnings $(CLIPPY_CLONE)
+	@$(ENV) && cargo clippy --workspace --locked --tests -- -D warnings $(TEST_LINTS_OFF:%=-A clippy::%) $(CLIPPY_CLONE)
+
+fmt: ## Format the code
+	@cargo fmt --all
+
+doc: setup ## Build the documentation; a broken link fails
+	@$(ENV) && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+vectors: build ## Write the golden vectors anew: a breaking change, for a commit of its own
+	@$(ENV) && LOCKSTEP_BLESS=1 cargo test --workspace --locked --test vectors
+	@git diff --stat -- tests/vectors || true
+
+deny: ## Check licences, bans and sources of all dependencies, where cargo-deny is installed
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check bans licenses sources; \
+	else echo "cargo-deny is not installed: cargo install --locked cargo-deny (about 10 min)"; fi
+
+env: ## Print the environment cargo needs, for a shell: eval "$(make -s env)"
+	@echo '. "$(CURDIR)/deploy/setup/env.sh"'
+
+clean-cache: ## Show what the builds of all clones share, and remove it after a question (YES=1: without)
+	@deploy/setup/clean-cache.sh

@@ -1,0 +1,59 @@
+# shellcheck shell=bash
+# The environment of every cargo command in this tree. Read it, do not run it:
+#
+#     . deploy/setup/env.sh
+#
+# What you set yourself stays; what another clone's copy of this file set does not. It only looks at a few files.
+
+LOCKSTEP_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]:-$0}")/../.." && pwd -P)"
+
+# Everything that outlives a clone: the RocksDB library, compiled dependencies, libclang.
+export LOCKSTEP_CACHE="${LOCKSTEP_CACHE:-$HOME/.cache/lockstep}"
+
+# The version of a package in the lock file.
+lockstep_locked_version() {
+    awk -v name="name = \"$1\"" '$0 == name { getline; gsub(/version = |"/, ""); print; exit }' "$LOCKSTEP_ROOT/Cargo.lock"
+}
+
+# The first system libclang that bindgen would find. `libclang-cpp` is another library.
+lockstep_system_libclang() {
+    find /usr/lib /usr/lib64 /usr/local/lib -maxdepth 3 \
+        \( -name 'libclang.so*' -o -name 'libclang-[0-9]*.so*' \) 2>/dev/null | head -n 1
+}
+
+# The headers that come with clang itself (stddef.h and its like). libclang alone does not bring them.
+lockstep_clang_headers() {
+    find /usr/lib /usr/lib64 /usr/local/lib -maxdepth 6 -path '*clang/*/include/stddef.h' 2>/dev/null | head -n 1
+}
+
+if [ "${LOCKSTEP_ENV_OF:-$LOCKSTEP_ROOT}" != "$LOCKSTEP_ROOT" ]; then unset CARGO_TARGET_DIR LOCKSTEP_BIN; fi
+export LOCKSTEP_ENV_OF="$LOCKSTEP_ROOT"
+
+# Results (binaries, docs) belong to the clone. Intermediate files are shared, so that a new clone finds its dependencies
+# compiled. Cargo would take one clone's crates for another's there, because it compares times of files at equal relative
+# paths; a wrapper at a path of this clone makes cargo keep the workspace's own crates apart, and only those.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$LOCKSTEP_ROOT/target}"
+export CARGO_BUILD_BUILD_DIR="${CARGO_BUILD_BUILD_DIR:-$LOCKSTEP_CACHE/target}"
+export RUSTC_WORKSPACE_WRAPPER="$LOCKSTEP_ROOT/deploy/setup/rustc.sh"
+
+# Where the tests find the program they start.
+export LOCKSTEP_BIN="${LOCKSTEP_BIN:-$CARGO_TARGET_DIR/debug/lockstep}"
+
+# RocksDB's static library, built once per machine by `setup.sh`. Without these two, cargo compiles it again (15 minutes).
+LOCKSTEP_ROCKSDB_SYS="$(lockstep_locked_version librocksdb-sys)"
+case "${ROCKSDB_LIB_DIR:-}" in "$LOCKSTEP_CACHE"/rocksdb-*) unset ROCKSDB_LIB_DIR ;; esac
+export ROCKSDB_LIB_DIR="${ROCKSDB_LIB_DIR:-$LOCKSTEP_CACHE/rocksdb-${LOCKSTEP_ROCKSDB_SYS#*+}-lz4}"
+export ROCKSDB_STATIC="${ROCKSDB_STATIC:-1}"
+
+# bindgen reads RocksDB's C header with libclang at every fresh build, also when the library is there.
+LOCKSTEP_LIBCLANG_DIR="$LOCKSTEP_CACHE/libclang-18.1.1"
+if [ -z "${LIBCLANG_PATH:-}" ] && [ -z "$(lockstep_system_libclang)" ] && [ -e "$LOCKSTEP_LIBCLANG_DIR/libclang.so" ]; then
+    export LIBCLANG_PATH="$LOCKSTEP_LIBCLANG_DIR"
+fi
+# gcc's headers do where clang's own are missing; the wheel does not find those of a system clang.
+if [ -z "${BINDGEN_EXTRA_CLANG_ARGS:-}" ] && command -v gcc >/dev/null; then
+    if [ "${LIBCLANG_PATH:-}" = "$LOCKSTEP_LIBCLANG_DIR" ] || [ -z "$(lockstep_clang_headers)" ]; then
+        BINDGEN_EXTRA_CLANG_ARGS="-I$(gcc -print-file-name=include)"
+        export BINDGEN_EXTRA_CLANG_ARGS
+    fi
+fi

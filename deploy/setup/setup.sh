@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Makes this machine ready to build the workspace. May be run at any time: what is there is left alone.
+set -euo pipefail
+
+# shellcheck source=deploy/setup/env.sh
+. "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+# shellcheck source=deploy/setup/output.sh
+. "$LOCKSTEP_ROOT/deploy/setup/output.sh"
+# shellcheck source=deploy/setup/packages.sh
+. "$LOCKSTEP_ROOT/deploy/setup/packages.sh"
+# shellcheck source=deploy/setup/rocksdb.sh
+. "$LOCKSTEP_ROOT/deploy/setup/rocksdb.sh"
+
+readonly DISK_MB_MIN=8000
+
+warn_if_disk_is_short() {
+    local free_mb
+    free_mb="$(df -Pm "$LOCKSTEP_CACHE" | awk 'NR == 2 { print $4 }')"
+    [ "$free_mb" -ge "$DISK_MB_MIN" ] ||
+        say "warning: $free_mb MB free at $LOCKSTEP_CACHE; a first build, the tests and the lints take about $DISK_MB_MIN MB"
+}
+
+announce_first_build() {
+    [ -d "$CARGO_BUILD_BUILD_DIR/debug/deps" ] && return
+    warn_if_disk_is_short
+    say "the first build compiles about 500 dependencies: 10 to 15 min on two cores, about 3 GB, in $CARGO_BUILD_BUILD_DIR"
+}
+
+main() {
+    mkdir -p "$LOCKSTEP_CACHE"
+    require_rust
+    require_compiler
+    require_libclang
+    require_rocksdb
+    announce_first_build
+}
+
+main

@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+
+pub mod encoding;
+pub mod limits;
+pub mod merkle;
+pub mod params;
+pub mod signing;
+pub mod types;
+pub mod validator_set;
+
+pub mod bundle;
+pub mod entry;
+pub mod record;
+pub mod transaction;
+
+pub mod batch;
+pub mod certificate;
+pub mod cut;
+pub mod header;
+pub mod state;
