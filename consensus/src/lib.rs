@@ -1,2 +1,27 @@
-//! stub
+#![doc = include_str!("../README.md")]
+
+pub mod store;
+
+pub mod ledger;
+
+pub mod checker;
+pub mod lanes;
 pub mod mesh;
+
+pub mod candidates;
+pub mod guard;
+pub mod parts;
+pub mod tracker;
+
+mod app;
+mod bridge;
+mod evidence;
+mod handlers;
+mod publish;
+mod signer;
+
+pub mod follower;
+pub mod health;
+pub mod ingress;
+pub mod metrics;
+pub mod validator;

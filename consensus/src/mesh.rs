@@ -209,7 +209,6 @@ pub enum SpawnError {
 /// Never: any 32 bytes are an ed25519 seed.
 #[must_use]
 pub fn keypair_from_seed(mut seed: [u8; 32]) -> Keypair {
-    #[expect(clippy::expect_used, reason = "ed25519 takes any 32 bytes")]
     Keypair::ed25519_from_bytes(&mut seed).expect("any 32 bytes are an ed25519 seed")
 }
 

@@ -47,7 +47,7 @@ has_libclang() { [ -n "${LIBCLANG_PATH:-}" ] || [ -n "$(lockstep_system_libclang
 
 require_libclang() {
     has_libclang && return
-    say "libclang is missing; it reads RocksDB's C header (Debian's package: 10 s, 100 MB; else a wheel: 5 s, 80 MB)"
+    say "libclang is missing; it reads RocksDB's C header (Debian's package: 10 s, 100 MB; else a wheel: 5 s, 65 MB)"
     install_libclang_package || install_libclang_wheel
     # shellcheck source=deploy/setup/env.sh
     . "$LOCKSTEP_ROOT/deploy/setup/env.sh"

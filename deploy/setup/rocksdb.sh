@@ -78,7 +78,7 @@ compile_rocksdb() {
         CARGO_TARGET_DIR="$work/target" exec setsid cargo build --release
     ) >"$work/setup.log" 2>&1 9>&- &
     pid=$!
-    # The whole session: the build script and its compilers would go on without cargo.
+    # The whole process group: the build script and its compilers would go on without cargo.
     # shellcheck disable=SC2064 # the process that runs now
     trap "kill -- -$pid 2>/dev/null; exit 130" INT TERM
     while kill -0 "$pid" 2>/dev/null; do

@@ -1,1 +1,18 @@
-//! stub
+#![doc = include_str!("../README.md")]
+
+pub mod config;
+pub mod health;
+pub mod limits;
+pub mod node;
+pub mod quota;
+
+pub mod http;
+pub mod metrics;
+pub mod server;
+
+pub mod client;
+
+mod ingress;
+mod log;
+mod reads;
+mod streams;

@@ -1,1 +1,20 @@
-//! stub
+//! A harness for scenarios: a committee of real `lockstep` processes on loopback, and peers that lie to it.
+//!
+//! [`cluster::Cluster`] makes keys, genesis and options in a directory of its own, starts nodes, and ends every process
+//! it started, however the test ends. Only one cluster runs at a time on a machine. Where a test fails, the directory
+//! stays and its logs are named. [`attacker::Attacker`] is a peer of the mesh that holds a validator's keys.
+//!
+//! Nothing here sleeps in place of a condition: see [`wait`].
+
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::panic,
+    reason = "a harness fails its test by a panic, wherever it is"
+)]
+
+pub mod attacker;
+pub mod cluster;
+pub mod entries;
+pub mod load;
+pub mod node;
+pub mod wait;

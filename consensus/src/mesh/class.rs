@@ -136,7 +136,7 @@ impl Limits {
     /// Whether one frame of the greatest size passes every bound.
     const fn fits(&self) -> bool {
         self.frame_bytes_max <= self.queue_bytes_max
-            && self.frame_bytes_max + FRAME_CHARGE_BYTES <= self.inbox_bytes_max
+            && self.frame_bytes_max.saturating_add(FRAME_CHARGE_BYTES) <= self.inbox_bytes_max
             && self.queue_bytes_max <= u32::MAX as usize
             && self.inbox_bytes_max <= u32::MAX as usize
             && self.frames_per_second > 0

@@ -109,6 +109,13 @@ pub(super) struct Driver {
     tasks: JoinSet<Ended>,
 }
 
+/// When the mesh stops, nothing can be sent any more.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.known.values().for_each(|known| known.peer.set_outboxes(None));
+    }
+}
+
 impl Driver {
     pub(super) fn new(
         swarm: Swarm<Behaviour>,

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::class::Class;
 use super::events::{Events, Status};
-use super::peer::{Peer, Shared};
+use super::peer::{Peer, Pushed, Shared};
 use super::stats::Stats;
 
 /// Why a frame was not queued. It is gone for the mesh; the caller may try again, but for the last two.
@@ -136,8 +136,8 @@ const fn check_length(class: Class, body: &Bytes) -> Result<(), SendError> {
 
 fn push(peer: &Peer, class: Class, body: Bytes) -> Result<(), SendError> {
     match peer.push(class, body) {
-        Some(true) => Ok(()),
-        Some(false) => Err(SendError::Full { to: peer.id, class }),
-        None => Err(SendError::Down { to: peer.id }),
+        Pushed::Queued => Ok(()),
+        Pushed::Full => Err(SendError::Full { to: peer.id, class }),
+        Pushed::Closed => Err(SendError::Down { to: peer.id }),
     }
 }

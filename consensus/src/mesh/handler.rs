@@ -30,7 +30,6 @@ pub(super) type Names = PerClass<StreamProtocol>;
 pub(super) fn names(network: NetworkId) -> Names {
     PerClass::from_fn(|class| {
         let name = format!("/lockstep/{:x}/{class}/1", network.0);
-        #[expect(clippy::expect_used, reason = "the format begins with a slash")]
         StreamProtocol::try_from_owned(name).expect("it begins with a slash")
     })
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use libp2p::PeerId;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::class::{Class, FRAME_CHARGE_BYTES, PerClass};
@@ -84,15 +85,15 @@ impl Peer {
         *self.outboxes.write().unwrap_or_else(PoisonError::into_inner) = outboxes;
     }
 
-    /// Queues a frame; `None` when the peer is down, and whether there was room otherwise.
-    pub(super) fn push(&self, class: Class, body: Bytes) -> Option<bool> {
+    /// Queues a frame.
+    pub(super) fn push(&self, class: Class, body: Bytes) -> Pushed {
         let outboxes = self.outboxes.read().unwrap_or_else(PoisonError::into_inner);
-        let has_room = outboxes.as_ref()?.get(class).push(body);
+        let pushed = outboxes.as_ref().map_or(Pushed::Closed, |all| all.get(class).push(body));
         drop(outboxes);
-        if !has_room {
+        if pushed == Pushed::Full {
             self.counters.classes.get(class).dropped_frames.increment();
         }
-        Some(has_room)
+        pushed
     }
 
     /// Takes a frame of so many bytes from the quota, and returns how long to wait before it is read.
@@ -127,6 +128,15 @@ pub(super) struct Queued {
     _share: OwnedSemaphorePermit,
 }
 
+/// What became of a frame to be queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    Queued,
+    Full,
+    /// There is no connection to send it on.
+    Closed,
+}
+
 /// The sending end of one class's queue, for the life of one connection.
 #[derive(Clone, Debug)]
 pub(super) struct Outbox {
@@ -141,13 +151,17 @@ impl Outbox {
         (Self { frames, bytes: Arc::new(Semaphore::new(limits.queue_bytes_max)) }, receiver)
     }
 
-    /// Whether there was room for the frame, in number and in bytes.
-    fn push(&self, body: Bytes) -> bool {
+    /// Queues the frame if there is room, in number and in bytes.
+    fn push(&self, body: Bytes) -> Pushed {
         let charge = u32::try_from(body.len()).unwrap_or(u32::MAX);
         let Ok(share) = Arc::clone(&self.bytes).try_acquire_many_owned(charge) else {
-            return false;
+            return Pushed::Full;
         };
-        self.frames.try_send(Queued { body, _share: share }).is_ok()
+        match self.frames.try_send(Queued { body, _share: share }) {
+            Ok(()) => Pushed::Queued,
+            Err(TrySendError::Full(_)) => Pushed::Full,
+            Err(TrySendError::Closed(_)) => Pushed::Closed,
+        }
     }
 }
 
@@ -156,14 +170,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn queue_is_bounded_in_frames() {
+    async fn queue_is_bounded_in_frames_and_taking_one_makes_room() {
         let (outbox, mut queue) = Outbox::new(Class::Votes);
         for _ in 0..Class::Votes.limits().queue_frames_max {
-            assert!(outbox.push(Bytes::from_static(b"vote")));
+            assert_eq!(outbox.push(Bytes::from_static(b"vote")), Pushed::Queued);
         }
-        assert!(!outbox.push(Bytes::from_static(b"vote")));
+        assert_eq!(outbox.push(Bytes::from_static(b"vote")), Pushed::Full);
         drop(queue.recv().await);
-        assert!(outbox.push(Bytes::from_static(b"vote")));
+        assert_eq!(outbox.push(Bytes::from_static(b"vote")), Pushed::Queued);
+        drop(queue);
+        assert_eq!(outbox.push(Bytes::from_static(b"vote")), Pushed::Closed);
     }
 
     #[tokio::test]
@@ -172,10 +188,10 @@ mod tests {
         let limits = Class::Sync.limits();
         let frame = Bytes::from(vec![0; limits.frame_bytes_max]);
         for _ in 0..limits.queue_bytes_max / limits.frame_bytes_max {
-            assert!(outbox.push(frame.clone()));
+            assert_eq!(outbox.push(frame.clone()), Pushed::Queued);
         }
-        assert!(!outbox.push(frame.clone()));
+        assert_eq!(outbox.push(frame.clone()), Pushed::Full);
         drop(queue.recv().await);
-        assert!(outbox.push(frame));
+        assert_eq!(outbox.push(frame), Pushed::Queued);
     }
 }

@@ -131,3 +131,52 @@ where
         Pin::new(&mut self.muxer).poll(cx).map_err(io::Error::other)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use futures::io::Cursor;
+
+    use super::*;
+
+    /// A connection that cannot say goodbye.
+    struct Stuck;
+
+    impl StreamMuxer for Stuck {
+        type Substream = Cursor<Vec<u8>>;
+        type Error = io::Error;
+
+        fn poll_inbound(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<io::Result<Self::Substream>> {
+            Poll::Pending
+        }
+
+        fn poll_outbound(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<io::Result<Self::Substream>> {
+            Poll::Pending
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn closing_a_stuck_connection_ends() {
+        let begin = Instant::now();
+        let mut muxer = BoundedClose::new(Stuck);
+        let close = std::future::poll_fn(|cx| Pin::new(&mut muxer).poll_close(cx));
+        let closed = tokio::time::timeout(CLOSE_TIMEOUT * 10, close).await.expect("in time");
+        assert_eq!(closed.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(begin.elapsed() >= CLOSE_TIMEOUT);
+    }
+}

@@ -18,9 +18,7 @@ use crate::signing::{self, InvalidSignature, Signature, SigningKey};
 use crate::types::{BatchDigest, Incarnation, NetworkId, Sequence};
 
 /// Where a batch stands: whose lane, which run, which place in the run.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, RlpEncodable, RlpDecodable,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, RlpEncodable, RlpDecodable)]
 pub struct BatchPosition {
     /// Whose lane.
     pub owner: Address,
@@ -422,3 +420,6 @@ impl Acknowledgement {
 }
 
 impl encoding::Canonical for Acknowledgement {}
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 use alloy_primitives::Bytes;
 use alloy_rlp::{BufMut, Decodable, Encodable};
 
-use crate::encoding::{decode_list, encode_list, expect_end, list_length};
+use crate::encoding::{decode_bounded, decode_list, encode_list, expect_end, list_length};
 use crate::limits::{LEG_TRANSACTIONS_MAX, LEGS_MAX, LEGS_MIN};
 use crate::params::ChainKind;
 use crate::record::byte_enum;
@@ -57,7 +57,9 @@ pub enum InvalidBundle {
         chain: ChainId,
     },
     /// The leg of `chain` carries more than [`LEG_TRANSACTIONS_MAX`] transactions.
-    #[error("leg for chain {chain} has {count} transactions, at most {LEG_TRANSACTIONS_MAX} are allowed")]
+    #[error(
+        "leg for chain {chain} has {count} transactions, at most {LEG_TRANSACTIONS_MAX} are allowed"
+    )]
     LegTooLong {
         /// The leg's chain.
         chain: ChainId,
@@ -159,7 +161,8 @@ impl Decodable for Leg {
         let leg = Self {
             chain: Decodable::decode(payload)?,
             kind: Decodable::decode(payload)?,
-            transactions: Decodable::decode(payload)?,
+            // One too many is kept for `Bundle::new` to name.
+            transactions: decode_bounded(payload, LEG_TRANSACTIONS_MAX.saturating_add(1))?,
         };
         expect_end(payload)?;
         Ok(leg)
@@ -180,8 +183,11 @@ impl Bundle {
     pub(crate) fn decode_parts(bytes: &mut &[u8]) -> alloy_rlp::Result<(Vec<Leg>, Guarantee)> {
         let payload = &mut decode_list(bytes)?;
         let guarantee = Decodable::decode(payload)?;
-        let legs = Decodable::decode(payload)?;
+        let legs = decode_bounded(payload, LEGS_MAX.saturating_add(1))?;
         expect_end(payload)?;
         Ok((legs, guarantee))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -167,11 +167,7 @@ impl Certificate {
     ///
     /// # Errors
     /// [`InvalidCertificate`] names the first thing that is wrong.
-    pub fn verify(
-        &self,
-        network: NetworkId,
-        set: &ValidatorSet,
-    ) -> Result<(), InvalidCertificate> {
+    pub fn verify(&self, network: NetworkId, set: &ValidatorSet) -> Result<(), InvalidCertificate> {
         let vote = Vote {
             height: self.height,
             round: self.round,
@@ -201,3 +197,6 @@ impl Certificate {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,7 +78,9 @@ pub struct LaneStep {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCut {
     /// Not exactly the lanes of the height's set in address order.
-    #[error("cut names {got} lanes, or others than the {expected} of the height's set in address order")]
+    #[error(
+        "cut names {got} lanes, or others than the {expected} of the height's set in address order"
+    )]
     Lanes {
         /// Validators of the set.
         expected: usize,
@@ -194,3 +196,6 @@ impl Cut {
         Ok(steps)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,8 +56,23 @@ pub mod tag {
 
     /// Every tag, for the test of uniqueness and for golden vectors.
     pub const ALL: [Tag; 17] = [
-        GENESIS, VALIDATORS, ENTRY, GATEWAY, RECORD, BATCH, ACKNOWLEDGEMENT, CUT, STATE, HEADER, PROPOSAL, PART,
-        VOTE, GOVERNANCE, LEAF, NODE, ROOT,
+        GENESIS,
+        VALIDATORS,
+        ENTRY,
+        GATEWAY,
+        RECORD,
+        BATCH,
+        ACKNOWLEDGEMENT,
+        CUT,
+        STATE,
+        HEADER,
+        PROPOSAL,
+        PART,
+        VOTE,
+        GOVERNANCE,
+        LEAF,
+        NODE,
+        ROOT,
     ];
 }
 
@@ -151,20 +166,26 @@ pub(crate) fn decode_list<'a>(bytes: &mut &'a [u8]) -> alloy_rlp::Result<&'a [u8
     alloy_rlp::Header::decode_bytes(bytes, true)
 }
 
+/// A list of at most `count_max` items; stops at the first too many, so a list of nothings costs no memory.
+pub(crate) fn decode_bounded<T: Decodable>(
+    bytes: &mut &[u8],
+    count_max: usize,
+) -> alloy_rlp::Result<Vec<T>> {
+    let payload = &mut decode_list(bytes)?;
+    let mut items = Vec::new();
+    while !payload.is_empty() {
+        if items.len() >= count_max {
+            return Err(alloy_rlp::Error::Custom("list is too long"));
+        }
+        items.push(T::decode(payload)?);
+    }
+    Ok(items)
+}
+
 /// Fails unless a list's payload was read to its end.
 pub(crate) fn expect_end(payload: &[u8]) -> alloy_rlp::Result<()> {
     if payload.is_empty() { Ok(()) } else { Err(alloy_rlp::Error::UnexpectedLength) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tags_are_unique() {
-        let mut tags = tag::ALL.to_vec();
-        tags.sort_by_key(|t| t.0);
-        tags.dedup();
-        assert_eq!(tags.len(), tag::ALL.len());
-    }
-}
+mod tests;

@@ -302,3 +302,6 @@ fn decode_gateway(payload: &mut &[u8]) -> Result<Option<Signature>, InvalidEntry
         .map_err(|_| alloy_rlp::Error::Custom("gateway is neither empty nor 65 bytes"))?;
     Ok(Some(Signature(bytes)))
 }
+
+#[cfg(test)]
+mod tests;

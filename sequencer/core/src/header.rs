@@ -46,3 +46,6 @@ impl Header {
         BlockHash(encoding::hash(tag::HEADER, &[&self.to_canonical()]))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,3 +18,13 @@ pub mod certificate;
 pub mod cut;
 pub mod header;
 pub mod state;
+
+pub mod light_client;
+pub mod proof;
+pub mod slice;
+
+pub mod block;
+pub mod budget;
+pub mod dedup;
+pub mod lane;
+pub mod proposal;

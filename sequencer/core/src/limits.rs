@@ -68,9 +68,13 @@ pub const SYNC_RESPONSE_BYTES_MAX: usize = 10 << 20;
 /// Bytes of one frame between validators.
 pub const FRAME_BYTES_MAX: usize = 12 << 20;
 
+/// Items of one slice: an entry puts at most one into a chain's slice.
+pub const SLICE_ITEMS_MAX: usize = CUT_ENTRIES_MAX;
 /// Heights of one slice range request.
 pub const SLICE_RANGE_MAX: u64 = 1_000;
 
+/// Validator set changes that one light client request bridges.
+pub const HANDOVERS_MAX: usize = 1_000;
 /// Age of a light client's trusted header, in milliseconds: 14 days.
 pub const TRUST_MS: u64 = 14 * 24 * 3_600 * 1_000;
 

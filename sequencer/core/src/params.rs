@@ -139,7 +139,13 @@ impl Encodable for Genesis {
         );
     }
     fn length(&self) -> usize {
-        encoding::list_length(&[&self.name, &self.timestamp, &self.params, &self.validators, &self.chains])
+        encoding::list_length(&[
+            &self.name,
+            &self.timestamp,
+            &self.params,
+            &self.validators,
+            &self.chains,
+        ])
     }
 }
 
@@ -265,3 +271,6 @@ impl Genesis {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

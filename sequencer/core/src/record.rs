@@ -13,7 +13,9 @@ use crate::signing::{self, InvalidSignature, Signature, SigningKey};
 use crate::types::{ChainId, EntryId, Height, NetworkId};
 
 /// A place in a chain's slices: up to and with this item, everything was offered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, RlpEncodable, RlpDecodable)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, RlpEncodable, RlpDecodable,
+)]
 pub struct Cursor {
     /// Height of the log block.
     pub height: Height,
@@ -235,3 +237,6 @@ impl Decodable for Record {
         Ok(record)
     }
 }
+
+#[cfg(test)]
+mod tests;

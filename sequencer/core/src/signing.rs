@@ -52,8 +52,8 @@ pub enum InvalidSignature {
 
 /// Half of the group order of secp256k1, big-endian: the greatest low `s`.
 const HALF_ORDER: [u8; 32] = [
-    0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x5d, 0x57, 0x6e,
-    0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
+    0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0x5d, 0x57, 0x6e, 0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
 ];
 
 /// The address whose key made `signature` over `digest`. Costs about 50 µs of one core.
@@ -71,8 +71,8 @@ pub fn recover(digest: B256, signature: &Signature) -> Result<Address, InvalidSi
     if compact.get(32..).is_none_or(|s| s > HALF_ORDER.as_slice()) {
         return Err(InvalidSignature::HighS);
     }
-    let signature =
-        RecoverableSignature::from_compact(compact, id).map_err(|_| InvalidSignature::Unrecoverable)?;
+    let signature = RecoverableSignature::from_compact(compact, id)
+        .map_err(|_| InvalidSignature::Unrecoverable)?;
     let key = SECP256K1
         .recover_ecdsa(Message::from_digest(digest.0), &signature)
         .map_err(|_| InvalidSignature::Unrecoverable)?;
@@ -125,7 +125,8 @@ impl SigningKey {
     /// Signs a digest; equal inputs give equal bytes (RFC 6979), and `s` is low.
     #[must_use]
     pub fn sign(&self, digest: B256) -> Signature {
-        let signature = SECP256K1.sign_ecdsa_recoverable(Message::from_digest(digest.0), &self.secret);
+        let signature =
+            SECP256K1.sign_ecdsa_recoverable(Message::from_digest(digest.0), &self.secret);
         let (id, compact) = signature.serialize_compact();
         let mut bytes = [0; 65];
         let v = if matches!(id, RecoveryId::One | RecoveryId::Three) { 28 } else { 27 };
@@ -141,3 +142,6 @@ impl SigningKey {
 pub fn address_of_public_key(compressed: &[u8; 33]) -> Option<Address> {
     PublicKey::from_slice(compressed).ok().map(|key| address_of(&key))
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,3 +131,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

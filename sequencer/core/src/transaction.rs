@@ -141,3 +141,6 @@ fn recover(envelope: &TxEnvelope) -> Result<Address, InvalidTransaction> {
     };
     Ok(signing::recover(digest, &Signature(signature.as_bytes()))?)
 }
+
+#[cfg(test)]
+mod tests;

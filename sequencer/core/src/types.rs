@@ -154,3 +154,6 @@ impl ChainId {
     /// The network's own namespace.
     pub const NETWORK: Self = Self(0);
 }
+
+#[cfg(test)]
+mod tests;

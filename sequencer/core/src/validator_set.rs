@@ -31,7 +31,9 @@ pub enum InvalidValidatorSet {
         count: usize,
     },
     /// Addresses are not unique and in ascending order.
-    #[error("validator {address} is not after the one before it: addresses must be unique and ascending")]
+    #[error(
+        "validator {address} is not after the one before it: addresses must be unique and ascending"
+    )]
     Order {
         /// The one out of order.
         address: Address,
@@ -152,12 +154,16 @@ impl ValidatorSet {
     }
 
     /// Whose turn it is at (height, round): place `(height + round) mod n` in address order.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the place is below the count, and a set is never empty"
+    )]
     #[must_use]
     pub fn proposer(&self, height: Height, round: Round) -> &Validator {
-        let count = self.validators.len() as u64;
-        let turn = (height.0 % count).saturating_add(u64::from(round.0) % count) % count;
-        let place = usize::try_from(turn).unwrap_or_default();
-        self.validators.get(place).expect("the turn is below the count, and a set is never empty")
+        let turn = u128::from(height.0).saturating_add(u128::from(round.0));
+        let place = turn.checked_rem(self.validators.len() as u128).unwrap_or_default();
+        let place = usize::try_from(place).unwrap_or_default();
+        self.validators.get(place).expect("the place is below the count, and a set is never empty")
     }
 }
 
@@ -175,3 +181,6 @@ impl Decodable for ValidatorSet {
         Self::new(Vec::decode(bytes)?).map_err(|_| alloy_rlp::Error::Custom("not a validator set"))
     }
 }
+
+#[cfg(test)]
+mod tests;

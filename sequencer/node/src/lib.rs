@@ -1,1 +1,16 @@
-//! stub
+#![doc = include_str!("../README.md")]
+
+pub mod bench;
+pub mod cli;
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod devnet;
+pub mod genesis;
+pub mod home;
+pub mod keys;
+pub mod load;
+pub mod node;
+pub mod output;
+pub mod telemetry;
+pub mod verifier;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `lockstep` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lockstep_node::cli::main()
+}

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::mesh::class::Class;
 use crate::mesh::faults::Fate;
 use crate::mesh::frame::{End, Reader, Writer};
-use crate::mesh::peer::{Outbox, Peer, Shared};
+use crate::mesh::peer::{Outbox, Peer, Pushed, Shared};
 use crate::mesh::{Inbound, keypair_from_seed};
 
 fn peer() -> Arc<Peer> {
@@ -120,7 +120,7 @@ async fn what_is_written_is_what_is_read() {
     peer.set_outboxes(Some(crate::mesh::class::PerClass::from_fn(|_| outbox.clone())));
     let lengths = [1, 65_535, 65_536, 65_537, 100, 260_000, 3];
     for length in lengths {
-        assert_eq!(peer.push(Class::Parts, vec![3; length].into()), Some(true));
+        assert_eq!(peer.push(Class::Parts, vec![3; length].into()), Pushed::Queued);
     }
     peer.set_outboxes(None);
     drop(outbox);

@@ -1,0 +1,181 @@
+//! What the application keeps of a running engine.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lockstep_core::types::{BlockHash, Height};
+use malachitebft_app_channel::app::engine::network::NetworkEvent;
+use malachitebft_app_channel::app::streaming::{StreamContent, StreamId, StreamMessage};
+use malachitebft_app_channel::app::types::PeerId as MalachitePeerId;
+use ractor::{ActorCell, ActorStatus};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::context::Part;
+use crate::failure::{Failure, Failures};
+use crate::hub::Hub;
+use crate::network::{PeerId, Transport};
+use crate::outbox::{Counters, Outbox};
+use crate::request::PartMessage;
+use crate::wire;
+
+/// How long [`EngineHandle::stop`] waits for actors to end and for the log's lock.
+const STOP_MAX: Duration = Duration::from_secs(10);
+/// How often it looks.
+const STOP_TICK: Duration = Duration::from_millis(5);
+
+/// Why a part was not published.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// It breaks a limit of parts; no peer would take it.
+    #[error("part can't be sent: {reason}")]
+    Refused {
+        /// Which limit.
+        reason: String,
+    },
+    /// The engine has ended.
+    #[error("engine has ended")]
+    Ended,
+}
+
+/// Why an engine could not be stopped in good order.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// It was stopped before.
+    #[error("engine is stopped already")]
+    Already,
+    /// Actors still run, or the log is still locked, after ten seconds. End the process.
+    #[error("engine did not end: {running} actors run, write-ahead log locked: {is_locked}")]
+    Timeout {
+        /// Actors that have not ended.
+        running: usize,
+        /// Whether the log's lock is held.
+        is_locked: bool,
+    },
+    /// The reader ended by itself, and the transport with it.
+    #[error("reader has ended: {0}")]
+    Reader(tokio::task::JoinError),
+}
+
+/// A running engine; clones are the same engine. Dropping all of them does not stop it.
+#[derive(Clone)]
+pub struct EngineHandle {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) outbox: Outbox,
+    pub(crate) failures: Failures,
+    /// Whom a re-delivered part comes from.
+    pub(crate) nobody: MalachitePeerId,
+    /// Taken by the first `stop`. A lock, because clones may race.
+    pub(crate) running: Arc<Mutex<Option<Running>>>,
+}
+
+impl std::fmt::Debug for EngineHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineHandle").field("failure", &self.failure()).finish_non_exhaustive()
+    }
+}
+
+/// What must be ended.
+pub(crate) struct Running {
+    pub(crate) node: ActorCell,
+    pub(crate) wal_path: PathBuf,
+    pub(crate) stop_reader: oneshot::Sender<()>,
+    pub(crate) reader: JoinHandle<Transport>,
+    pub(crate) pump: JoinHandle<()>,
+    pub(crate) supervisor: JoinHandle<()>,
+}
+
+impl EngineHandle {
+    /// Sends a part of a proposal to all peers that are up. Waits while the engine's own queue of parts is full.
+    ///
+    /// # Errors
+    /// [`PublishError`] if it can't be sent at all.
+    pub async fn publish_part(&self, part: PartMessage) -> Result<(), PublishError> {
+        let frame = wire::parts::encode(&part)
+            .map_err(|error| PublishError::Refused { reason: error.to_string() })?;
+        if self.outbox.broadcast_part(frame).await { Ok(()) } else { Err(PublishError::Ended) }
+    }
+
+    /// Hands over a block that became complete after its last part: the application is asked with
+    /// [`crate::Request::Redelivered`], and its answer reaches consensus at once, in whatever round that is.
+    pub fn redeliver(&self, height: Height, block: BlockHash) {
+        let part = StreamContent::Data(Part::Redelivered { height, block });
+        let message = StreamMessage::new(StreamId::new(bytes::Bytes::new()), 0, part);
+        self.hub.tell(&NetworkEvent::ProposalPart(self.nobody, None, message));
+    }
+
+    /// The peers that are up, and every change of them.
+    #[must_use]
+    pub fn peers(&self) -> watch::Receiver<BTreeSet<PeerId>> {
+        self.hub.peers()
+    }
+
+    /// The first failure; `None` while the engine works, and after it was stopped in good order.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        self.failures.first()
+    }
+
+    /// Waits for the first failure, for ever if there is none. May be dropped and called again.
+    pub async fn wait_failed(&self) -> Failure {
+        self.failures.wait().await
+    }
+
+    /// What was dropped or refused since the start.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.outbox.counters.read()
+    }
+
+    /// Ends the engine: at its return no actor runs and the log's lock is free, so another engine may be started with
+    /// what it returns. Frames that wait are lost. Works for a failed engine, too.
+    ///
+    /// A signature that is being made is not waited for: the signer may be dropped at any of its awaits.
+    ///
+    /// # Errors
+    /// [`StopError`] if it was stopped before or does not end.
+    pub async fn stop(&self) -> Result<Transport, StopError> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        running.ok_or(StopError::Already)?.stop().await
+    }
+}
+
+impl Running {
+    async fn stop(self) -> Result<Transport, StopError> {
+        self.supervisor.abort();
+        let mut cells = self.node.get_children();
+        cells.push(self.node);
+        // Killed, not asked: a halted consensus actor never looks at its messages again. The log is written so that a
+        // killed process loses nothing, and its thread ends with its channel.
+        cells.iter().for_each(ActorCell::kill);
+        self.pump.abort();
+        self.stop_reader.send(()).ok();
+        let transport = self.reader.await.map_err(StopError::Reader)?;
+        ended(&cells, &self.wal_path).await?;
+        Ok(transport)
+    }
+}
+
+async fn ended(cells: &[ActorCell], wal_path: &Path) -> Result<(), StopError> {
+    let started = Instant::now();
+    loop {
+        let running = cells.iter().filter(|c| c.get_status() != ActorStatus::Stopped).count();
+        let is_locked = is_locked(wal_path);
+        if running == 0 && !is_locked {
+            return Ok(());
+        }
+        if started.elapsed() >= STOP_MAX {
+            return Err(StopError::Timeout { running, is_locked });
+        }
+        sleep(STOP_TICK).await;
+    }
+}
+
+/// Whether somebody holds the log's lock. A file that can't be opened is not locked by us.
+pub(crate) fn is_locked(wal_path: &Path) -> bool {
+    std::fs::File::open(wal_path)
+        .is_ok_and(|file| matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
+}

@@ -1,0 +1,244 @@
+//! What malachite's actors are told of the network, and which sync requests are open in either direction.
+//!
+//! One lock over all of it, held for moments: malachite's network message has no variant for our own tasks, so reader
+//! and actor share this state; and "a peer is up" must not change between the look and the event.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use malachitebft_app_channel::app::engine::network::{NetworkEvent, Status, Subscriber};
+use malachitebft_app_channel::app::types::PeerId as MalachitePeerId;
+use malachitebft_network::Channel;
+use malachitebft_sync::{
+    InboundRequestId, OutboundFailureReason, OutboundRequestId, Request, Response,
+};
+use tokio::sync::watch;
+
+use crate::context::Context;
+use crate::network::{Class, Multiaddr, PeerId, Transport};
+use crate::quota::Quotas;
+
+pub(crate) type Event = NetworkEvent<Context>;
+type BoxedSubscriber = Box<dyn Subscriber<Event>>;
+
+/// Requests of one peer that may wait for our answer.
+const SERVED_PER_PEER_MAX: usize = 32;
+/// Our requests that may be open. The sync actor holds far fewer.
+const ASKED_MAX: usize = 1_024;
+
+/// Shared by the network actor, the reader and the handle.
+pub(crate) struct Hub {
+    state: Mutex<State>,
+    peers: watch::Sender<BTreeSet<PeerId>>,
+}
+
+struct State {
+    subscribers: Vec<BoxedSubscriber>,
+    listening: Option<Multiaddr>,
+    up: BTreeMap<PeerId, Quotas>,
+    /// Who asked us, and under which number.
+    served: BTreeMap<InboundRequestId, (PeerId, u64)>,
+    /// Whom we asked.
+    asked: BTreeMap<OutboundRequestId, PeerId>,
+    requests: u64,
+}
+
+impl State {
+    fn tell(&self, event: &Event) {
+        for subscriber in &self.subscribers {
+            subscriber.send(event.clone());
+        }
+    }
+}
+
+/// A peer's id as malachite has it. `None` for an id that malachite can't have; such a peer never counts as up.
+pub(crate) fn malachite_id(peer: PeerId) -> Option<MalachitePeerId> {
+    MalachitePeerId::from_bytes(&peer.to_bytes()).ok()
+}
+
+/// A peer's id as the transport has it.
+pub(crate) fn transport_id(peer: MalachitePeerId) -> Option<PeerId> {
+    PeerId::from_bytes(&peer.to_bytes()).ok()
+}
+
+/// The two events that make a peer known: the second makes the sync actor send its status at once.
+fn greetings(peer: PeerId) -> impl Iterator<Item = Event> {
+    malachite_id(peer).into_iter().flat_map(|id| {
+        [NetworkEvent::PeerConnected(id), NetworkEvent::PeerSubscribed(id, Channel::Sync)]
+    })
+}
+
+impl Hub {
+    /// A hub that knows what the transport has said to a predecessor.
+    pub(crate) fn new(transport: &Transport) -> Self {
+        let now = Instant::now();
+        let up = transport.up.iter().map(|peer| (*peer, Quotas::new(now))).collect();
+        let state = State {
+            subscribers: Vec::new(),
+            listening: transport.listening.clone(),
+            up,
+            served: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            requests: transport.requests,
+        };
+        Self { state: Mutex::new(state), peers: watch::Sender::new(transport.up.clone()) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The peers that are up.
+    pub(crate) fn peers(&self) -> watch::Receiver<BTreeSet<PeerId>> {
+        self.peers.subscribe()
+    }
+
+    /// Number of the newest sync request.
+    pub(crate) fn requests(&self) -> u64 {
+        self.state().requests
+    }
+
+    /// Tells a new subscriber what is the case, and from now on everything.
+    pub(crate) fn subscribe(&self, subscriber: BoxedSubscriber) {
+        let mut state = self.state();
+        if let Some(address) = &state.listening {
+            subscriber.send(NetworkEvent::Listening(address.clone()));
+        }
+        for event in state.up.keys().copied().flat_map(greetings) {
+            subscriber.send(event);
+        }
+        state.subscribers.push(subscriber);
+    }
+
+    /// The transport listens.
+    pub(crate) fn listening(&self, address: Multiaddr) {
+        let mut state = self.state();
+        state.tell(&NetworkEvent::Listening(address.clone()));
+        state.listening = Some(address);
+    }
+
+    /// A peer is up.
+    pub(crate) fn up(&self, peer: PeerId) {
+        let mut state = self.state();
+        if malachite_id(peer).is_none() || state.up.contains_key(&peer) {
+            return;
+        }
+        state.up.insert(peer, Quotas::new(Instant::now()));
+        greetings(peer).for_each(|event| state.tell(&event));
+        self.peers.send_if_modified(|peers| peers.insert(peer));
+    }
+
+    /// A peer is down. What is open with it never ends; the sync actor frees its own side by the event.
+    pub(crate) fn down(&self, peer: PeerId) {
+        let mut state = self.state();
+        if state.up.remove(&peer).is_none() {
+            return;
+        }
+        state.served.retain(|_, (from, _)| *from != peer);
+        state.asked.retain(|_, to| *to != peer);
+        if let Some(id) = malachite_id(peer) {
+            state.tell(&NetworkEvent::PeerDisconnected(id));
+        }
+        self.peers.send_if_modified(|peers| peers.remove(&peer));
+    }
+
+    /// Whether a frame may be read: `None` if its sender is not up, `Some(false)` if it is over its quota.
+    pub(crate) fn admit(&self, from: PeerId, class: Class) -> Option<bool> {
+        self.state().up.get_mut(&from).map(|quotas| quotas.take(class, Instant::now()))
+    }
+
+    /// Tells what a peer sent, unless it went down meanwhile.
+    pub(crate) fn tell_from(&self, from: PeerId, event: impl FnOnce(MalachitePeerId) -> Event) {
+        let state = self.state();
+        if let (true, Some(id)) = (state.up.contains_key(&from), malachite_id(from)) {
+            state.tell(&event(id));
+        }
+    }
+
+    /// Tells something that no peer sent.
+    pub(crate) fn tell(&self, event: &Event) {
+        self.state().tell(event);
+    }
+
+    /// Opens a request of ours.
+    pub(crate) fn ask(&self, to: PeerId) -> Asked {
+        let mut state = self.state();
+        state.requests = state.requests.saturating_add(1);
+        let number = state.requests;
+        let id = OutboundRequestId::new(number);
+        let is_open = state.up.contains_key(&to) && state.asked.len() < ASKED_MAX;
+        if is_open {
+            state.asked.insert(id.clone(), to);
+        }
+        Asked { id, number, is_open }
+    }
+
+    /// Closes a request of ours: nobody waits for its answer.
+    pub(crate) fn forget_asked(&self, id: &OutboundRequestId) {
+        self.state().asked.remove(id);
+    }
+
+    /// Closes a request of ours because `from` answered it; `false` if it is not open with this peer.
+    pub(crate) fn answered(&self, id: &OutboundRequestId, from: PeerId) -> bool {
+        let mut state = self.state();
+        let is_open = state.asked.get(id) == Some(&from);
+        if is_open {
+            state.asked.remove(id);
+        }
+        is_open
+    }
+
+    /// Opens a peer's request and tells it; `false` if too many of this peer wait, or one of this number does.
+    pub(crate) fn serve(&self, from: PeerId, number: u64, request: Request<Context>) -> bool {
+        let mut state = self.state();
+        let Some(id) = malachite_id(from).filter(|_| state.up.contains_key(&from)) else {
+            return true;
+        };
+        let waiting = state.served.values().filter(|(peer, _)| *peer == from).count();
+        let key = InboundRequestId::new(format!("{from}/{number}"));
+        if waiting >= SERVED_PER_PEER_MAX || state.served.contains_key(&key) {
+            return false;
+        }
+        state.served.insert(key.clone(), (from, number));
+        state.tell(&NetworkEvent::SyncRequest(key, id, request));
+        true
+    }
+
+    /// Closes a peer's request; who asked, and under which number.
+    pub(crate) fn served(&self, id: &InboundRequestId) -> Option<(PeerId, u64)> {
+        self.state().served.remove(id)
+    }
+}
+
+/// A request of ours that was given an id.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) id: OutboundRequestId,
+    /// What it is called on the wire.
+    pub(crate) number: u64,
+    /// Whether it may be sent; if not it has failed already.
+    pub(crate) is_open: bool,
+}
+
+/// A request of ours that could not be sent.
+pub(crate) const fn request_failed(id: OutboundRequestId, to: MalachitePeerId) -> Event {
+    NetworkEvent::SyncRequestFailed(id, to, OutboundFailureReason::ConnectionClosed)
+}
+
+/// The answer to a request of ours; `None` if it could not be decoded.
+pub(crate) const fn response(
+    id: OutboundRequestId,
+    from: MalachitePeerId,
+    response: Option<Response<Context>>,
+) -> Event {
+    NetworkEvent::SyncResponse(id, from, response)
+}
+
+/// A peer's status.
+pub(crate) const fn status(from: MalachitePeerId, status: Status<Context>) -> Event {
+    NetworkEvent::Status(from, status)
+}
+
+#[cfg(test)]
+mod tests;

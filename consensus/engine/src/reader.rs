@@ -1,0 +1,150 @@
+//! Reads what the transport brings and tells malachite's actors. The only place that decodes a peer's bytes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use malachitebft_app_channel::app::consensus::{LivenessMsg, SignedConsensusMsg};
+use malachitebft_app_channel::app::engine::network::NetworkEvent;
+use malachitebft_app_channel::app::streaming::{StreamContent, StreamId, StreamMessage};
+use malachitebft_sync::OutboundRequestId;
+use tokio::sync::oneshot;
+
+use crate::context::Part;
+use crate::failure::{Failure, Failures};
+use crate::hub::{self, Hub};
+use crate::network::{Class, Incoming, PeerId, Transport};
+use crate::outbox::{Outbox, count};
+use crate::request::{PartContent, PartMessage};
+use crate::wire::sync::SyncMessage;
+use crate::wire::votes::VotesMessage;
+use crate::wire::{self, WireError};
+
+/// Turns frames into events.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) outbox: Outbox,
+}
+
+impl Reader {
+    /// Reads until it is told to stop, and gives the transport back; its successor will know what this one was told.
+    pub(crate) async fn run(
+        self,
+        mut transport: Transport,
+        mut stop: oneshot::Receiver<()>,
+        failures: Failures,
+    ) -> Transport {
+        let mut is_open = true;
+        loop {
+            let message = tokio::select! {
+                biased;
+                _ = &mut stop => break,
+                message = transport.incoming.recv(), if is_open => message,
+            };
+            match message {
+                Some(message) => {
+                    remember(&mut transport, &message);
+                    self.read(message);
+                }
+                None => {
+                    is_open = false;
+                    failures.report(Failure::Transport);
+                }
+            }
+        }
+        transport.requests = self.hub.requests();
+        transport
+    }
+
+    fn read(&self, message: Incoming) {
+        match message {
+            Incoming::Listening(address) => self.hub.listening(address),
+            Incoming::Up(peer) => self.hub.up(peer),
+            Incoming::Down(peer) => self.hub.down(peer),
+            Incoming::Frame { from, class, frame } => match self.hub.admit(from, class) {
+                Some(true) => self.frame(from, class, frame),
+                Some(false) => count(&self.outbox.counters.over_quota),
+                None => {}
+            },
+        }
+    }
+
+    fn frame(&self, from: PeerId, class: Class, frame: Bytes) {
+        let read = match class {
+            Class::Votes => wire::votes::decode(frame).map(|message| self.votes(from, message)),
+            Class::Parts => wire::parts::decode(frame).map(|part| self.part(from, part)),
+            Class::Sync => wire::sync::decode(frame)
+                .and_then(|(number, message)| self.sync(from, number, message)),
+        };
+        if let Err(error) = read {
+            count(&self.outbox.counters.refused);
+            self.outbox.disconnect(from, format!("frame of class {class:?}: {error}"));
+        }
+    }
+
+    fn votes(&self, from: PeerId, message: VotesMessage) {
+        self.hub.tell_from(from, |id| match message {
+            VotesMessage::Consensus(SignedConsensusMsg::Vote(vote))
+            | VotesMessage::Liveness(LivenessMsg::Vote(vote)) => NetworkEvent::Vote(id, vote),
+            VotesMessage::Consensus(SignedConsensusMsg::Proposal(proposal)) => {
+                NetworkEvent::Proposal(id, proposal)
+            }
+            VotesMessage::Liveness(LivenessMsg::PolkaCertificate(certificate)) => {
+                NetworkEvent::PolkaCertificate(id, certificate)
+            }
+            VotesMessage::Liveness(LivenessMsg::SkipRoundCertificate(certificate)) => {
+                NetworkEvent::RoundCertificate(id, certificate)
+            }
+            VotesMessage::Status(status) => hub::status(id, status),
+        });
+    }
+
+    fn part(&self, from: PeerId, part: PartMessage) {
+        let content = match part.content {
+            PartContent::First(first) => StreamContent::Data(Part::First(first)),
+            PartContent::Data(data) => StreamContent::Data(Part::Data(data)),
+            PartContent::Fin => StreamContent::Fin,
+        };
+        let message = StreamMessage::new(StreamId::new(part.stream.0), part.sequence, content);
+        self.hub.tell_from(from, |id| NetworkEvent::ProposalPart(id, Some(id), message));
+    }
+
+    fn sync(&self, from: PeerId, number: u64, message: SyncMessage) -> Result<(), WireError> {
+        match message {
+            SyncMessage::Request(request) => {
+                if !self.hub.serve(from, number, request) {
+                    count(&self.outbox.counters.requests_refused);
+                }
+                Ok(())
+            }
+            SyncMessage::Response(response) => {
+                let id = OutboundRequestId::new(number);
+                // The sync actor looks only at the id; that it comes from whom we asked is checked here. An answer
+                // that nobody waits for any more is late, not wrong.
+                if !self.hub.answered(&id, from) {
+                    return Ok(());
+                }
+                let decoded = wire::sync::response(&response);
+                let (value, result) = match decoded {
+                    Ok(response) => (Some(response), Ok(())),
+                    Err(error) => (None, Err(error)),
+                };
+                self.hub.tell_from(from, |peer| hub::response(id, peer, value));
+                result
+            }
+        }
+    }
+}
+
+fn remember(transport: &mut Transport, message: &Incoming) {
+    match message {
+        Incoming::Listening(address) => transport.listening = Some(address.clone()),
+        Incoming::Up(peer) => {
+            transport.up.insert(*peer);
+        }
+        Incoming::Down(peer) => {
+            transport.up.remove(peer);
+        }
+        Incoming::Frame { .. } => {}
+    }
+}

@@ -1,0 +1,212 @@
+//! Who signs for a validator, and how signatures are checked: secp256k1 recovery over the digests of
+//! `lockstep_core::certificate`.
+//!
+//! **A signer that refuses ends the engine.** Malachite 0.8.2 has no way to abstain: an `Err` of its `Signer` resumes
+//! the state machine with nothing, which fails the consensus actor, and during the replay of the log it even hangs the
+//! node for safety. So the error is put on record first ([`crate::Failure::Signer`]), and the application starts a
+//! [`crate::Mode::Follower`] in its place until the height is decided.
+//!
+//! **At most one signed message is ahead of the log.** Malachite appends a signed message to its write-ahead log at
+//! once but syncs the log only before it publishes; one's own prevote can complete a polka, so a precommit may be
+//! signed in between. A power cut could then lose two or three messages that the application's guard remembers, and
+//! the node would have to abstain. So, if something was signed since the last publication, the log is synced before
+//! the next signature.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use lockstep_core::certificate as core_certificate;
+use lockstep_core::signing::{Signature, recover};
+use lockstep_core::types::NetworkId;
+use malachitebft_app_channel::app::types::core::{
+    SignedMessage, ValidatorProof, VoteExtensionScope,
+};
+use malachitebft_app_channel::{Signer, Verifier as MalachiteVerifier};
+use malachitebft_signing::{Error, VerificationResult};
+
+use crate::context::{Context, Proposal, ValidatorAddress, Vote};
+use crate::failure::{Failure, Failures};
+
+/// Signs for one validator. Must be durable before it answers: the same (height, round, kind) is signed again only for
+/// the identical message, also after a restart.
+#[async_trait]
+pub trait ConsensusSigner: Send + Sync + 'static {
+    /// Signs [`core_certificate::Vote::digest`].
+    ///
+    /// # Errors
+    /// [`SignError`]: the engine ends, see the crate's docs.
+    async fn sign_vote(&self, vote: &core_certificate::Vote) -> Result<Signature, SignError>;
+
+    /// Signs [`core_certificate::Proposal::digest`].
+    ///
+    /// # Errors
+    /// [`SignError`]: the engine ends, see the crate's docs.
+    async fn sign_proposal(
+        &self,
+        proposal: &core_certificate::Proposal,
+    ) -> Result<Signature, SignError>;
+}
+
+/// Why there is no signature.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    /// It could contradict what was signed before. Follow until the height is decided.
+    #[error("signing refused: {0}")]
+    Refused(String),
+    /// The signer or its storage does not work. Stop and page.
+    #[error("signing failed: {0}")]
+    Failed(String),
+}
+
+/// Set while something was signed that is not known to be synced to the log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unsynced(Arc<AtomicBool>);
+
+impl Unsynced {
+    /// The log was synced: malachite does so right before it publishes.
+    pub(crate) fn clear(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+
+    fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Malachite's signer over the application's.
+pub(crate) struct SignerAdapter {
+    pub(crate) signer: Arc<dyn ConsensusSigner>,
+    pub(crate) failures: Failures,
+    pub(crate) unsynced: Unsynced,
+    pub(crate) wal_path: PathBuf,
+}
+
+impl SignerAdapter {
+    /// Makes everything that was signed before durable in the log.
+    async fn sync_log(&self) -> Result<(), SignError> {
+        if !self.unsynced.get() {
+            return Ok(());
+        }
+        let failed = |error: std::io::Error| SignError::Failed(format!("write-ahead log: {error}"));
+        let file = tokio::fs::File::open(&self.wal_path).await.map_err(failed)?;
+        file.sync_data().await.map_err(failed)?;
+        self.unsynced.clear();
+        Ok(())
+    }
+
+    fn fail(&self, error: SignError) -> Error {
+        self.failures.report(Failure::Signer(error.clone()));
+        Error::from_source(error)
+    }
+
+    async fn vote_signature(&self, vote: &Vote) -> Result<Signature, SignError> {
+        let vote = vote.to_core().ok_or_else(|| SignError::Failed("vote without round".into()))?;
+        self.sync_log().await?;
+        let signature = self.signer.sign_vote(&vote).await?;
+        self.unsynced.set();
+        Ok(signature)
+    }
+
+    async fn proposal_signature(&self, proposal: &Proposal) -> Result<Signature, SignError> {
+        let proposal =
+            proposal.to_core().ok_or_else(|| SignError::Failed("proposal without round".into()))?;
+        self.sync_log().await?;
+        let signature = self.signer.sign_proposal(&proposal).await?;
+        self.unsynced.set();
+        Ok(signature)
+    }
+}
+
+#[async_trait]
+impl Signer<Context> for SignerAdapter {
+    async fn sign_vote(&self, vote: Vote) -> Result<SignedMessage<Context, Vote>, Error> {
+        let signature = self.vote_signature(&vote).await.map_err(|e| self.fail(e))?;
+        Ok(SignedMessage::new(vote, signature))
+    }
+
+    async fn sign_proposal(
+        &self,
+        proposal: Proposal,
+    ) -> Result<SignedMessage<Context, Proposal>, Error> {
+        let signature = self.proposal_signature(&proposal).await.map_err(|e| self.fail(e))?;
+        Ok(SignedMessage::new(proposal, signature))
+    }
+
+    /// Never asked: vote extensions are disabled at every height.
+    async fn sign_vote_extension(
+        &self,
+        _: VoteExtensionScope<Context>,
+        (): (),
+    ) -> Result<SignedMessage<Context, ()>, Error> {
+        Err(Error::from_source("vote extensions are disabled"))
+    }
+
+    /// Never asked: the transport authenticates peers.
+    async fn sign_validator_proof(
+        &self,
+        _: Vec<u8>,
+        _: Vec<u8>,
+    ) -> Result<ValidatorProof<Context>, Error> {
+        Err(Error::from_source("validator proofs are disabled"))
+    }
+}
+
+/// Checks signatures of votes and proposals of one network.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Verifier {
+    pub(crate) network: NetworkId,
+}
+
+fn result(valid: bool) -> Result<VerificationResult, Error> {
+    Ok(VerificationResult::from_bool(valid))
+}
+
+/// Every method answers `Invalid`, never `Err`: an error would be taken for ours, not for the sender's.
+#[async_trait]
+impl MalachiteVerifier<Context> for Verifier {
+    async fn verify_signed_vote(
+        &self,
+        vote: &Vote,
+        signature: &Signature,
+        public_key: &ValidatorAddress,
+    ) -> Result<VerificationResult, Error> {
+        let digest = vote.to_core().map(|vote| vote.digest(self.network));
+        result(digest.is_some_and(|digest| recover(digest, signature) == Ok(public_key.0)))
+    }
+
+    async fn verify_signed_proposal(
+        &self,
+        proposal: &Proposal,
+        signature: &Signature,
+        public_key: &ValidatorAddress,
+    ) -> Result<VerificationResult, Error> {
+        let digest = proposal.to_core().map(|proposal| proposal.digest(self.network));
+        result(digest.is_some_and(|digest| recover(digest, signature) == Ok(public_key.0)))
+    }
+
+    async fn verify_signed_vote_extension(
+        &self,
+        _: &VoteExtensionScope<Context>,
+        (): &(),
+        _: &Signature,
+        _: &ValidatorAddress,
+    ) -> Result<VerificationResult, Error> {
+        result(false)
+    }
+
+    async fn verify_validator_proof(
+        &self,
+        _: &ValidatorProof<Context>,
+    ) -> Result<VerificationResult, Error> {
+        result(false)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! Starts malachite: the one place that instantiates it. All of its generic code is compiled here.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use bytesize::ByteSize;
+use lockstep_core::limits::{SYNC_RESPONSE_BYTES_MAX, VALIDATORS_MAX};
+use malachitebft_app_channel::app::config::{
+    ConsensusConfig, NodeConfig, ValuePayload, ValueSyncConfig,
+};
+use malachitebft_app_channel::app::engine::network::NetworkRef;
+use malachitebft_app_channel::app::types::PeerId as MalachitePeerId;
+use malachitebft_app_channel::{
+    Channels, ConsensusContext, EngineBuilder, EngineHandle as MalachiteHandle, RequestContext,
+    SyncContext, WalContext,
+};
+use ractor::Actor;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tracing::Instrument;
+
+use crate::actor::Network;
+use crate::app;
+use crate::codec::EngineCodec;
+use crate::config::{Config, Mode, SYNC_HEIGHTS_MAX, SyncOptions};
+use crate::context::{Context, ValidatorAddress};
+use crate::failure::{Failure, Failures};
+use crate::handle::{EngineHandle, Running};
+use crate::hub::Hub;
+use crate::network::Transport;
+use crate::outbox::{outbox, pump};
+use crate::reader::Reader;
+use crate::request::Request;
+use crate::signing::{SignerAdapter, Unsynced, Verifier};
+
+/// Requests that may wait for the application. Malachite asks one at a time, but for `Decided` and `Finalized`.
+const REQUESTS_QUEUE: usize = 16;
+/// Heights ahead of ours whose messages are kept.
+const FUTURE_HEIGHTS_MAX: usize = 10;
+/// Messages kept per such height: a proposal and two votes of each validator, for four rounds and some.
+const FUTURE_MESSAGES_MAX: usize = 10 * VALIDATORS_MAX;
+/// Sync requests of peers that are answered at a time, so at most so many responses are in memory.
+const SERVED_AT_A_TIME: usize = 4;
+/// Sync requests of peers that may wait for that.
+const SERVED_WAITING_MAX: usize = 64;
+/// Greatest count of sync requests of ours at a time.
+const PARALLEL_MAX: usize = 16;
+/// The peer id of no key: an identity hash of nothing.
+const NOBODY: [u8; 2] = [0, 0];
+/// How long malachite's supervisor may outlive its network actor before that is a halt for safety.
+const HALT_AFTER: Duration = Duration::from_secs(1);
+
+/// Why an engine was not started. Nothing runs.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An option is out of its range.
+    #[error("{option} is {got}, expected 1..={max}")]
+    Option {
+        /// Which.
+        option: &'static str,
+        /// Its value.
+        got: usize,
+        /// The greatest.
+        max: usize,
+    },
+    /// The log can't be opened (another engine may hold its lock), or an actor does not start.
+    #[error("engine does not start: {reason}")]
+    Engine {
+        /// Malachite's words.
+        reason: String,
+    },
+}
+
+/// Starts an engine. It asks [`Request::Ready`] once the transport listens.
+///
+/// Call [`crate::inspect_wal`] before a validator's first start in a process.
+///
+/// # Errors
+/// [`StartError`]; the transport is lost then.
+pub async fn start(
+    config: Config,
+    transport: Transport,
+) -> Result<(EngineHandle, mpsc::Receiver<Request>), StartError> {
+    check(&config.sync)?;
+    let span = tracing::error_span!("engine", moniker = %config.moniker);
+    start_in(config, transport).instrument(span).await
+}
+
+async fn start_in(
+    config: Config,
+    transport: Transport,
+) -> Result<(EngineHandle, mpsc::Receiver<Request>), StartError> {
+    let nobody = MalachitePeerId::from_bytes(&NOBODY)
+        .map_err(|error| StartError::Engine { reason: error.to_string() })?;
+    let failures = Failures::new();
+    let unsynced = Unsynced::default();
+    let hub = Arc::new(Hub::new(&transport));
+    let (outbox, queues) = outbox();
+
+    let (stopped, network_stopped) = oneshot::channel();
+    let actor = Network { hub: hub.clone(), outbox: outbox.clone(), unsynced: unsynced.clone() };
+    let (network, _) = Actor::spawn(None, actor, stopped)
+        .await
+        .map_err(|error| StartError::Engine { reason: error.to_string() })?;
+
+    let wal_path = wal_path(&config);
+    let consensus = consensus_context(&config, wal_path.clone(), &failures, unsynced);
+    let (channels, malachite) =
+        build(&config, wal_path.clone(), network.clone(), consensus).await.inspect_err(|_| {
+            network.kill();
+        })?;
+
+    let node = malachite.actor.get_cell();
+    let supervisor = tokio::spawn(supervise(malachite.handle, network_stopped, failures.clone()));
+    let pump = tokio::spawn(pump(queues, transport.outgoing.clone(), failures.clone()));
+    let (stop_reader, stop) = oneshot::channel();
+    let reader = Reader { hub: hub.clone(), outbox: outbox.clone() };
+    let reader = tokio::spawn(reader.run(transport, stop, failures.clone()));
+    let (requests, receiver) = mpsc::channel(REQUESTS_QUEUE);
+    tokio::spawn(app::forward(channels.consensus, requests));
+
+    let running = Running { node, wal_path, stop_reader, reader, pump, supervisor };
+    let running = Arc::new(Mutex::new(Some(running)));
+    Ok((EngineHandle { hub, outbox, failures, nobody, running }, receiver))
+}
+
+/// A follower leaves the validator's log alone: malachite resets the log of a node that does not vote.
+fn wal_path(config: &Config) -> PathBuf {
+    match config.mode {
+        Mode::Validator { .. } => config.wal_path.clone(),
+        Mode::Follower => {
+            let mut path = config.wal_path.clone().into_os_string();
+            path.push(".follower");
+            path.into()
+        }
+    }
+}
+
+fn consensus_context(
+    config: &Config,
+    wal_path: PathBuf,
+    failures: &Failures,
+    unsynced: Unsynced,
+) -> ConsensusContext<Context> {
+    let verifier = Box::new(Verifier { network: config.network });
+    match &config.mode {
+        Mode::Validator { address, signer } => {
+            let signer = signer.clone();
+            let signer = SignerAdapter { signer, failures: failures.clone(), unsynced, wal_path };
+            let address = ValidatorAddress(*address);
+            ConsensusContext::new_validator(address, verifier, Box::new(signer))
+        }
+        // Nobody has the key of the zero address, so it is in no set.
+        Mode::Follower => {
+            ConsensusContext::new_full_node(ValidatorAddress(Address::ZERO), verifier)
+        }
+    }
+}
+
+async fn build(
+    config: &Config,
+    wal_path: PathBuf,
+    network: NetworkRef<Context>,
+    consensus: ConsensusContext<Context>,
+) -> Result<(Channels<Context>, MalachiteHandle), StartError> {
+    // Parts do not take malachite's way to the network.
+    let (unused, _) = mpsc::channel(1);
+    EngineBuilder::new(Context, MalachiteConfig::new(config))
+        .with_default_wal(WalContext::new(wal_path, EngineCodec))
+        .with_custom_network(network, unused)
+        .with_default_sync(SyncContext::new(EngineCodec))
+        .with_default_consensus(consensus)
+        .with_default_request(RequestContext::new(1))
+        .build()
+        .await
+        .map_err(|error| StartError::Engine { reason: format!("{error:#}") })
+}
+
+/// Tells how malachite ended. Its supervisor ends with the first actor that does; only when it halts for safety does it
+/// stop the others, the network among them, and live on.
+async fn supervise(
+    mut node: JoinHandle<()>,
+    network_stopped: oneshot::Receiver<()>,
+    failures: Failures,
+) {
+    let halted = async {
+        match network_stopped.await {
+            Ok(()) => tokio::time::sleep(HALT_AFTER).await,
+            // Killed, with the supervisor.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let failure = tokio::select! {
+        biased;
+        _ = &mut node => stopped(),
+        () = halted => Failure::Unsafe {
+            reason: "its write-ahead log can't be written or replayed; its log says more".into(),
+        },
+    };
+    failures.report(failure);
+}
+
+fn stopped() -> Failure {
+    Failure::Stopped { reason: "an actor ended; its log says why".into() }
+}
+
+fn check(options: &SyncOptions) -> Result<(), StartError> {
+    let heights_max = usize::try_from(SYNC_HEIGHTS_MAX).unwrap_or(usize::MAX);
+    in_range("sync.batch", options.batch, heights_max)?;
+    in_range("sync.parallel", options.parallel, PARALLEL_MAX)?;
+    let ms = usize::try_from(options.request_timeout.as_millis()).unwrap_or(usize::MAX);
+    in_range("sync.request_timeout in ms", ms, 60_000)
+}
+
+fn in_range(option: &'static str, got: usize, max: usize) -> Result<(), StartError> {
+    if (1..=max).contains(&got) { Ok(()) } else { Err(StartError::Option { option, got, max }) }
+}
+
+/// Malachite's options. What is the network's is unused: the network is ours.
+struct MalachiteConfig {
+    moniker: String,
+    consensus: ConsensusConfig,
+    sync: ValueSyncConfig,
+}
+
+impl MalachiteConfig {
+    fn new(config: &Config) -> Self {
+        let consensus = ConsensusConfig {
+            enabled: true,
+            value_payload: ValuePayload::ProposalAndParts,
+            queue_capacity: FUTURE_HEIGHTS_MAX,
+            queue_per_height_capacity: FUTURE_MESSAGES_MAX,
+            ..ConsensusConfig::default()
+        };
+        let sync = ValueSyncConfig {
+            enabled: true,
+            status_update_interval: config.sync.status_interval,
+            request_timeout: config.sync.request_timeout,
+            max_response_size: ByteSize::b(SYNC_RESPONSE_BYTES_MAX as u64),
+            parallel_requests: config.sync.parallel,
+            batch_size: config.sync.batch,
+            max_concurrent_inbound_requests: SERVED_AT_A_TIME,
+            max_pending_inbound_requests: SERVED_WAITING_MAX,
+            ..ValueSyncConfig::default()
+        };
+        Self { moniker: config.moniker.clone(), consensus, sync }
+    }
+}
+
+impl NodeConfig for MalachiteConfig {
+    fn moniker(&self) -> &str {
+        &self.moniker
+    }
+    fn consensus(&self) -> &ConsensusConfig {
+        &self.consensus
+    }
+    fn consensus_mut(&mut self) -> &mut ConsensusConfig {
+        &mut self.consensus
+    }
+    fn value_sync(&self) -> &ValueSyncConfig {
+        &self.sync
+    }
+    fn value_sync_mut(&mut self) -> &mut ValueSyncConfig {
+        &mut self.sync
+    }
+}

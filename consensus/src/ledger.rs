@@ -1,0 +1,254 @@
+//! The decided log as this node has it: the newest state, the dedup window, and the store they live in.
+//!
+//! Every reader sees a block only after the store synced it. Assembly and verification are pure functions of core; the
+//! ledger lends them state and window, and nothing else. It knows nothing of rounds, votes or lanes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use alloy_primitives::Bytes;
+use lockstep_core::batch::{BatchPosition, CheckedBatch};
+use lockstep_core::block::{self, Assembly, CannotAssemble, InvalidBlock};
+use lockstep_core::certificate::Certificate;
+use lockstep_core::cut::Cut;
+use lockstep_core::dedup::{self, Decision, Dedup, Key};
+use lockstep_core::entry::CheckedEntry;
+use lockstep_core::header::Header;
+use lockstep_core::limits::EXPIRES_MS_MAX;
+use lockstep_core::proposal::SyncedValue;
+use lockstep_core::state::State;
+use lockstep_core::types::{BlockHash, Height, UnixMillis};
+use tokio::sync::watch;
+
+use crate::store::{Commit, CommitError, LogStore, Lookup, StoreError, TakenEntry};
+
+/// A block that consensus decided, with all that its commit writes.
+#[derive(Clone, Debug)]
+pub struct DecidedBlock {
+    /// Its header.
+    pub header: Header,
+    /// Its cut.
+    pub cut: Cut,
+    /// Precommits of a quorum.
+    pub certificate: Certificate,
+    /// What the cut gave.
+    pub assembly: Arc<Assembly>,
+    /// The cut's batches, lane after lane.
+    pub batches: Arc<Vec<CheckedBatch>>,
+    /// Evidence of equivocation seen at this height, encoded.
+    pub evidence: Vec<Bytes>,
+}
+
+/// The entries of a block's batches, found by their place.
+#[derive(Debug)]
+pub struct Entries<'a>(BTreeMap<BatchPosition, &'a CheckedBatch>);
+
+impl DecidedBlock {
+    /// The entries of the block's batches.
+    #[must_use]
+    pub fn entries(&self) -> Entries<'_> {
+        Entries(self.batches.iter().map(|batch| (batch.position(), batch)).collect())
+    }
+}
+
+impl Entries<'_> {
+    /// The entry at a place of the block's batches.
+    #[must_use]
+    pub fn at(&self, batch: &BatchPosition, entry: u32) -> Option<&CheckedEntry> {
+        self.0.get(batch)?.entries().get(usize::try_from(entry).ok()?)
+    }
+}
+
+/// State and dedup window after the newest block.
+#[derive(Debug)]
+struct Tip {
+    state: Arc<State>,
+    dedup: Dedup,
+}
+
+/// The decided log.
+#[derive(Debug)]
+pub struct Ledger {
+    store: Arc<LogStore>,
+    // A lock, because ingress, verification and streams read while one task commits; held for pure calls only.
+    tip: RwLock<Tip>,
+    heads: watch::Sender<Height>,
+}
+
+impl Ledger {
+    /// The log in `store`; reads the blocks of the last dedup window. Blocks the thread.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub fn open(store: Arc<LogStore>) -> Result<Self, StoreError> {
+        let state = store.state();
+        let dedup = read_window(&store, &state)?;
+        let heads = watch::Sender::new(state.height);
+        Ok(Self { store, tip: RwLock::new(Tip { state, dedup }), heads })
+    }
+
+    fn tip(&self) -> RwLockReadGuard<'_, Tip> {
+        self.tip.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tip_mut(&self) -> RwLockWriteGuard<'_, Tip> {
+        self.tip.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the log is kept.
+    #[must_use]
+    pub const fn store(&self) -> &Arc<LogStore> {
+        &self.store
+    }
+
+    /// State after the newest block.
+    #[must_use]
+    pub fn state(&self) -> Arc<State> {
+        self.tip().state.clone()
+    }
+
+    /// Height of the newest block, now and whenever it changes.
+    #[must_use]
+    pub fn heads(&self) -> watch::Receiver<Height> {
+        self.heads.subscribe()
+    }
+
+    /// Where a key was taken within the dedup window.
+    #[must_use]
+    pub fn decision(&self, key: &Key) -> Option<Decision> {
+        let tip = self.tip();
+        tip.dedup.get(key, tip.state.timestamp)
+    }
+
+    /// Where every key of the entry was taken, if one decision took them all.
+    #[must_use]
+    pub fn decision_of(&self, entry: &CheckedEntry) -> Option<Decision> {
+        let mut decisions = dedup::keys(entry).map(|key| self.decision(&key));
+        let first = decisions.next().flatten()?;
+        decisions.all(|decision| decision == Some(first)).then_some(first)
+    }
+
+    /// Hash of a decided block; `None` if it is not held or can't be read.
+    #[must_use]
+    pub fn block_hash(&self, height: Height) -> Option<BlockHash> {
+        self.store.block(height).ok().flatten().map(|block| block.header.hash())
+    }
+
+    /// A decided block as peers sync it, with its certificate. Blocks the thread.
+    ///
+    /// # Errors
+    /// If the store can't be read, or holds a block without its batches.
+    pub fn synced_value(
+        &self,
+        height: Height,
+    ) -> Result<Option<(bytes::Bytes, Certificate)>, StoreError> {
+        let Some(block) = self.store.block(height)? else { return Ok(None) };
+        let before = match height.previous() {
+            Some(Height::GENESIS) | None => Cut::start(&self.store.genesis().validators),
+            Some(previous) => match self.store.block(previous)? {
+                Some(previous) => previous.cut,
+                None => return Ok(None),
+            },
+        };
+        let mut batches = Vec::new();
+        for step in block.cut.steps(&before.lanes).unwrap_or_default() {
+            batches.extend(self.store.batches(&step)?);
+        }
+        let value = SyncedValue { header: block.header, cut: block.cut, batches };
+        Ok(Some((value.encode().into(), block.certificate)))
+    }
+
+    /// Assembles the next block from a cut. Pure; tens of milliseconds for the greatest cut.
+    ///
+    /// # Errors
+    /// If the cut or the batches are not what assembly needs.
+    pub fn assemble(
+        &self,
+        timestamp: UnixMillis,
+        cut: &Cut,
+        batches: &[CheckedBatch],
+    ) -> Result<Assembly, CannotAssemble> {
+        let tip = self.tip();
+        block::assemble(&tip.state, &tip.dedup, timestamp, cut, batches)
+    }
+
+    /// Verifies the next block. Pure; tens of milliseconds for the greatest cut.
+    ///
+    /// # Errors
+    /// Which rule it breaks.
+    pub fn verify(
+        &self,
+        header: &Header,
+        cut: &Cut,
+        batches: &[CheckedBatch],
+    ) -> Result<Assembly, InvalidBlock> {
+        let tip = self.tip();
+        block::verify(&tip.state, &tip.dedup, header, cut, batches)
+    }
+
+    /// Writes a decided block, synced, and moves the tip. Twice the same block is one. Blocks the thread.
+    ///
+    /// # Errors
+    /// If the store refuses or fails: the node must stop.
+    pub fn commit(&self, decided: &DecidedBlock) -> Result<(), CommitError> {
+        let before = self.state();
+        if decided.header.height <= before.height {
+            return Ok(());
+        }
+        let state = block::apply(&before, &decided.header, &decided.assembly);
+        let taken: Vec<TakenEntry> = decided
+            .assembly
+            .taken
+            .iter()
+            .map(|taken| TakenEntry { batch: taken.batch, entry: taken.entry })
+            .collect();
+        let entries = decided.entries();
+        let mut lookups = Vec::new();
+        for (index, place) in (0u32..).zip(&taken) {
+            let Some(entry) = entries.at(&place.batch, place.entry) else { continue };
+            Lookup::of_entry(index, entry, &mut lookups);
+        }
+        self.store.commit(Commit {
+            header: decided.header.clone(),
+            cut: decided.cut.clone(),
+            certificate: decided.certificate.clone(),
+            taken,
+            lookups,
+            state: state.clone(),
+            evidence: decided.evidence.clone(),
+            batches: Vec::new(),
+        })?;
+        let height = state.height;
+        {
+            let mut tip = self.tip_mut();
+            let keys = decided.assembly.keys.iter().copied();
+            tip.dedup.extend(height, state.timestamp, keys);
+            tip.state = Arc::new(state);
+        }
+        self.heads.send_replace(height);
+        Ok(())
+    }
+}
+
+/// Recomputes the dedup window from the blocks of the last minute.
+fn read_window(store: &LogStore, state: &State) -> Result<Dedup, StoreError> {
+    let mut window = Vec::new();
+    let mut next = Some(state.height).filter(|height| *height > Height::GENESIS);
+    while let Some(height) = next {
+        let Some(block) = store.block(height)? else { break };
+        if block.header.timestamp_ms.plus(EXPIRES_MS_MAX) <= state.timestamp {
+            break;
+        }
+        let entries = store.entries(height)?.unwrap_or_default();
+        window.push((height, block.header.timestamp_ms, entries));
+        next = height.previous().filter(|height| *height > Height::GENESIS);
+    }
+    let mut dedup = Dedup::new();
+    for (height, timestamp, entries) in window.into_iter().rev() {
+        let keys = (0u32..).zip(&entries).flat_map(|(index, entry)| {
+            dedup::keys_of_decided(entry).into_iter().map(move |key| (key, index))
+        });
+        dedup.extend(height, timestamp, keys);
+    }
+    Ok(dedup)
+}

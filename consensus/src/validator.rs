@@ -1,0 +1,474 @@
+//! A validator: opens what it keeps, joins the mesh, starts lanes and engine, and watches over them.
+//!
+//! Order of a start: store, guard, consensus log, mesh, lanes, engine. What was signed before a crash is known before
+//! anything can be signed again; if the guard knows more than consensus does, the validator follows without voting
+//! until the height in doubt is decided.
+
+mod open;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+use lockstep_core::params::Genesis;
+use lockstep_core::signing::SigningKey;
+use lockstep_core::types::{Height, NetworkId};
+use lockstep_core::validator_set::ValidatorSet;
+use lockstep_engine::{Failure, Mode, SignError, SyncOptions, Transport};
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::{error, info, warn};
+
+use crate::app::{App, AppStopped, Context, DONE_MAX};
+use crate::bridge;
+use crate::candidates::Candidates;
+use crate::checker::Checker;
+use crate::guard::GuardOpenError;
+use crate::health::{self, Health};
+use crate::ingress::Ingress;
+use crate::lanes::own::OwnLane;
+use crate::lanes::table::Table;
+use crate::lanes::{self, Lanes, LanesTasks};
+use crate::ledger::Ledger;
+use crate::mesh::faults::Faults;
+use crate::mesh::{self, Inbound, Mesh};
+use crate::metrics::Metrics;
+use crate::parts::Assembler;
+use crate::signer::GuardSigner;
+use crate::store::{OpenError, StoreError};
+use crate::tracker::Tracker;
+
+use self::open::{load_lanes, open_guard, open_ledger};
+
+/// How often the store tidies up what is decided.
+const MAINTAIN_INTERVAL: Duration = Duration::from_secs(10);
+/// Heights for which batches of passed-over runs are kept.
+const PASSED_OVER_KEPT: u64 = 1_000;
+
+/// What a validator is started with.
+#[derive(Debug)]
+pub struct Config {
+    /// The network's genesis.
+    pub genesis: Genesis,
+    /// The validator's key.
+    pub key: SigningKey,
+    /// Its identity on the mesh.
+    pub network_key: Keypair,
+    /// Where the mesh listens.
+    pub listen: Multiaddr,
+    /// Directory of the store and of the consensus log.
+    pub data_dir: PathBuf,
+    /// Directory of the guard; not inside `data_dir`, so that wiping that keeps it.
+    pub guard_dir: PathBuf,
+    /// Directory of the consensus log; `data_dir` if not given.
+    pub wal_dir: Option<PathBuf>,
+    /// Threads that check signatures; 0 for one per core.
+    pub check_threads: usize,
+    /// How long the first entry of a batch waits for others.
+    pub batch_delay: Duration,
+    /// How often a validator tells its height: zero after every commit.
+    pub status_interval: Duration,
+    /// Lateness and loss made on purpose, for tests.
+    pub faults: Faults,
+}
+
+/// Why a validator could not start. The operator must act; each message says on what.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The genesis is wrong.
+    #[error("genesis: {0}")]
+    Genesis(#[from] lockstep_core::params::InvalidGenesis),
+    /// The key is of no validator of the set.
+    #[error("the key's address {address} is not in the validator set")]
+    NotValidator {
+        /// Its address.
+        address: Address,
+    },
+    /// A validator's network address names no peer.
+    #[error("network_address of validator {validator} does not end in /p2p/<peer id>: {address}")]
+    NetworkAddress {
+        /// Whose.
+        validator: Address,
+        /// What it says.
+        address: String,
+    },
+    /// The network key is not the one that the genesis names for this validator.
+    #[error("the network key is of peer {got}, the genesis names {expected} for this validator")]
+    NetworkKey {
+        /// The genesis'.
+        expected: PeerId,
+        /// The key's.
+        got: PeerId,
+    },
+    /// The store can't be opened.
+    #[error("store: {0}")]
+    Open(#[from] OpenError),
+    /// The store can't be read.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
+    /// The guard can't be opened.
+    #[error("guard: {0}")]
+    Guard(#[from] GuardOpenError),
+    /// The guard can't be written.
+    #[error("guard: {0}")]
+    GuardWrite(#[from] crate::guard::SignError),
+    /// The consensus log can't be read.
+    #[error("consensus log: {0}")]
+    Wal(#[from] lockstep_engine::WalError),
+    /// The mesh can't listen.
+    #[error("mesh: {0}")]
+    Mesh(#[from] mesh::SpawnError),
+    /// The engine can't start.
+    #[error("engine: {0}")]
+    Engine(#[from] lockstep_engine::StartError),
+    /// Threads or directories can't be had.
+    #[error("{doing}: {reason}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        reason: String,
+    },
+}
+
+fn io(doing: &'static str) -> impl Fn(&dyn core::fmt::Display) -> StartError {
+    move |reason| StartError::Io { doing, reason: reason.to_string() }
+}
+
+/// A running validator. Dropping it stops its tasks; [`Validator::stop`] does so in order.
+#[derive(Debug)]
+pub struct Validator {
+    /// The decided log.
+    pub ledger: Arc<Ledger>,
+    /// The way into its lane.
+    pub ingress: Ingress,
+    /// What it says of itself.
+    pub health: watch::Receiver<Health>,
+    /// Validators it is connected to, and what went over the mesh.
+    pub mesh: mesh::handle::Handle,
+    stop: watch::Sender<bool>,
+    supervisor: JoinHandle<()>,
+}
+
+/// Everything the supervisor keeps running.
+#[derive(Debug)]
+struct Parts {
+    context: Arc<Context>,
+    done: mpsc::Receiver<crate::app::Done>,
+    transport: Transport,
+    lanes_tasks: LanesTasks,
+    /// Bridge, health, maintenance and the mesh itself: they run as long as this is kept.
+    _kept: (JoinSet<()>, mesh::Running),
+    network: NetworkId,
+    wal_path: PathBuf,
+    sync: SyncOptions,
+    abstains_until: Option<Height>,
+}
+
+impl Validator {
+    /// Starts a validator; it runs until it is stopped or halts.
+    ///
+    /// # Errors
+    /// [`StartError`] says what to mend.
+    #[expect(clippy::too_many_lines, reason = "one flat list of parts, in the order of a start")]
+    pub async fn start(config: Config, registry: &mut Registry) -> Result<Self, StartError> {
+        config.genesis.validate()?;
+        let me = config.key.address();
+        let peers = peers_of(&config.genesis.validators, me, &config.network_key)?;
+        let network = config.genesis.network_id();
+        let checker =
+            Checker::new(network, config.check_threads).map_err(|e| io("checker threads")(&e))?;
+        let wal_path = config.wal_dir.as_ref().unwrap_or(&config.data_dir).join("consensus.wal");
+        let ledger = open_ledger(&config).await?;
+        let (guard, abstains_until) = open_guard(&config, &ledger, &wal_path).await?;
+        let loaded = load_lanes(&ledger, &checker, me).await?;
+        let Mesh { handle: mesh, votes, bulk, lanes: lane_frames, running } =
+            mesh::spawn(mesh_config(&config, &peers, network)).await?;
+
+        let mut tasks = JoinSet::new();
+        let transport = bridge::spawn(&mesh, votes, bulk, &mut tasks);
+        let validators = peers.into_iter().map(|(address, peer, _)| (peer, address)).collect();
+        let lanes_config =
+            lanes::Config { network, key: config.key, validators, batch_delay: config.batch_delay };
+        let (lanes, lanes_tasks) = spawn_lanes(
+            lanes_config,
+            (ledger.clone(), checker.clone()),
+            (mesh.clone(), lane_frames),
+            loaded,
+        );
+        let metrics = Arc::new(Metrics::new(registry));
+        let tracker = Arc::new(Mutex::new(Tracker::default()));
+        let (report, done) = mpsc::channel(DONE_MAX);
+        let interval = Duration::from_millis(config.genesis.params.block_interval_ms);
+        let context = Arc::new(Context {
+            me,
+            ledger: ledger.clone(),
+            lanes: lanes.clone(),
+            checker: checker.clone(),
+            guard,
+            tracker: tracker.clone(),
+            metrics: metrics.clone(),
+            done: report,
+            target_time: interval,
+        });
+        let first = abstains_until.map_or(Health::Starting, |until| Health::Abstaining { until });
+        let (to_health, health) = watch::channel(first);
+        let about = (ledger.clone(), lanes.clone());
+        let last_commit = metrics.last_commit();
+        tasks.spawn(health::watch(about, last_commit, interval, to_health.clone()));
+        tasks.spawn(maintain(ledger.clone()));
+        let sync =
+            SyncOptions { status_interval: config.status_interval, ..SyncOptions::default() };
+        let parts = Parts {
+            context,
+            done,
+            transport,
+            lanes_tasks,
+            _kept: (tasks, running),
+            network,
+            wal_path,
+            sync,
+            abstains_until,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let supervisor = tokio::spawn(supervise(parts, to_health, stopped));
+        let ingress = Ingress { ledger: ledger.clone(), lanes, checker, tracker };
+        Ok(Self { ledger, ingress, health, mesh, stop, supervisor })
+    }
+
+    /// Stops the validator: engine first, then lanes and mesh. What was persisted stays.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        // A supervisor that panicked has stopped, too.
+        drop(self.supervisor.await);
+    }
+}
+
+fn spawn_lanes(
+    config: lanes::Config,
+    (ledger, checker): (Arc<Ledger>, Checker),
+    mesh: (mesh::handle::Handle, mpsc::Receiver<Inbound>),
+    (table, own): (Table, OwnLane),
+) -> (Lanes, LanesTasks) {
+    Lanes::spawn(config, (ledger.store().clone(), checker), mesh, (table, own))
+}
+
+/// The other validators: address, peer, where to dial.
+fn peers_of(
+    set: &ValidatorSet,
+    me: Address,
+    network_key: &Keypair,
+) -> Result<Vec<(Address, PeerId, Multiaddr)>, StartError> {
+    if set.get(me).is_none() {
+        return Err(StartError::NotValidator { address: me });
+    }
+    let mut peers = Vec::new();
+    for validator in set.iter() {
+        let address = validator.network_address.clone();
+        let wrong = || StartError::NetworkAddress {
+            validator: validator.address,
+            address: address.clone(),
+        };
+        let at: Multiaddr = address.parse().map_err(|_| wrong())?;
+        let Some(Protocol::P2p(peer)) = at.iter().last() else { return Err(wrong()) };
+        if validator.address != me {
+            peers.push((validator.address, peer, at));
+            continue;
+        }
+        let got = network_key.public().to_peer_id();
+        if got != peer {
+            return Err(StartError::NetworkKey { expected: peer, got });
+        }
+    }
+    Ok(peers)
+}
+
+fn mesh_config(
+    config: &Config,
+    peers: &[(Address, PeerId, Multiaddr)],
+    network: NetworkId,
+) -> mesh::Config {
+    mesh::Config {
+        keypair: config.network_key.clone(),
+        listen: config.listen.clone(),
+        network,
+        peers: peers.iter().map(|(_, peer, at)| (*peer, at.clone())).collect(),
+        faults: config.faults.clone(),
+    }
+}
+
+async fn maintain(ledger: Arc<Ledger>) {
+    let mut tick = tokio::time::interval(MAINTAIN_INTERVAL);
+    loop {
+        tick.tick().await;
+        let ledger = ledger.clone();
+        let work = move || {
+            let before = ledger.state().height.0.saturating_sub(PASSED_OVER_KEPT);
+            ledger.store().maintain(Height(before))
+        };
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
+            error!(%error, "the store can't tidy up");
+        }
+    }
+}
+
+/// What ended a run of the engine.
+enum Ended {
+    MayVote,
+    Refused,
+    Fatal(String),
+    Stop,
+}
+
+/// Runs the engine, as a voter or not, until something ends it for good.
+async fn supervise(
+    mut parts: Parts,
+    health: watch::Sender<Health>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let (ended, transport) = match run_engine(&mut parts, &mut stop).await {
+            Ok(ended) => ended,
+            Err(reason) => (Ended::Fatal(reason), None),
+        };
+        let next = parts.context.ledger.state().height.next();
+        match (ended, transport) {
+            (Ended::Stop, _) => break,
+            (Ended::MayVote, Some(transport)) => {
+                info!("voting again");
+                parts.transport = transport;
+                parts.abstains_until = None;
+                health.send_replace(Health::Starting);
+            }
+            (Ended::Refused, Some(transport)) => {
+                warn!(height = %next, "the guard refused a signature; following until the height is decided");
+                parts.transport = transport;
+                parts.abstains_until = Some(next);
+                parts.context.guard.abstain_until_decided(next);
+                health.send_replace(Health::Abstaining { until: next });
+            }
+            (Ended::Fatal(reason), _) => return halt(parts, &health, stop, reason).await,
+            (Ended::MayVote | Ended::Refused, None) => {
+                let reason = "the engine did not stop".to_owned();
+                return halt(parts, &health, stop, reason).await;
+            }
+        }
+    }
+}
+
+/// Stays up, says why, and signs nothing, until the operator stops it.
+async fn halt(
+    parts: Parts,
+    health: &watch::Sender<Health>,
+    mut stop: watch::Receiver<bool>,
+    reason: String,
+) {
+    error!(%reason, "halted; see the runbook: deploy/runbooks/halted.md");
+    parts.context.metrics.halt();
+    health.send_replace(Health::Halted { reason });
+    stopped(&mut stop).await;
+    drop(parts);
+}
+
+async fn run_engine(
+    parts: &mut Parts,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(Ended, Option<Transport>), String> {
+    let context = parts.context.clone();
+    let mode = match parts.abstains_until {
+        Some(_) => Mode::Follower,
+        None => {
+            let signer = Arc::new(GuardSigner(context.guard.clone()));
+            Mode::Validator { address: context.me, signer }
+        }
+    };
+    let config = lockstep_engine::Config {
+        network: parts.network,
+        moniker: context.me.to_string(),
+        wal_path: parts.wal_path.clone(),
+        mode,
+        sync: parts.sync,
+    };
+    let transport = std::mem::replace(&mut parts.transport, closed_transport());
+    let (engine, mut requests) =
+        lockstep_engine::start(config, transport).await.map_err(|e| e.to_string())?;
+    let mut app = App {
+        candidates: Candidates::default(),
+        assembler: Assembler::new(context.ledger.state().height.next()),
+        evidence: Vec::new(),
+        abstains_until: parts.abstains_until,
+        engine: engine.clone(),
+        context: context.clone(),
+    };
+    load_undecided(&mut app);
+    let mut batches = context.lanes.changes();
+    let ended = tokio::select! {
+        stopped = app.run(&mut requests, &mut parts.done, &mut batches) => match stopped {
+            AppStopped::MayVote { .. } => Ended::MayVote,
+            // The engine's own word on why is the better one.
+            AppStopped::Engine => ended_by(engine.wait_failed().await),
+            AppStopped::Commit { .. } => Ended::Fatal(stopped.to_string()),
+        },
+        failure = engine.wait_failed() => ended_by(failure),
+        () = parts.lanes_tasks.failed() => Ended::Fatal("the lanes stopped".to_owned()),
+        () = stopped(stop) => Ended::Stop,
+    };
+    // The channel must not be full of questions while the engine stops.
+    drop(requests);
+    let transport = match engine.stop().await {
+        Ok(transport) => Some(transport),
+        Err(error) => {
+            error!(%error, "the engine did not stop in order");
+            None
+        }
+    };
+    Ok((ended, transport))
+}
+
+/// Waits until the validator is told to stop, or is gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+fn ended_by(failure: Failure) -> Ended {
+    match failure {
+        Failure::Signer(SignError::Refused(_)) => Ended::Refused,
+        Failure::Signer(_)
+        | Failure::Stopped { .. }
+        | Failure::Unsafe { .. }
+        | Failure::Transport => Ended::Fatal(failure.to_string()),
+    }
+}
+
+fn closed_transport() -> Transport {
+    let (outgoing, _) = mpsc::channel(1);
+    let (_, incoming) = mpsc::channel(1);
+    Transport::new(outgoing, incoming)
+}
+
+/// Blocks persisted before a crash: consensus may have voted for them.
+fn load_undecided(app: &mut App) {
+    let state = app.context.ledger.state();
+    let height = state.height.next();
+    let undecided = match app.context.ledger.store().undecided(height) {
+        Ok(undecided) => undecided,
+        Err(error) => return error!(%error, "cannot read undecided blocks"),
+    };
+    for held in undecided {
+        let proposer = state.committed.validators.proposer(height, held.round).address;
+        let proposed = crate::candidates::Proposed {
+            round: held.round,
+            valid_round: held.valid_round,
+            proposer,
+            is_timely: true,
+            first: None,
+        };
+        app.candidates.open((held.header, held.cut), (None, BTreeMap::new()), proposed);
+    }
+}

@@ -1,0 +1,134 @@
+//! What a start reads before anything can be sent or signed: store, guard, consensus log, undecided batches.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use alloy_primitives::Address;
+use lockstep_core::batch::CheckedBatch;
+use lockstep_core::certificate::{Proposal, Vote, VoteType};
+use lockstep_core::limits::LANE_AHEAD_BYTES_MAX;
+use lockstep_core::state::State;
+use lockstep_core::types::Height;
+use lockstep_engine::{OwnMessage, inspect_wal};
+use tracing::{info, warn};
+
+use super::{Config, StartError, io};
+use crate::checker::Checker;
+use crate::guard::{Guard, MessageId, Step, WalView};
+use crate::lanes::now;
+use crate::lanes::own::OwnLane;
+use crate::lanes::table::Table;
+use crate::ledger::Ledger;
+use crate::store::LogStore;
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StartError> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| io("starting")(&e))
+}
+
+pub(super) async fn open_ledger(config: &Config) -> Result<Arc<Ledger>, StartError> {
+    let (dir, genesis) = (config.data_dir.clone(), config.genesis.clone());
+    blocking(move || {
+        std::fs::create_dir_all(&dir).map_err(|e| io("creating the data directory")(&e))?;
+        let store = LogStore::open(&dir.join("store"), &genesis)?;
+        let ledger = Ledger::open(Arc::new(store))?;
+        info!(height = %ledger.state().height, "store opened");
+        Ok(Arc::new(ledger))
+    })
+    .await?
+}
+
+/// Opens the guard and compares it with the consensus log; the height to abstain at, if any.
+pub(super) async fn open_guard(
+    config: &Config,
+    ledger: &Arc<Ledger>,
+    wal_path: &Path,
+) -> Result<(Arc<Guard>, Option<Height>), StartError> {
+    let (dir, key) = (config.guard_dir.clone(), config.key.clone());
+    let (ledger, wal_path, me) = (ledger.clone(), wal_path.to_owned(), config.key.address());
+    blocking(move || {
+        let state = ledger.state();
+        let (guard, report) = Guard::open(&dir, state.network_id, key)?;
+        if let Some(torn) = &report.torn {
+            warn!(?torn, "the guard's file had a torn tail; it was set aside");
+        }
+        if report.is_new && state.height > Height::GENESIS {
+            warn!(height = %state.height, "the guard is new but the log is not; not voting at the next height");
+            guard.raise_floor(state.height.next())?;
+            return Ok((Arc::new(guard), Some(state.height.next())));
+        }
+        let wal = inspect_wal(&wal_path, me)?;
+        if let Some(copy) = &wal.set_aside {
+            warn!(copy = %copy.display(), "the consensus log had a damaged tail; it was set aside");
+        }
+        let view = WalView {
+            height: wal.height.unwrap_or(state.height.next()),
+            own: wal.own_messages.iter().map(message_id).collect(),
+        };
+        let abstain = guard.ahead_of(&view).must_abstain().filter(|height| *height > state.height);
+        if let Some(height) = abstain {
+            warn!(%height, "the guard knows more signatures than the consensus log; abstaining");
+            guard.abstain_until_decided(height);
+        }
+        Ok((Arc::new(guard), abstain))
+    })
+    .await?
+}
+
+fn message_id(message: &OwnMessage) -> MessageId {
+    match message {
+        OwnMessage::Vote(Vote { height, round, vote_type, .. }) => {
+            let step = match vote_type {
+                VoteType::Prevote => Step::Prevote,
+                VoteType::Precommit => Step::Precommit,
+            };
+            MessageId { height: *height, round: *round, step }
+        }
+        OwnMessage::Proposal(Proposal { height, round, .. }) => {
+            MessageId { height: *height, round: *round, step: Step::Proposal }
+        }
+    }
+}
+
+/// Undecided batches of the store, re-checked, and this validator's lane at the beginning of a run that carries its
+/// undecided entries.
+pub(super) async fn load_lanes(
+    ledger: &Arc<Ledger>,
+    checker: &Checker,
+    me: Address,
+) -> Result<(Table, OwnLane), StartError> {
+    let state = ledger.state();
+    let mut table = Table::new(state.committed.validators.clone(), &state.committed.lanes);
+    let decided = state.committed.lanes.iter().find(|lane| lane.owner == me);
+    let decided = decided.map(|lane| lane.incarnation).unwrap_or_default();
+    let store = ledger.store().clone();
+    let incarnation = blocking(move || store.next_incarnation(decided, now())).await??;
+    let mut own = OwnLane::new(incarnation);
+    for batch in undecided_batches(ledger, checker, &state).await? {
+        if batch.position().owner == me {
+            own.carry(batch.entries().to_vec());
+        }
+        table.insert(batch);
+    }
+    Ok((table, own))
+}
+
+async fn undecided_batches(
+    ledger: &Arc<Ledger>,
+    checker: &Checker,
+    state: &State,
+) -> Result<Vec<CheckedBatch>, StartError> {
+    let mut batches = Vec::new();
+    for lane in state.committed.lanes.clone() {
+        let store = ledger.store().clone();
+        let raw = blocking(move || store.batches_after(&lane, LANE_AHEAD_BYTES_MAX)).await??;
+        for raw in raw {
+            match checker.check_batch(raw.into()).await {
+                Ok(batch) => batches.push(batch),
+                Err(reason) => warn!(%reason, "a stored batch is invalid"),
+            }
+        }
+    }
+    Ok(batches)
+}

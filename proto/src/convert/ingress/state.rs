@@ -1,0 +1,237 @@
+//! The states of an entry, as types and as messages.
+
+use std::sync::Arc;
+
+use lockstep_core::block::LeaveOut;
+use lockstep_core::certificate::Certificate;
+use lockstep_core::types::{BlockHash, EntryId, Height};
+
+use super::super::block::certificate;
+use super::super::{Field, canonical, hash_bytes};
+use super::{Milestone, entry_id};
+use crate::error::InvalidMessage;
+use crate::v1;
+
+/// Bytes of the detail of a drop.
+const DETAIL_BYTES_MAX: usize = 256;
+
+/// Why an entry was left out for good, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DropReason {
+    /// Its expiry passed before a block took it.
+    Expired,
+    /// Its expiry was too far after the block's time.
+    ExpiresTooLate,
+    /// One of its chains is not registered.
+    UnknownChain,
+    /// It says EVM where the registry says opaque, or the other way round.
+    KindMismatch,
+    /// One of its transactions was ordered already as a part of another entry.
+    Duplicate,
+    /// The network does not offer the guarantee it asks for.
+    Guarantee,
+    /// A record that is not signed by a sequencer key of its chain.
+    NotSequencer,
+    /// It asks more of a chain than the chain's full budget.
+    TooLarge,
+    /// A reason that this version does not know.
+    Unknown,
+}
+
+impl DropReason {
+    /// The reason for a final [`LeaveOut`]; `None` where a later block may take the entry.
+    #[must_use]
+    pub const fn of(reason: &LeaveOut) -> Option<Self> {
+        match reason {
+            LeaveOut::Expired { .. } => Some(Self::Expired),
+            LeaveOut::ExpiresTooLate { .. } => Some(Self::ExpiresTooLate),
+            LeaveOut::UnknownChain { .. } => Some(Self::UnknownChain),
+            LeaveOut::Kind { .. } => Some(Self::KindMismatch),
+            LeaveOut::UnsupportedGuarantee => Some(Self::Guarantee),
+            LeaveOut::NotSequencer { .. } => Some(Self::NotSequencer),
+            LeaveOut::TooLarge { .. } => Some(Self::TooLarge),
+            LeaveOut::Duplicate { .. } => Some(Self::Duplicate),
+            LeaveOut::OverBudget { .. } | LeaveOut::RecordCap { .. } => None,
+        }
+    }
+}
+
+/// Why an entry will not be ordered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// In one word.
+    pub reason: DropReason,
+    /// For people; at most 256 bytes travel.
+    pub detail: String,
+}
+
+impl Dropped {
+    /// What a final [`LeaveOut`] means to the submitter; `None` where a later block may take the entry.
+    #[must_use]
+    pub fn of(reason: &LeaveOut) -> Option<Self> {
+        Some(Self { reason: DropReason::of(reason)?, detail: reason.to_string() })
+    }
+}
+
+/// Where the log has an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// Height of the log block.
+    pub height: Height,
+    /// Index in the block, counted from 0 over all chains.
+    pub index: u32,
+    /// The block.
+    pub block: BlockHash,
+    /// The block's certificate; shared by all entries of the block.
+    pub certificate: Arc<Certificate>,
+}
+
+/// How far an entry has come. `Decided` and `Dropped` are final.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryState {
+    /// This node holds it. No promise.
+    Received,
+    /// A log block has it.
+    Decided(Decided),
+    /// It will not be ordered.
+    Dropped(Dropped),
+}
+
+impl EntryState {
+    /// Whether no other state follows.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        match self {
+            Self::Received => false,
+            Self::Decided(_) | Self::Dropped(_) => true,
+        }
+    }
+
+    /// Whether the entry has come as far as `milestone`. A dropped one never does.
+    #[must_use]
+    pub const fn has_reached(&self, milestone: Milestone) -> bool {
+        match (self, milestone) {
+            (Self::Received | Self::Decided(_), Milestone::Received)
+            | (Self::Decided(_), Milestone::Decided) => true,
+            (Self::Received, Milestone::Decided) | (Self::Dropped(_), _) => false,
+        }
+    }
+
+    pub(super) const fn to_v1(&self) -> v1::State {
+        match self {
+            Self::Received => v1::State::Received,
+            Self::Decided(_) => v1::State::Decided,
+            Self::Dropped(_) => v1::State::Dropped,
+        }
+    }
+}
+
+/// A state of one entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryStatus {
+    /// The entry.
+    pub id: EntryId,
+    /// How far it has come.
+    pub state: EntryState,
+}
+
+impl From<&EntryStatus> for v1::EntryStatus {
+    fn from(status: &EntryStatus) -> Self {
+        let (decided, dropped) = match &status.state {
+            EntryState::Received => (None, None),
+            EntryState::Decided(decided) => (Some(decided.into()), None),
+            EntryState::Dropped(dropped) => (None, Some(dropped.into())),
+        };
+        let state = status.state.to_v1().into();
+        Self { id: hash_bytes(status.id.0), state, decided, dropped }
+    }
+}
+
+impl TryFrom<v1::EntryStatus> for EntryStatus {
+    type Error = InvalidMessage;
+
+    fn try_from(status: v1::EntryStatus) -> Result<Self, InvalidMessage> {
+        const MESSAGE: &str = "EntryStatus";
+        let id = entry_id(MESSAGE, &status.id)?;
+        let field = Field(MESSAGE, "state");
+        let state = match v1::State::try_from(status.state) {
+            Ok(v1::State::Received) => EntryState::Received,
+            Ok(v1::State::Decided) => {
+                let decided = status.decided.ok_or_else(|| Field(MESSAGE, "decided").missing())?;
+                EntryState::Decided(decided.try_into()?)
+            }
+            Ok(v1::State::Dropped) => {
+                let dropped = status.dropped.ok_or_else(|| Field(MESSAGE, "dropped").missing())?;
+                EntryState::Dropped(dropped.into())
+            }
+            Ok(v1::State::Unspecified) => return Err(field.missing()),
+            Err(_) => return Err(field.out_of_range(format!("{} is no state", status.state))),
+        };
+        Ok(Self { id, state })
+    }
+}
+
+impl From<&Decided> for v1::Decision {
+    fn from(decided: &Decided) -> Self {
+        Self {
+            height: decided.height.0,
+            index: decided.index,
+            block_hash: hash_bytes(decided.block.0),
+            certificate: canonical(decided.certificate.as_ref()),
+        }
+    }
+}
+
+impl TryFrom<v1::Decision> for Decided {
+    type Error = InvalidMessage;
+
+    fn try_from(decision: v1::Decision) -> Result<Self, InvalidMessage> {
+        const MESSAGE: &str = "Decision";
+        Ok(Self {
+            height: Height(Field(MESSAGE, "height").positive(decision.height)?),
+            index: decision.index,
+            block: BlockHash(Field(MESSAGE, "block_hash").hash(&decision.block_hash)?),
+            certificate: certificate(Field(MESSAGE, "certificate"), &decision.certificate)?.into(),
+        })
+    }
+}
+
+macro_rules! drop_reasons {
+    ($($name:ident),+) => {
+        impl From<&Dropped> for v1::Dropped {
+            fn from(dropped: &Dropped) -> Self {
+                let reason = match dropped.reason {
+                    $(DropReason::$name => v1::DropReason::$name,)+
+                    DropReason::Unknown => v1::DropReason::Unspecified,
+                };
+                let end = dropped.detail.floor_char_boundary(DETAIL_BYTES_MAX);
+                let detail = dropped.detail.get(..end).unwrap_or_default().to_owned();
+                Self { reason: reason.into(), detail }
+            }
+        }
+
+        impl From<v1::Dropped> for Dropped {
+            fn from(dropped: v1::Dropped) -> Self {
+                let reason = match v1::DropReason::try_from(dropped.reason) {
+                    $(Ok(v1::DropReason::$name) => DropReason::$name,)+
+                    Ok(v1::DropReason::Unspecified) | Err(_) => DropReason::Unknown,
+                };
+                Self { reason, detail: dropped.detail }
+            }
+        }
+
+        #[cfg(test)]
+        pub(super) const DROP_REASONS: &[DropReason] = &[$(DropReason::$name,)+ DropReason::Unknown];
+    };
+}
+
+drop_reasons!(
+    Expired,
+    ExpiresTooLate,
+    UnknownChain,
+    KindMismatch,
+    Duplicate,
+    Guarantee,
+    NotSequencer,
+    TooLarge
+);

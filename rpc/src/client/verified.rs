@@ -1,0 +1,352 @@
+//! A client of the log that trusts no node: every answer goes through the light client, and what was proved is counted.
+//!
+//! It fetches and checks; what is true is [`LightClient`]'s to say. The node chooses nothing: chain and height are the
+//! caller's, heights of a stream follow one another, and hand-overs are fetched where a header shows that the validator
+//! set changed.
+
+use std::pin::Pin;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use alloy_primitives::B256;
+use futures::{Stream, StreamExt};
+use lockstep_core::header::Header;
+use lockstep_core::light_client::{Handover, LightClient, NotVerified};
+use lockstep_core::limits::{HANDOVERS_MAX, SLICE_RANGE_MAX};
+use lockstep_core::proof::{CertifiedHeader, RangeProof, TransactionProof};
+use lockstep_core::slice::Slice;
+use lockstep_core::types::{ChainId, Height, UnixMillis};
+use lockstep_proto::convert::log::{ProvenSlice, SlicesQuery};
+
+use super::{ClientError, LogClient};
+
+/// Why something was not proved.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// The node could not be asked, or refused.
+    #[error("{0}")]
+    Client(#[from] ClientError),
+    /// The node's answer proves nothing: it lies, or the user's trust is too old, or the network has forked.
+    #[error("not proved: {0}")]
+    NotVerified(Box<NotVerified>),
+    /// The node answered for another height than it was asked for.
+    #[error("the node answered for height {got}, asked for was {expected}")]
+    Height {
+        /// Asked for.
+        expected: Height,
+        /// Answered.
+        got: Height,
+    },
+    /// The node answered for another chain than it was asked for.
+    #[error("the node answered for chain {got}, asked for was {expected}")]
+    Chain {
+        /// Asked for.
+        expected: ChainId,
+        /// Answered.
+        got: ChainId,
+    },
+    /// The node says where to ask on, but not behind what it answered.
+    #[error("the node's range ends at height {last} and goes on at {next}")]
+    Continuation {
+        /// Last height of the answer.
+        last: Height,
+        /// Where it says to ask on.
+        next: Height,
+    },
+    /// The node says that more hand-overs happened than one client bridges.
+    #[error("the node names more than {HANDOVERS_MAX} hand-overs")]
+    TooManyHandovers,
+}
+
+impl From<NotVerified> for VerifyError {
+    fn from(error: NotVerified) -> Self {
+        Self::NotVerified(Box::new(error))
+    }
+}
+
+/// What was proved so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proved {
+    /// Lowest height of which something was proved.
+    pub first: Option<Height>,
+    /// Greatest height of which something was proved.
+    pub last: Option<Height>,
+    /// Heights at which the chain has a slice, shown whole.
+    pub slices: u64,
+    /// Heights at which the chain has none, shown.
+    pub absent: u64,
+    /// Items in those slices.
+    pub items: u64,
+    /// Transactions in those items.
+    pub transactions: u64,
+}
+
+impl Proved {
+    fn add(&mut self, height: Height, slice: Option<&Slice>) {
+        self.first = Some(self.first.map_or(height, |first| first.min(height)));
+        self.last = self.last.max(Some(height));
+        let Some(slice) = slice else {
+            self.absent = self.absent.saturating_add(1);
+            return;
+        };
+        self.slices = self.slices.saturating_add(1);
+        self.items = self.items.saturating_add(slice.items.len() as u64);
+        let transactions = slice.items.iter().map(|item| item.transactions().len() as u64);
+        self.transactions = transactions.fold(self.transactions, u64::saturating_add);
+    }
+}
+
+/// A log whose every answer is verified.
+#[derive(Clone, Debug)]
+pub struct VerifyingLog {
+    log: LogClient,
+    light: LightClient,
+    proved: Proved,
+}
+
+impl VerifyingLog {
+    /// Reads from `log` and believes only what `light` does.
+    #[must_use]
+    pub fn new(log: LogClient, light: LightClient) -> Self {
+        Self { log, light, proved: Proved::default() }
+    }
+
+    /// What was proved so far.
+    #[must_use]
+    pub const fn proved(&self) -> &Proved {
+        &self.proved
+    }
+
+    /// What is believed.
+    #[must_use]
+    pub const fn light_client(&self) -> &LightClient {
+        &self.light
+    }
+
+    /// The node's head, shown to be decided.
+    ///
+    /// # Errors
+    /// [`VerifyError`] if it is not shown.
+    pub async fn head(&mut self) -> Result<Header, VerifyError> {
+        let block = self.log.head().await?;
+        self.verify(block.header.height, |light, handovers, now| {
+            light.verify_header(&block, handovers, now)
+        })
+        .await?;
+        Ok(block.header)
+    }
+
+    /// What a chain has at a height, shown: its slice whole, or `None`.
+    ///
+    /// # Errors
+    /// [`VerifyError`] if it is not shown. A height below the trusted set's first is shown by [`VerifyingLog::range`].
+    pub async fn slice(
+        &mut self,
+        chain: ChainId,
+        height: Height,
+    ) -> Result<Option<Slice>, VerifyError> {
+        let proven = self.log.slice(chain, height).await?;
+        self.verify_slice(chain, height, proven).await
+    }
+
+    /// What a chain has at each height of `from..=to`, shown, for as many heights as the node has. One item per height,
+    /// in order.
+    ///
+    /// # Errors
+    /// [`VerifyError`] at the first height that is not shown.
+    pub async fn range(
+        &mut self,
+        chain: ChainId,
+        from: Height,
+        to: Height,
+    ) -> Result<Vec<(Height, Option<Slice>)>, VerifyError> {
+        let (mut from, mut slices) = (from, Vec::new());
+        while from <= to {
+            let furthest = Height(from.0.saturating_add(SLICE_RANGE_MAX.saturating_sub(1)));
+            let range = self.log.slices(SlicesQuery { chain, from, to: to.min(furthest) }).await?;
+            let last = self.verify_range(chain, from, &range.proof).await?;
+            if last > to {
+                return Err(VerifyError::Height { expected: to, got: last });
+            }
+            slices.extend(
+                range
+                    .proof
+                    .blocks
+                    .into_iter()
+                    .map(|block| (block.header.height, block.presence.slice().cloned())),
+            );
+            match range.next {
+                Some(next) if next != last.next() => {
+                    return Err(VerifyError::Continuation { last, next });
+                }
+                // The head: the node has no more.
+                None if last < to.min(furthest) => break,
+                Some(_) | None => from = last.next(),
+            }
+        }
+        Ok(slices)
+    }
+
+    /// Where a transaction is, shown.
+    ///
+    /// # Errors
+    /// [`VerifyError`] if it is not shown.
+    pub async fn transaction(
+        &mut self,
+        chain: ChainId,
+        hash: B256,
+    ) -> Result<TransactionProof, VerifyError> {
+        let proof = self.log.transaction(chain, hash).await?;
+        self.verify(proof.block.header.height, |light, handovers, now| {
+            light.verify_transaction(&proof, (chain, hash), handovers, now)
+        })
+        .await?;
+        Ok(proof)
+    }
+
+    /// Follows a chain from a height on. Heights come one after the other; a gap is an error.
+    ///
+    /// # Errors
+    /// [`VerifyError::Client`] if the node refuses.
+    pub async fn follow(
+        &mut self,
+        chain: ChainId,
+        from: Height,
+    ) -> Result<VerifiedStream<'_>, VerifyError> {
+        let slices = Box::pin(self.log.stream_slices(chain, Some(from)).await?);
+        Ok(VerifiedStream { log: self, slices, chain, next: from })
+    }
+
+    async fn verify_slice(
+        &mut self,
+        chain: ChainId,
+        height: Height,
+        proven: ProvenSlice,
+    ) -> Result<Option<Slice>, VerifyError> {
+        let got = proven.block().header.height;
+        if got != height {
+            return Err(VerifyError::Height { expected: height, got });
+        }
+        let slice = match proven {
+            ProvenSlice::Present { slice, proof } => {
+                if slice.chain != chain {
+                    return Err(VerifyError::Chain { expected: chain, got: slice.chain });
+                }
+                self.verify(height, |light, handovers, now| {
+                    light.verify_slice(&proof, &slice, handovers, now)
+                })
+                .await?;
+                Some(slice)
+            }
+            ProvenSlice::Absent(proof) => {
+                self.verify(height, |light, handovers, now| {
+                    light.verify_absence(&proof, chain, handovers, now)
+                })
+                .await?;
+                None
+            }
+        };
+        self.proved.add(height, slice.as_ref());
+        Ok(slice)
+    }
+
+    /// Verifies a range that begins at `from`, and gives its last height.
+    async fn verify_range(
+        &mut self,
+        chain: ChainId,
+        from: Height,
+        proof: &RangeProof,
+    ) -> Result<Height, VerifyError> {
+        let last =
+            proof.last().map_or(Height::GENESIS, |block: CertifiedHeader| block.header.height);
+        self.verify(last, |light, handovers, now| {
+            light.verify_range(proof, (chain, from), handovers, now)
+        })
+        .await?;
+        for block in &proof.blocks {
+            self.proved.add(block.header.height, block.presence.slice());
+        }
+        Ok(last)
+    }
+
+    /// Verifies something at `height`; fetches hand-overs where the header shows that there were some.
+    async fn verify(
+        &mut self,
+        height: Height,
+        verify: impl Fn(&mut LightClient, &[Handover], UnixMillis) -> Result<(), NotVerified>,
+    ) -> Result<(), VerifyError> {
+        match verify(&mut self.light, &[], now()) {
+            Ok(()) => Ok(()),
+            Err(NotVerified::OmittedHandover { .. }) => {
+                let handovers = self.handovers(height).await?;
+                Ok(verify(&mut self.light, &handovers, now())?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// All hand-overs from the trusted set to the set of `height`.
+    async fn handovers(&mut self, height: Height) -> Result<Vec<Handover>, VerifyError> {
+        let (since, _) = self.light.validators();
+        let Some(to) = height.previous().filter(|to| *to >= since) else {
+            return Ok(Vec::new());
+        };
+        let (mut from, mut all) = (since, Vec::new());
+        loop {
+            let mut answer = self.log.handovers(from, to).await?;
+            all.append(&mut answer.handovers);
+            if all.len() > HANDOVERS_MAX {
+                return Err(VerifyError::TooManyHandovers);
+            }
+            match answer.next {
+                None => return Ok(all),
+                Some(next) if next <= from => {
+                    return Err(VerifyError::Continuation { last: from, next });
+                }
+                Some(next) => from = next,
+            }
+        }
+    }
+}
+
+/// A chain's slices, one height after the other, each verified.
+pub struct VerifiedStream<'a> {
+    log: &'a mut VerifyingLog,
+    slices: Pin<Box<dyn Stream<Item = Result<ProvenSlice, ClientError>> + Send>>,
+    chain: ChainId,
+    next: Height,
+}
+
+impl core::fmt::Debug for VerifiedStream<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { chain, next, .. } = self;
+        f.debug_struct("VerifiedStream")
+            .field("chain", chain)
+            .field("next", next)
+            .finish_non_exhaustive()
+    }
+}
+
+impl VerifiedStream<'_> {
+    /// The next height, and what the chain has there. Waits until it is decided.
+    ///
+    /// # Errors
+    /// [`VerifyError`] if it is not shown, or the node ended the stream.
+    pub async fn next(&mut self) -> Result<(Height, Option<Slice>), VerifyError> {
+        let proven = self.slices.next().await.ok_or(ClientError::Ended)??;
+        let height = self.next;
+        let slice = self.log.verify_slice(self.chain, height, proven).await?;
+        self.next = height.next();
+        Ok((height, slice))
+    }
+
+    /// What was proved so far.
+    #[must_use]
+    pub const fn proved(&self) -> &Proved {
+        &self.log.proved
+    }
+}
+
+fn now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,51 @@
+//! The stream of one entry's states, until a final one.
+
+use lockstep_core::types::EntryId;
+use lockstep_proto::convert::ingress::EntryStatus;
+use lockstep_proto::error::{ErrorCode, Refusal};
+use lockstep_proto::v1;
+use tokio::sync::watch;
+
+use super::IngressService;
+use crate::limits::WATCH_TIMEOUT;
+use crate::node::EntryState;
+use crate::streams::Answers;
+
+impl IngressService {
+    pub(super) fn open_watch(
+        &self,
+        id: EntryId,
+        mut states: watch::Receiver<Option<EntryState>>,
+    ) -> Result<Answers<v1::EntryStatus>, Refusal> {
+        let service = self.clone();
+        self.streams.open(|sink| async move {
+            let mut sent = None;
+            loop {
+                let state = states.borrow_and_update().clone();
+                if let Some(state) = state.filter(|state| sent.as_ref() != Some(state)) {
+                    let is_final = state.is_final();
+                    sink.send((&EntryStatus { id, state: state.clone() }).into()).await?;
+                    if is_final {
+                        return Ok(());
+                    }
+                    sent = Some(state);
+                }
+                match tokio::time::timeout(WATCH_TIMEOUT, states.changed()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => break,
+                    Err(_) => return Err(silent(id)),
+                }
+            }
+            // The node ended the watch, and the last state it showed was not final.
+            match service.status(id).await?.filter(EntryState::is_final) {
+                Some(state) => sink.send((&EntryStatus { id, state }).into()).await,
+                None => Err(Refusal::new(ErrorCode::NotReady, "the node ended the watch")),
+            }
+        })
+    }
+}
+
+fn silent(id: EntryId) -> Refusal {
+    let reason = format!("nothing new of entry {id} for {} ms", WATCH_TIMEOUT.as_millis());
+    Refusal::new(ErrorCode::Timeout, reason)
+}

@@ -1,0 +1,78 @@
+//! Every bound of the services, with the arithmetic that gave it. They protect a node; none changes what is valid.
+
+use std::time::Duration;
+
+use lockstep_core::limits::{CERTIFICATE_BYTES_MAX, SYNCED_VALUE_BYTES_MAX};
+use lockstep_proto::convert::ingress::WAIT_MS_MAX;
+use lockstep_proto::convert::log::{PROOF_BYTES_MAX, RANGE_BYTES_MAX, SLICE_BYTES_MAX};
+
+/// Bytes of one message from a client: three entries of the greatest size, or 9,000 small transactions.
+pub const MESSAGE_IN_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one message to a client: a range of slices is the greatest.
+pub const MESSAGE_OUT_BYTES_MAX: usize = RANGE_BYTES_MAX + (64 << 10);
+
+/// Connections at a time.
+pub const CONNECTIONS_MAX: usize = 4_096;
+/// Connections at a time of one client (an IPv4 address, or an IPv6 /64).
+pub const CONNECTIONS_PER_CLIENT_MAX: usize = 64;
+/// HTTP/2 streams of one connection.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 128;
+/// Calls of one connection that are being answered; more are refused at once.
+pub const CALLS_PER_CONNECTION_MAX: usize = 64;
+/// Long-lived server streams (slices, blocks, states) at a time, over all connections.
+pub const STREAMS_MAX: usize = 1_024;
+
+/// How long a client may take for its first bytes, and for a TLS handshake.
+pub const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that count as a beginning: the length of HTTP/2's preface.
+pub const FIRST_BYTES: usize = 24;
+/// How long a call may take to its first answer. Streams live on.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The gRPC library's own timeout, behind ours so that ours gives the typed answer.
+pub const CALL_TIMEOUT_BACKSTOP: Duration = Duration::from_secs(12);
+/// An idle connection is asked so often whether it lives.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// How long it may take to answer that.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// After so long a connection takes no new calls, and the client opens another. Its streams go on to their end: there
+/// is no grace period after which they would be cut.
+pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
+/// Bytes of one stream that may be on the way unread: one message from a client.
+pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes of one connection that may be on the way unread.
+pub const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes of all headers of one call.
+pub const HEADER_BYTES_MAX: u32 = 16 << 10;
+/// Streams that a client reset before they were accepted (CVE-2023-44487).
+pub const PENDING_RESET_STREAMS_MAX: usize = 20;
+/// Streams that this side reset because the client broke the protocol.
+pub const LOCAL_RESET_STREAMS_MAX: usize = 1_024;
+/// How long shutting down waits for calls and streams to end.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reads of the store at a time: more would only wait for the same disk.
+pub const READS_MAX: usize = 32;
+/// Messages of one submission stream that are being worked on.
+pub const STREAM_IN_FLIGHT_MAX: usize = 8;
+/// Messages that wait for a slow reader of a stream: the next is not even read from the store before.
+pub const STREAM_QUEUE_MAX: usize = 1;
+/// How long a reader of a stream may take for one message.
+pub const READER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a watched entry may show nothing new: five times as long as an entry lives.
+pub const WATCH_TIMEOUT: Duration = Duration::from_secs(300);
+/// Bytes of a range answer after which the rest is left for the next call; one slice of the greatest size may follow.
+pub const RANGE_BYTES_TARGET: usize = 1 << 20;
+/// How long one range answer may be built before the rest is left for the next call.
+pub const RANGE_BUILD_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Clients whose quota is counted one by one; those beyond share one.
+pub const QUOTA_CLIENTS_MAX: usize = 16_384;
+
+/// Bytes of an HTTP request's head and body, for health and metrics: there is no body.
+pub const HTTP_BYTES_MAX: usize = 16 << 10;
+/// Requests for health and metrics at a time.
+pub const HTTP_REQUESTS_MAX: usize = 32;
+
+const _: () = assert!(SYNCED_VALUE_BYTES_MAX + CERTIFICATE_BYTES_MAX < MESSAGE_OUT_BYTES_MAX);
+const _: () = assert!(RANGE_BYTES_TARGET + SLICE_BYTES_MAX + PROOF_BYTES_MAX < RANGE_BYTES_MAX);
+const _: () = assert!(WAIT_MS_MAX < CALL_TIMEOUT.as_secs() * 1_000, "a wait ends before its call");

@@ -1,0 +1,181 @@
+//! The log service: reads blocks and slices, builds their proofs, streams them as they are decided.
+//!
+//! Nothing here needs to be trusted by a client: what it acts on carries header, certificate and path. Proofs are built
+//! by `lockstep_core::proof` from what the node's [`Log`](crate::node::Log) gives.
+
+use lockstep_core::types::Height;
+use lockstep_proto::convert::log::{
+    BlockAt, HANDOVERS_PER_ANSWER_MAX, Handovers, ProvenTransaction, SlicesQuery,
+    block_stream_query, handovers_query, slice_query, slice_stream_query, transaction_query,
+    validator_set_query, validator_set_to_v1,
+};
+use lockstep_proto::error::{ErrorCode, InvalidMessage, Refusal};
+use lockstep_proto::v1;
+use lockstep_proto::v1::log_server::Log as LogRpc;
+use tonic::{Request, Response, Status};
+
+use crate::node::Log;
+use crate::reads::{Reads, unreadable};
+use crate::streams::{Answers, Streams};
+
+mod following;
+mod proofs;
+
+/// The service; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct LogService {
+    reads: Reads,
+    streams: Streams,
+}
+
+impl LogService {
+    pub(crate) const fn new(reads: Reads, streams: Streams) -> Self {
+        Self { reads, streams }
+    }
+
+    /// Runs a read and makes its answer a response.
+    async fn answer<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Log) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        Ok(Response::new(self.reads.read(read).await?))
+    }
+}
+
+fn refused(error: InvalidMessage) -> Status {
+    Refusal::from(error).into()
+}
+
+/// There is no such thing here: because it is still to come, or because this node does not hold it.
+fn not_found(log: &dyn Log, field: &str, what: &str) -> Refusal {
+    let head = *log.heads().borrow();
+    Refusal::new(ErrorCode::NotFound, format!("{what} is not here; the head is at height {head}"))
+        .of_field(field)
+}
+
+fn head(log: &dyn Log) -> Result<v1::DecidedHeader, Refusal> {
+    let height = *log.heads().borrow();
+    let block = log.block(BlockAt::Height(height)).map_err(unreadable)?;
+    let block = block.ok_or_else(|| not_found(log, "", "a decided block"))?;
+    Ok((&block.certified).into())
+}
+
+fn block(log: &dyn Log, at: BlockAt) -> Result<v1::Block, Refusal> {
+    let block = log.block(at).map_err(unreadable)?.ok_or_else(|| match at {
+        BlockAt::Height(height) => not_found(log, "height", &format!("block {height}")),
+        BlockAt::Hash(hash) => not_found(log, "block_hash", &format!("block {hash}")),
+    })?;
+    Ok((&block).into())
+}
+
+fn validator_set(log: &dyn Log, height: Option<Height>) -> Result<v1::ValidatorSet, Refusal> {
+    let height = height.unwrap_or_else(|| log.heads().borrow().next());
+    let set = log.validator_set(height).map_err(unreadable)?.ok_or_else(|| {
+        not_found(log, "height", &format!("the validator set of height {height}"))
+    })?;
+    Ok(validator_set_to_v1(height, &set))
+}
+
+fn handovers(log: &dyn Log, from: Height, to: Height) -> Result<Handovers, Refusal> {
+    let handovers = log.handovers(from, to, HANDOVERS_PER_ANSWER_MAX).map_err(unreadable)?;
+    let last = handovers.last().map(|handover| handover.block.header.height);
+    let is_full = handovers.len() >= HANDOVERS_PER_ANSWER_MAX;
+    let next = last.filter(|last| is_full && *last < to).map(Height::next);
+    Ok(Handovers { handovers, next })
+}
+
+#[tonic::async_trait]
+impl LogRpc for LogService {
+    type StreamSlicesStream = Answers<v1::ProvenSlice>;
+    type StreamBlocksStream = Answers<v1::FullBlock>;
+
+    async fn get_head(
+        &self,
+        _: Request<v1::GetHeadRequest>,
+    ) -> Result<Response<v1::DecidedHeader>, Status> {
+        self.answer(head).await
+    }
+
+    async fn get_block(
+        &self,
+        request: Request<v1::GetBlockRequest>,
+    ) -> Result<Response<v1::Block>, Status> {
+        let at = request.into_inner().try_into().map_err(refused)?;
+        self.answer(move |log| block(log, at)).await
+    }
+
+    async fn get_slice(
+        &self,
+        request: Request<v1::GetSliceRequest>,
+    ) -> Result<Response<v1::ProvenSlice>, Status> {
+        let (chain, height) = slice_query(request.get_ref()).map_err(refused)?;
+        self.answer(move |log| Ok(proofs::slice(log, chain, height)?.to_v1(chain))).await
+    }
+
+    async fn get_slices(
+        &self,
+        request: Request<v1::GetSlicesRequest>,
+    ) -> Result<Response<v1::GetSlicesResponse>, Status> {
+        let query = SlicesQuery::try_from(request.into_inner()).map_err(refused)?;
+        self.answer(move |log| Ok((&proofs::range(log, query)?).into())).await
+    }
+
+    async fn stream_slices(
+        &self,
+        request: Request<v1::StreamSlicesRequest>,
+    ) -> Result<Response<Self::StreamSlicesStream>, Status> {
+        let (chain, from) = slice_stream_query(request.get_ref()).map_err(refused)?;
+        let read = move |log: &dyn Log, height| Ok(proofs::slice(log, chain, height)?.to_v1(chain));
+        Ok(Response::new(self.follow(from, read)?))
+    }
+
+    async fn get_transaction_proof(
+        &self,
+        request: Request<v1::GetTransactionProofRequest>,
+    ) -> Result<Response<v1::ProvenTransaction>, Status> {
+        let (chain, hash) = transaction_query(request.get_ref()).map_err(refused)?;
+        self.answer(move |log| {
+            let proof = proofs::transaction(log, chain, hash)?;
+            Ok((&ProvenTransaction { proof }).into())
+        })
+        .await
+    }
+
+    async fn get_validator_set(
+        &self,
+        request: Request<v1::GetValidatorSetRequest>,
+    ) -> Result<Response<v1::ValidatorSet>, Status> {
+        let height = validator_set_query(request.get_ref());
+        self.answer(move |log| validator_set(log, height)).await
+    }
+
+    async fn get_chains(
+        &self,
+        _: Request<v1::GetChainsRequest>,
+    ) -> Result<Response<v1::GetChainsResponse>, Status> {
+        self.answer(|log| Ok((&log.registry()).into())).await
+    }
+
+    async fn get_genesis(
+        &self,
+        _: Request<v1::GetGenesisRequest>,
+    ) -> Result<Response<v1::Genesis>, Status> {
+        self.answer(|log| Ok(log.genesis().as_ref().into())).await
+    }
+
+    async fn get_handovers(
+        &self,
+        request: Request<v1::GetHandoversRequest>,
+    ) -> Result<Response<v1::GetHandoversResponse>, Status> {
+        let (from, to) = handovers_query(request.get_ref()).map_err(refused)?;
+        self.answer(move |log| Ok((&handovers(log, from, to)?).into())).await
+    }
+
+    async fn stream_blocks(
+        &self,
+        request: Request<v1::StreamBlocksRequest>,
+    ) -> Result<Response<Self::StreamBlocksStream>, Status> {
+        let read = |log: &dyn Log, height| Ok((&proofs::full_block(log, height)?).into());
+        Ok(Response::new(self.follow(block_stream_query(request.get_ref()), read)?))
+    }
+}

@@ -1,0 +1,146 @@
+//! Makes every refusal a typed one, those of the gRPC library too, and bounds how long a call may take.
+//!
+//! The library refuses oversize messages, unknown methods and broken frames by itself, before a handler is asked, with
+//! a code and a text. This layer adds our details to such an answer. An internal error without details is the
+//! library's word for a request it cannot read, so it becomes `INVALID_ARGUMENT`: our own internal errors have details.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use lockstep_proto::error::{ErrorCode, Refusal};
+use tonic::body::Body;
+use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+/// The layer. See the module's docs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TypedRefusals {
+    /// How long a call may take to its first answer.
+    pub(crate) timeout: Duration,
+}
+
+/// A service whose every refusal is typed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Typed<S>(S, Duration);
+
+impl<S> Layer<S> for TypedRefusals {
+    type Service = Typed<S>;
+
+    fn layer(&self, inner: S) -> Typed<S> {
+        Typed(inner, self.timeout)
+    }
+}
+
+impl<S, B> Service<Request<B>> for Typed<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let Self(inner, timeout) = self;
+        let timeout = *timeout;
+        let answer = tokio::time::timeout(timeout, inner.call(request));
+        Box::pin(async move {
+            match answer.await {
+                Ok(answer) => answer.map(typed),
+                Err(_) => Ok(timed_out(timeout)),
+            }
+        })
+    }
+}
+
+fn timed_out(timeout: Duration) -> Response<Body> {
+    let reason = format!("no answer within {} ms", timeout.as_millis());
+    Status::from(Refusal::new(ErrorCode::Timeout, reason)).into_http()
+}
+
+fn typed(mut response: Response<Body>) -> Response<Body> {
+    if let Some(status) = status_without_details(response.headers()) {
+        let status = with_details(&status);
+        // Cannot fail: texts are encoded, and there is no metadata.
+        if status.add_header(response.headers_mut()).is_err() {
+            return status.into_http();
+        }
+    }
+    response
+}
+
+fn status_without_details(headers: &HeaderMap) -> Option<Status> {
+    Status::from_header_map(headers)
+        .filter(|status| status.code() != Code::Ok && status.details().is_empty())
+}
+
+/// The same refusal, typed.
+pub(crate) fn with_details(status: &Status) -> Status {
+    if !status.details().is_empty() {
+        return Status::with_details(
+            status.code(),
+            status.message(),
+            status.details().to_vec().into(),
+        );
+    }
+    if status.code() == Code::Internal {
+        return Refusal::new(ErrorCode::Malformed, status.message()).into();
+    }
+    let refusal = Refusal::from_status(status);
+    let message = status.message().to_owned();
+    Status::with_details(status.code(), message, Status::from(refusal).details().to_vec().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal_of(response: &Response<Body>) -> (Code, Refusal) {
+        let status = Status::from_header_map(response.headers()).expect("a status");
+        assert!(!status.details().is_empty());
+        (status.code(), Refusal::from_status(&status))
+    }
+
+    #[test]
+    fn the_librarys_refusals_get_details() {
+        let cases = [
+            (Status::out_of_range("too large"), Code::OutOfRange, ErrorCode::MessageTooLarge),
+            (Status::unimplemented(""), Code::Unimplemented, ErrorCode::UnknownMethod),
+            (Status::internal("broken frame"), Code::InvalidArgument, ErrorCode::Malformed),
+        ];
+        for (status, code, ours) in cases {
+            let (got, refusal) = refusal_of(&typed(status.into_http()));
+            assert_eq!((got, refusal.code), (code, ours));
+            assert!(!refusal.action.is_empty());
+        }
+    }
+
+    #[test]
+    fn our_own_refusals_stay_as_they_are() {
+        let refusal = Refusal::new(ErrorCode::Internal, "the store").of_field("x").retry_after(5);
+        let response = typed(Status::from(refusal.clone()).into_http());
+        assert_eq!(refusal_of(&response), (Code::Internal, refusal));
+    }
+
+    #[test]
+    fn an_answer_is_not_touched() {
+        let response = Response::new(Body::default());
+        assert!(typed(response).headers().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_call_without_an_answer_ends() {
+        let pending = tower::service_fn(|_: Request<()>| {
+            std::future::pending::<Result<Response<Body>, std::convert::Infallible>>()
+        });
+        let layer = TypedRefusals { timeout: Duration::from_millis(20) };
+        let response = layer.layer(pending).call(Request::new(())).await.unwrap();
+        assert_eq!(refusal_of(&response).0, Code::DeadlineExceeded);
+    }
+}

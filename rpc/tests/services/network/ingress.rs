@@ -1,0 +1,101 @@
+//! An ingress in memory: it takes entries, and a test says what becomes of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use lockstep_core::entry::Entry;
+use lockstep_core::types::{ChainId, EntryId, Height};
+use lockstep_proto::convert::bundle::refuse_entry;
+use lockstep_rpc::node::{Dropped, EntryState, ErrorCode, Ingress, ReadError, Refusal, Submission};
+use tokio::sync::watch;
+
+use super::{MemoryLog, decided};
+
+/// The ingress, in memory: nothing is decided before a test says so.
+pub(crate) struct MemoryIngress {
+    log: Arc<MemoryLog>,
+    watched: Mutex<BTreeMap<EntryId, watch::Sender<Option<EntryState>>>>,
+    pending: Mutex<Vec<Entry>>,
+}
+
+impl MemoryIngress {
+    pub(crate) fn new(log: &Arc<MemoryLog>) -> Self {
+        Self { log: Arc::clone(log), watched: Mutex::default(), pending: Mutex::default() }
+    }
+
+    fn sender<T>(
+        &self,
+        id: EntryId,
+        use_it: impl FnOnce(&watch::Sender<Option<EntryState>>) -> T,
+    ) -> T {
+        let mut watched = self.watched.lock().unwrap();
+        use_it(watched.entry(id).or_insert_with(|| watch::Sender::new(None)))
+    }
+
+    /// Decides everything that was submitted.
+    pub(crate) fn decide(&self) -> Height {
+        let entries = std::mem::take(&mut *self.pending.lock().unwrap());
+        let height = self.log.decide(&entries);
+        let states = self.log.with(height, |decision| {
+            let state = |index| EntryState::Decided(decided(decision, index));
+            let taken = decision.taken.iter();
+            taken.map(|(entry, index)| (entry.id(), state(*index))).collect::<Vec<_>>()
+        });
+        for (id, state) in states.unwrap() {
+            self.sender(id, |sender| sender.send_replace(Some(state)));
+        }
+        height
+    }
+
+    /// Drops everything that was submitted.
+    pub(crate) fn drop_all(&self, dropped: &Dropped) {
+        for entry in std::mem::take(&mut *self.pending.lock().unwrap()) {
+            let state = EntryState::Dropped(dropped.clone());
+            self.sender(entry.id(), |sender| sender.send_replace(Some(state)));
+        }
+    }
+
+    /// Ends all watches, as a node does that shuts down.
+    pub(crate) fn forget(&self) {
+        self.watched.lock().unwrap().clear();
+    }
+
+    pub(crate) fn pending(&self) -> Vec<EntryId> {
+        self.pending.lock().unwrap().iter().map(Entry::id).collect()
+    }
+
+    fn take(&self, entry: Entry) -> Result<Submission, Refusal> {
+        let checked = entry.check(self.log.network()).map_err(|error| refuse_entry(&error))?;
+        let entry = checked.entry();
+        let is_registered =
+            |chain: ChainId| self.log.genesis.chains.iter().any(|params| params.id == chain);
+        if let Some(unknown) = checked.transactions().iter().find(|t| !is_registered(t.chain)) {
+            let reason = format!("chain {} is not registered", unknown.chain);
+            return Err(Refusal::new(ErrorCode::UnknownChain, reason));
+        }
+        let id = entry.id();
+        let known = self.sender(id, |sender| sender.borrow().clone());
+        if let Some(state) = known {
+            return Ok(Submission { id, state, is_known: true });
+        }
+        self.sender(id, |sender| sender.send_replace(Some(EntryState::Received)));
+        self.pending.lock().unwrap().push(entry.clone());
+        Ok(Submission { id, state: EntryState::Received, is_known: false })
+    }
+}
+
+#[async_trait]
+impl Ingress for MemoryIngress {
+    async fn submit(&self, entries: Vec<Entry>) -> Vec<Result<Submission, Refusal>> {
+        entries.into_iter().map(|entry| self.take(entry)).collect()
+    }
+
+    fn status(&self, id: EntryId) -> Result<Option<EntryState>, ReadError> {
+        Ok(self.sender(id, |sender| sender.borrow().clone()))
+    }
+
+    fn watch(&self, id: EntryId) -> Result<watch::Receiver<Option<EntryState>>, Refusal> {
+        Ok(self.sender(id, watch::Sender::subscribe))
+    }
+}

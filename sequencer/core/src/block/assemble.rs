@@ -1,0 +1,402 @@
+//! Assembly: which entries of a cut the block takes, in which order, and what that makes of the state.
+//!
+//! | step | rule |
+//! |---|---|
+//! | sort out | time, registry, kind, guarantee, too large for ever, already in the window: left out for good |
+//! | claim | a bundle claims its transactions, in the order of the walk; one that shares a claimed one yields |
+//! | pass 1 | walk; each lane within its share of each chain's bucket |
+//! | pass 2 | walk again over what was not taken, from the rest of the buckets |
+//! | number | indices in the order of the walk; slices; the state after |
+//!
+//! In a pass, an entry that does not fit a chain makes its lane's later entries for that chain wait, so order inside a
+//! lane holds. An entry that gives way to a claimant makes nothing wait: else a bundle behind its own loose transaction
+//! could never be taken, and a lane could stop others by bundling their transactions with what does not fit.
+
+use std::collections::BTreeMap;
+
+use crate::batch::CheckedBatch;
+use crate::block::runs::{Stop, first_lane, runs, walk};
+use crate::block::{Assembly, CannotAssemble, LeaveOut, LeftOut, Taken};
+use crate::budget::{self, Amount, ChainBudget, Demand, Pass};
+use crate::bundle::Guarantee;
+use crate::cut::Cut;
+use crate::dedup::{self, Decision, Dedup, Key};
+use crate::entry::{Body, CheckedEntry, Entry};
+use crate::limits::{EXPIRES_MS_MAX, RECORDS_PER_CHAIN_MAX};
+use crate::params::ChainKind;
+use crate::slice::{Content, Item, Slice, slices_root};
+use crate::state::{ChainState, Committed, State};
+use crate::types::{ChainId, Height, UnixMillis};
+
+/// The block after `state` that `cut` makes at `timestamp`.
+///
+/// `dedup` is the window up to and with `state`'s block. `batches` are those the cut adds: lane after lane in address
+/// order, each lane's by ascending sequence.
+///
+/// # Errors
+/// [`CannotAssemble`]; its [`is_objective`](CannotAssemble::is_objective) says whose fault it is.
+pub fn assemble(
+    state: &State,
+    dedup: &Dedup,
+    timestamp: UnixMillis,
+    cut: &Cut,
+    batches: &[CheckedBatch],
+) -> Result<Assembly, CannotAssemble> {
+    let first = first_lane(state.height.next(), cut.lanes.len());
+    let walk = walk(&runs(state, cut, batches)?, first);
+    let mut assembler = Assembler::new(state, dedup, timestamp, &walk);
+    assembler.claim();
+    assembler.pass(Pass::Shares);
+    assembler.pass(Pass::Rest);
+    Ok(assembler.finish(state, timestamp, cut))
+}
+
+/// What became of an entry so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    /// Not taken yet: this chain had no room for it when it was last tried.
+    Waiting(ChainId),
+    Taken,
+    LeftOut(LeaveOut),
+}
+
+/// What an entry asks of one chain.
+#[derive(Clone, Copy, Debug)]
+struct Need {
+    chain: ChainId,
+    demand: Demand,
+}
+
+/// What an entry that may be taken asks for.
+#[derive(Debug)]
+enum Needs {
+    Budget(Vec<Need>),
+    Record(ChainId),
+}
+
+#[derive(Debug)]
+struct Slot<'a> {
+    stop: Stop<'a>,
+    needs: Needs,
+    status: Status,
+}
+
+#[derive(Debug)]
+struct Assembler<'a> {
+    height: Height,
+    slots: Vec<Slot<'a>>,
+    budgets: BTreeMap<ChainId, ChainBudget>,
+    records: BTreeMap<ChainId, usize>,
+    /// The bundle that claims a transaction, by its place in the walk.
+    claims: BTreeMap<Key, usize>,
+    /// Who took a key, by its place in the walk.
+    taken: BTreeMap<Key, usize>,
+}
+
+impl<'a> Assembler<'a> {
+    fn new(state: &State, dedup: &Dedup, timestamp: UnixMillis, walk: &[Stop<'a>]) -> Self {
+        let mut sorter = Sorter { state, dedup, timestamp, budgets: BTreeMap::new() };
+        let slots = walk.iter().map(|stop| sorter.slot(*stop)).collect();
+        Self {
+            height: state.height.next(),
+            slots,
+            budgets: sorter.budgets,
+            records: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            taken: BTreeMap::new(),
+        }
+    }
+
+    /// Bundles that may be taken claim their transactions. One that finds one of them claimed claims nothing.
+    fn claim(&mut self) {
+        for (place, slot) in self.slots.iter().enumerate() {
+            let is_bundle = matches!(slot.stop.checked.entry().body(), Body::Bundle(_));
+            if !is_bundle || matches!(slot.status, Status::LeftOut(_)) {
+                continue;
+            }
+            if !dedup::keys(slot.stop.checked).any(|key| self.claims.contains_key(&key)) {
+                self.claims.extend(dedup::keys(slot.stop.checked).map(|key| (key, place)));
+            }
+        }
+    }
+
+    fn pass(&mut self, pass: Pass) {
+        self.budgets.values_mut().for_each(ChainBudget::begin_pass);
+        for place in 0..self.slots.len() {
+            self.turn(place, pass);
+        }
+    }
+
+    /// One entry's turn. A duplicate of what this block took stays where it is, and makes nothing wait.
+    fn turn(&mut self, place: usize, pass: Pass) {
+        let Self { slots, budgets, records, claims, taken, .. } = self;
+        let Some(slot) = slots.get_mut(place) else { return };
+        let checked = slot.stop.checked;
+        let is_waiting = matches!(slot.status, Status::Waiting(_));
+        if !is_waiting || dedup::keys(checked).any(|key| taken.contains_key(&key)) {
+            return;
+        }
+        slot.status = match &slot.needs {
+            Needs::Record(chain) => count_record(records, *chain),
+            Needs::Budget(needs) => {
+                let is_claimed = |key: &Key| claims.get(key).is_some_and(|by| *by != place);
+                match dedup::keys(checked).find(is_claimed) {
+                    Some(key) => Status::Waiting(key.chain),
+                    None => spend(budgets, pass, slot.stop.lane, needs),
+                }
+            }
+        };
+        if slot.status == Status::Taken {
+            taken.extend(dedup::keys(checked).map(|key| (key, place)));
+        }
+    }
+
+    fn finish(self, state: &State, timestamp: UnixMillis, cut: &Cut) -> Assembly {
+        let mut indices = Vec::with_capacity(self.slots.len());
+        let mut next = 0u32;
+        for slot in &self.slots {
+            indices.push(next);
+            if slot.status == Status::Taken {
+                next = next.saturating_add(1);
+            }
+        }
+        let index_of = |place: usize| indices.get(place).copied().unwrap_or_default();
+        let (mut taken, mut left_out, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        let mut items: BTreeMap<ChainId, Vec<Item>> = BTreeMap::new();
+        for (place, slot) in self.slots.iter().enumerate() {
+            let Stop { batch, entry, checked, .. } = slot.stop;
+            let reason = match slot.status {
+                Status::Taken => {
+                    let index = index_of(place);
+                    taken.push(Taken { index, batch, entry });
+                    keys.extend(dedup::keys(checked).map(|key| (key, index)));
+                    push_items(&mut items, index, checked.entry());
+                    continue;
+                }
+                Status::LeftOut(reason) => reason,
+                Status::Waiting(chain) => dedup::keys(checked)
+                    .find_map(|key| self.taken.get(&key))
+                    .map(|place| Decision { height: self.height, index: index_of(*place) })
+                    .map_or(LeaveOut::OverBudget { chain }, |earlier| LeaveOut::Duplicate {
+                        earlier,
+                    }),
+            };
+            left_out.push(LeftOut { batch, entry, reason });
+        }
+        let slices: Vec<_> =
+            items.into_iter().map(|(chain, items)| Slice { chain, items }).collect();
+        let summaries: Vec<_> = slices.iter().map(Slice::summary).collect();
+        let slices_root = slices_root(&summaries);
+        let committed = next_committed(state, timestamp, cut, &self.budgets);
+        Assembly { taken, left_out, keys, slices, summaries, slices_root, committed }
+    }
+}
+
+/// Takes a record while the chain's cap has room. Records are tried in one pass: what the cap leaves out stays out.
+fn count_record(records: &mut BTreeMap<ChainId, usize>, chain: ChainId) -> Status {
+    let count = records.entry(chain).or_default();
+    if *count >= RECORDS_PER_CHAIN_MAX {
+        return Status::LeftOut(LeaveOut::RecordCap { chain });
+    }
+    *count = count.saturating_add(1);
+    Status::Taken
+}
+
+/// Charges every chain of the entry, or none. Where it does not fit, its lane waits.
+fn spend(
+    budgets: &mut BTreeMap<ChainId, ChainBudget>,
+    pass: Pass,
+    lane: usize,
+    needs: &[Need],
+) -> Status {
+    let is_waiting =
+        |need: &&Need| budgets.get(&need.chain).is_none_or(|budget| budget.is_waiting(lane));
+    if let Some(need) = needs.iter().find(is_waiting) {
+        return Status::Waiting(need.chain);
+    }
+    let is_short = |need: &&Need| {
+        budgets.get(&need.chain).is_none_or(|budget| !budget.fits(pass, lane, &need.demand))
+    };
+    let short: Vec<_> = needs.iter().filter(is_short).map(|need| need.chain).collect();
+    for chain in &short {
+        if let Some(budget) = budgets.get_mut(chain) {
+            budget.wait(lane);
+        }
+    }
+    if let Some(chain) = short.first() {
+        return Status::Waiting(*chain);
+    }
+    for need in needs {
+        if let Some(budget) = budgets.get_mut(&need.chain) {
+            budget.charge(lane, &need.demand);
+        }
+    }
+    Status::Taken
+}
+
+/// Sorts out what no order of the walk could save.
+#[derive(Debug)]
+struct Sorter<'s> {
+    state: &'s State,
+    dedup: &'s Dedup,
+    timestamp: UnixMillis,
+    budgets: BTreeMap<ChainId, ChainBudget>,
+}
+
+impl Sorter<'_> {
+    fn slot<'a>(&mut self, stop: Stop<'a>) -> Slot<'a> {
+        match self.needs(stop.checked) {
+            Err(reason) => {
+                Slot { stop, needs: Needs::Budget(Vec::new()), status: Status::LeftOut(reason) }
+            }
+            Ok(needs) => {
+                let chain = match &needs {
+                    Needs::Record(chain) => *chain,
+                    Needs::Budget(needs) => needs.first().map(|n| n.chain).unwrap_or_default(),
+                };
+                Slot { stop, needs, status: Status::Waiting(chain) }
+            }
+        }
+    }
+
+    fn needs(&mut self, checked: &CheckedEntry) -> Result<Needs, LeaveOut> {
+        self.check_time(checked)?;
+        let needs = match checked.entry().body() {
+            Body::Transaction(t) => Needs::Budget(vec![self.need(checked, t.chain, t.kind)?]),
+            Body::Bundle(bundle) => {
+                let legs = bundle.legs().iter().map(|leg| self.need(checked, leg.chain, leg.kind));
+                let needs = legs.collect::<Result<_, _>>()?;
+                if bundle.guarantee() == Guarantee::CoExecuted {
+                    return Err(LeaveOut::UnsupportedGuarantee);
+                }
+                Needs::Budget(needs)
+            }
+            Body::Record(record) => {
+                let chain = record.chain;
+                let params = &self.chain(chain)?.params;
+                if !checked.record_signer().is_some_and(|key| params.sequencers.contains(&key)) {
+                    return Err(LeaveOut::NotSequencer { chain });
+                }
+                Needs::Record(chain)
+            }
+        };
+        self.check_budget(&needs)?;
+        match dedup::keys(checked).find_map(|key| self.dedup.get(&key, self.timestamp)) {
+            Some(earlier) => Err(LeaveOut::Duplicate { earlier }),
+            None => Ok(needs),
+        }
+    }
+
+    fn check_time(&self, checked: &CheckedEntry) -> Result<(), LeaveOut> {
+        let (expires, timestamp) = (checked.entry().expires(), self.timestamp);
+        if expires <= timestamp {
+            return Err(LeaveOut::Expired { expires, timestamp });
+        }
+        if expires > timestamp.plus(EXPIRES_MS_MAX) {
+            return Err(LeaveOut::ExpiresTooLate { expires, timestamp });
+        }
+        Ok(())
+    }
+
+    fn chain(&self, chain: ChainId) -> Result<&ChainState, LeaveOut> {
+        self.state.committed.chain(chain).ok_or(LeaveOut::UnknownChain { chain })
+    }
+
+    /// What the entry asks of one of its chains: the sum over its transactions there.
+    fn need(
+        &self,
+        checked: &CheckedEntry,
+        chain: ChainId,
+        kind: ChainKind,
+    ) -> Result<Need, LeaveOut> {
+        let params = &self.chain(chain)?.params;
+        if params.kind != kind {
+            return Err(LeaveOut::Kind { chain });
+        }
+        let mut amount = Amount::default();
+        for transaction in checked.transactions().iter().filter(|t| t.chain == chain) {
+            amount = amount.plus(Amount { gas: transaction.gas, bytes: transaction.bytes });
+        }
+        let is_admitted = checked.gateway().is_some_and(|key| params.gateways.contains(&key));
+        let is_open = !params.gateways.is_empty() && !is_admitted;
+        Ok(Need { chain, demand: Demand { amount, is_open } })
+    }
+
+    /// What no full bucket holds must not make its lane wait, block after block.
+    fn check_budget(&mut self, needs: &Needs) -> Result<(), LeaveOut> {
+        let Needs::Budget(needs) = needs else { return Ok(()) };
+        let (lanes, elapsed_ms) =
+            (self.state.committed.lanes.len(), self.timestamp.since(self.state.timestamp));
+        let percent = self.state.committed.params.open_share_percent;
+        for Need { chain, demand } in needs {
+            if !self.budgets.contains_key(chain) {
+                let budget = ChainBudget::new(self.chain(*chain)?, elapsed_ms, lanes, percent);
+                self.budgets.insert(*chain, budget);
+            }
+            if !self.budgets.get(chain).is_some_and(|budget| budget.can_ever_fit(demand)) {
+                return Err(LeaveOut::TooLarge { chain: *chain });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The slices of a decided block from the entries it took, with their indices in ascending order.
+#[must_use]
+pub fn slices_of<'a>(taken: impl IntoIterator<Item = (u32, &'a Entry)>) -> Vec<Slice> {
+    let mut items = BTreeMap::new();
+    for (index, entry) in taken {
+        push_items(&mut items, index, entry);
+    }
+    items.into_iter().map(|(chain, items)| Slice { chain, items }).collect()
+}
+
+fn push_items(items: &mut BTreeMap<ChainId, Vec<Item>>, index: u32, entry: &Entry) {
+    let mut push = |chain, content| items.entry(chain).or_default().push(Item { index, content });
+    match entry.body() {
+        Body::Transaction(t) => push(t.chain, Content::Transaction { bytes: t.bytes.clone() }),
+        Body::Record(record) => push(record.chain, Content::Record(record.clone())),
+        Body::Bundle(bundle) => {
+            let legs = u32::try_from(bundle.legs().len()).unwrap_or(u32::MAX);
+            for (place, leg) in (0..).zip(bundle.legs()) {
+                let content = Content::Leg {
+                    bundle: entry.id(),
+                    leg: place,
+                    legs,
+                    guarantee: bundle.guarantee(),
+                    transactions: leg.transactions.clone(),
+                };
+                push(leg.chain, content);
+            }
+        }
+    }
+}
+
+/// The state after the block. Sets move up by one height; nothing changes them in this version.
+fn next_committed(
+    state: &State,
+    timestamp: UnixMillis,
+    cut: &Cut,
+    budgets: &BTreeMap<ChainId, ChainBudget>,
+) -> Committed {
+    let before = &state.committed;
+    let elapsed_ms = timestamp.since(state.timestamp);
+    let chains = before.chains.iter().map(|chain| {
+        let rest = budgets
+            .get(&chain.params.id)
+            .map_or_else(|| budget::refilled(chain, elapsed_ms), ChainBudget::rest);
+        ChainState { params: chain.params.clone(), gas: rest.gas, bytes: rest.bytes }
+    });
+    let is_same_set = before.next_validators == before.validators;
+    let set_since = if is_same_set { before.set_since } else { state.height.next().next() };
+    Committed {
+        lanes: cut.lanes.clone(),
+        chains: chains.collect(),
+        params: before.params.clone(),
+        validators: before.next_validators.clone(),
+        next_validators: before.next_validators.clone(),
+        set_since,
+        votes: before.votes.clone(),
+        missed: before.missed.clone(),
+    }
+}

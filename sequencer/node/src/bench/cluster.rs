@@ -1,0 +1,148 @@
+//! Four validators as processes, with the options a row asks for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use eyre::{WrapErr as _, bail};
+
+use crate::config::NodeOptions;
+use crate::devnet::layout::Layout;
+use crate::devnet::process::{self, Validator};
+use crate::devnet::{self, health};
+use crate::genesis::GenesisFile;
+
+/// Validators of every row.
+pub const VALIDATORS: u16 = 4;
+/// How long they have to serve.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// Budget of each chain, so that a row measures the network and not the budget.
+const GAS_PER_SECOND: u64 = 4_000_000_000;
+/// The same, in bytes.
+const BYTES_PER_SECOND: u64 = 64 << 20;
+
+/// What a row asks of its validators.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where keys, data and logs go.
+    pub dir: PathBuf,
+    /// Block interval, milliseconds.
+    pub interval_ms: u64,
+    /// Directory in memory for data and consensus log, if the row asks for one.
+    pub memory_dir: Option<PathBuf>,
+}
+
+/// Running validators. Dropping it kills them.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Directory, genesis, ports.
+    pub layout: Layout,
+    /// The processes.
+    pub validators: Vec<Validator>,
+    memory: Option<PathBuf>,
+}
+
+impl Cluster {
+    /// Makes and starts the validators; returns when all serve.
+    ///
+    /// # Errors
+    /// If one does not start in time; its last words are in the message.
+    pub async fn start(options: &Options) -> eyre::Result<Self> {
+        let args = devnet::Args {
+            validators: VALIDATORS,
+            chains: 2,
+            dir: options.dir.clone(),
+            keep: false,
+            base_port: None,
+            no_load: true,
+            rate: 1,
+        };
+        let layout = Layout::prepare(&args)?;
+        let memory = options
+            .memory_dir
+            .as_ref()
+            .map(|dir| dir.join(format!("lockstep-bench-{}", std::process::id())));
+        tune(&layout, options.interval_ms, memory.as_deref())?;
+        let mut validators: Vec<Validator> =
+            layout.places.iter().cloned().map(Validator::new).collect();
+        for validator in &mut validators {
+            validator.start()?;
+        }
+        let mut cluster = Self { layout, validators, memory };
+        cluster.wait_until_serving().await?;
+        Ok(cluster)
+    }
+
+    async fn wait_until_serving(&mut self) -> eyre::Result<()> {
+        let start = Instant::now();
+        for validator in &mut self.validators {
+            loop {
+                let health = health::ask(validator.place.ports.http).await;
+                if health.is_some_and(|health| health.state == "serving") {
+                    break;
+                }
+                if !validator.is_running() || start.elapsed() > START_PATIENCE {
+                    let words = validator.last_words();
+                    bail!("validator {} does not serve:\n{words}", validator.place.index);
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// gRPC URLs.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<String> {
+        self.layout.places.iter().map(crate::devnet::layout::Place::endpoint).collect()
+    }
+
+    /// Process ids.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        self.validators.iter().filter_map(Validator::pid).collect()
+    }
+
+    /// Data directories.
+    #[must_use]
+    pub fn data_dirs(&self) -> Vec<PathBuf> {
+        self.layout.places.iter().map(|place| place.home.clone()).collect()
+    }
+
+    /// Stops the validators and removes what they wrote.
+    ///
+    /// # Errors
+    /// If one runs even after it was killed.
+    pub async fn stop(mut self) -> eyre::Result<()> {
+        process::stop(&mut self.validators).await?;
+        if let Some(memory) = &self.memory {
+            // What is in memory goes with the machine anyway.
+            fs::remove_dir_all(memory).ok();
+        }
+        self.layout.finish()
+    }
+}
+
+/// Writes the row's options into the files that were made.
+fn tune(layout: &Layout, interval_ms: u64, memory: Option<&Path>) -> eyre::Result<()> {
+    let text = fs::read_to_string(&layout.genesis_file).wrap_err("reading the genesis")?;
+    let mut genesis: GenesisFile = toml::from_str(&text).wrap_err("reading the genesis")?;
+    genesis.params.block_interval_ms = interval_ms;
+    for chain in &mut genesis.chains {
+        (chain.gas_per_second, chain.bytes_per_second) = (GAS_PER_SECOND, BYTES_PER_SECOND);
+    }
+    fs::write(&layout.genesis_file, toml::to_string(&genesis)?).wrap_err("writing the genesis")?;
+    for place in &layout.places {
+        let text = fs::read_to_string(&place.config).wrap_err("reading options")?;
+        let mut options: NodeOptions = toml::from_str(&text).wrap_err("reading options")?;
+        options.grpc.quota.submissions_per_second = 1_000_000;
+        options.grpc.quota.bytes_per_second = 1 << 30;
+        if let (Some(memory), Some(validator)) = (memory, options.validator.as_mut()) {
+            let wal = memory.join(place.index.to_string());
+            fs::create_dir_all(&wal).wrap_err("making a directory in memory")?;
+            validator.wal_dir = Some(wal);
+        }
+        fs::write(&place.config, toml::to_string(&options)?).wrap_err("writing options")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! The rows, in their order: calibration, throughput, latency at half of it, decisions on an idle network, CPU of an idle
+//! height, memory and disk under load.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use eyre::{WrapErr as _, ensure};
+use lockstep_core::types::ChainId;
+use tokio::time::sleep;
+
+use super::Args;
+use super::calibrate::Calibration;
+use super::cluster::{Cluster, Options, VALIDATORS};
+use super::flood::{self, Load, Outcome};
+use super::measure;
+use crate::devnet::layout::FIRST_CHAIN;
+use crate::output::Output;
+
+/// Chains of every row.
+const CHAINS: [ChainId; 2] = [ChainId(FIRST_CHAIN), ChainId(FIRST_CHAIN + 1)];
+/// Block interval of the loaded rows.
+const INTERVAL_MS: u64 = 250;
+/// Block interval of the decision row: about as fast as the engine goes.
+const FAST_INTERVAL_MS: u64 = 10;
+/// Offered rates of the throughput row, in percent of the crypto bound.
+const OFFERED_PERCENT: [u64; 3] = [50, 65, 80];
+/// Late sends that a latency row bears, per mille.
+const LATE_PER_MILLE_MAX: u64 = 10;
+/// How long an idle network is watched.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// Measures the rows that are wanted.
+///
+/// # Errors
+/// If a row can't be measured.
+pub async fn all(args: &Args, output: &mut Output) -> eyre::Result<()> {
+    let calibration =
+        tokio::task::spawn_blocking(|| Calibration::measure(Duration::from_secs(3))).await?;
+    let bound = calibration.bound(VALIDATORS.into());
+    row(
+        output,
+        "calibration",
+        format_args!(
+            "{} checks/s of one core, {} cores: crypto bound {bound} tx/s for {VALIDATORS} validators that check everything",
+            calibration.checks_per_second, calibration.cores,
+        ),
+    )?;
+    let mut best = percent(bound, 40);
+    if args.wants("throughput") {
+        best = throughput(args, output, bound).await?;
+    }
+    if args.wants("latency") {
+        latency(args, output, best.checked_div(2).unwrap_or_default()).await?;
+    }
+    if args.wants("decision") {
+        decision(args, output).await?;
+    }
+    if args.wants("idle") {
+        idle(args, output).await?;
+    }
+    if args.wants("soak") {
+        soak(args, output, best.checked_div(2).unwrap_or_default()).await?;
+    }
+    Ok(())
+}
+
+fn row(output: &mut Output, name: &str, text: impl Display) -> eyre::Result<()> {
+    Ok(output.say(format_args!("{name:<12} {text}"))?)
+}
+
+fn percent(of: u64, percent: u64) -> u64 {
+    of.saturating_mul(percent).checked_div(100).unwrap_or_default()
+}
+
+fn rate(of: u64) -> u32 {
+    u32::try_from(of.max(1)).unwrap_or(u32::MAX)
+}
+
+fn loaded(args: &Args) -> Options {
+    Options { dir: args.dir.clone(), interval_ms: INTERVAL_MS, memory_dir: None }
+}
+
+/// Ordered transactions per second, at offered rates around the crypto bound; the best of them.
+async fn throughput(args: &Args, output: &mut Output, bound: u64) -> eyre::Result<u64> {
+    let mut best = 0;
+    for (seed, offered) in (1u8..).zip(OFFERED_PERCENT) {
+        let cluster = Cluster::start(&loaded(args)).await?;
+        let cpu = measure::cpu_ms(&cluster.pids());
+        let load = Load { rate: rate(percent(bound, offered)), duration: args.duration(), seed };
+        let outcome = flood::run(load, &CHAINS, &cluster.endpoints()).await?;
+        let cpu = measure::cpu_ms(&cluster.pids()).saturating_sub(cpu);
+        cluster.stop().await?;
+        let share = outcome.decided.saturating_mul(100).checked_div(bound).unwrap_or_default();
+        let each = cpu.saturating_mul(1_000).checked_div(outcome.decided_in_all.max(1));
+        row(
+            output,
+            "throughput",
+            format_args!(
+                "{} tx/s ordered = 0.{share:02} of the crypto bound; {}; {} us of CPU per tx over all validators",
+                outcome.decided,
+                generator(&outcome),
+                each.unwrap_or_default(),
+            ),
+        )?;
+        best = best.max(outcome.decided);
+    }
+    Ok(best)
+}
+
+fn generator(outcome: &Outcome) -> String {
+    let Outcome { offered, sent, late_per_mille, refused, sent_in_all, decided_in_all, .. } =
+        outcome;
+    format!(
+        "offered {offered}/s, sent {sent}/s ({late_per_mille} per mille late), refused {refused}, \
+         decided {decided_in_all} of {sent_in_all}"
+    )
+}
+
+/// Submit to decided, at half of the best throughput.
+async fn latency(args: &Args, output: &mut Output, at: u64) -> eyre::Result<()> {
+    let cluster = Cluster::start(&loaded(args)).await?;
+    let load = Load { rate: rate(at), duration: args.duration(), seed: 11 };
+    let outcome = flood::run(load, &CHAINS, &cluster.endpoints()).await?;
+    cluster.stop().await?;
+    let ms = |percentile| outcome.latency.value_at_quantile(percentile) / 1_000;
+    row(
+        output,
+        "latency",
+        format_args!(
+            "submit to decided, proven at the client: p50 {} ms, p99 {} ms at {at} tx/s, block interval {INTERVAL_MS} ms; {}",
+            ms(0.5),
+            ms(0.99),
+            generator(&outcome),
+        ),
+    )?;
+    ensure!(
+        outcome.late_per_mille <= LATE_PER_MILLE_MAX,
+        "latency: the generator lagged itself: {} per mille of its sends were late",
+        outcome.late_per_mille
+    );
+    Ok(())
+}
+
+/// Proposal to decision at the proposer, empty pool, consensus log in memory.
+async fn decision(args: &Args, output: &mut Output) -> eyre::Result<()> {
+    const NAME: &str = "lockstep_proposal_to_decision_seconds";
+    let options = Options {
+        dir: args.dir.clone(),
+        interval_ms: FAST_INTERVAL_MS,
+        memory_dir: Some(args.memory_dir.clone()),
+    };
+    let cluster = Cluster::start(&options).await?;
+    let port = cluster.layout.places.first().map_or(0, |place| place.ports.http);
+    let before = measure::metrics(port).await?;
+    sleep(IDLE).await;
+    let after = measure::metrics(port).await?;
+    cluster.stop().await?;
+    let (from, to) = (measure::buckets(&before, NAME), measure::buckets(&after, NAME));
+    let (p50, p99) = (measure::percentile(&from, &to, 50), measure::percentile(&from, &to, 99));
+    row(
+        output,
+        "decision",
+        format_args!(
+            "proposal to decision, empty pool, loopback, consensus log in {}: p50 <= {} us, p99 <= {} us",
+            args.memory_dir.display(),
+            p50.unwrap_or_default(),
+            p99.unwrap_or_default(),
+        ),
+    )
+}
+
+/// CPU of an idle height.
+async fn idle(args: &Args, output: &mut Output) -> eyre::Result<()> {
+    let cluster = Cluster::start(&loaded(args)).await?;
+    let port = cluster.layout.places.first().map_or(0, |place| place.ports.http);
+    let height = |text: String| measure::value(&text, "lockstep_height");
+    let (from, cpu) = (height(measure::metrics(port).await?)?, measure::cpu_ms(&cluster.pids()));
+    sleep(IDLE).await;
+    let (to, after) = (height(measure::metrics(port).await?)?, measure::cpu_ms(&cluster.pids()));
+    cluster.stop().await?;
+    let heights = to.saturating_sub(from).max(1);
+    let each = after.saturating_sub(cpu).saturating_mul(1_000).checked_div(heights);
+    row(
+        output,
+        "idle",
+        format_args!(
+            "{} us of CPU per idle height over {VALIDATORS} validators ({heights} heights of {INTERVAL_MS} ms)",
+            each.unwrap_or_default(),
+        ),
+    )
+}
+
+/// Memory and disk under half of the best throughput.
+async fn soak(args: &Args, output: &mut Output, at: u64) -> eyre::Result<()> {
+    let cluster = Cluster::start(&loaded(args)).await?;
+    let pids = cluster.pids();
+    let begin = measure::resident_kib(&pids);
+    let duration = Duration::from_secs(args.soak_seconds);
+    let load = Load { rate: rate(at), duration, seed: 21 };
+    let outcome = flood::run(load, &CHAINS, &cluster.endpoints()).await.wrap_err("soak")?;
+    let (end, disk) = (measure::resident_kib(&pids), cluster.data_dirs());
+    let bytes = disk.iter().map(|dir| measure::disk_bytes(dir)).max().unwrap_or_default();
+    cluster.stop().await?;
+    let each = bytes.checked_div(outcome.decided_in_all.max(1)).unwrap_or_default();
+    row(
+        output,
+        "soak",
+        format_args!(
+            "{} s: resident memory of a validator {} MiB at the start, {} MiB at the end; {each} bytes on disk per tx; {}",
+            args.soak_seconds,
+            begin / 1_024,
+            end / 1_024,
+            generator(&outcome),
+        ),
+    )
+}

@@ -1,0 +1,215 @@
+//! Wires one node: consensus (or a follower), gRPC, health and metrics. It decides nothing.
+
+mod follow;
+mod ingress;
+mod log;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eyre::WrapErr as _;
+use lockstep_consensus::follower::Follower;
+use lockstep_consensus::health::Health as NodeHealth;
+use lockstep_consensus::ledger::Ledger;
+use lockstep_consensus::validator::{Config, Validator};
+use lockstep_core::params::Genesis;
+use lockstep_core::types::Height;
+use lockstep_rpc::config::{HttpConfig, ServerConfig, TlsConfig};
+use lockstep_rpc::health::{Health, HealthState};
+use lockstep_rpc::metrics::RpcMetrics;
+use lockstep_rpc::node::Ingress;
+use lockstep_rpc::quota::QuotaConfig;
+use lockstep_rpc::server::{Backend, Server};
+use lockstep_rpc::{http, server};
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::info;
+
+use self::ingress::{LaneIngress, NoIngress};
+use self::log::LogView;
+use crate::config::{NodeConfig, Role, ValidatorConfig};
+use crate::genesis::GenesisFile;
+use crate::keys;
+
+/// Longest that a stopping node waits for its services.
+const STOP_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Runs a node until Ctrl-C or SIGTERM, then stops it in order.
+///
+/// # Errors
+/// If it can't start; the message says what to mend.
+pub async fn run(config: NodeConfig) -> eyre::Result<()> {
+    let genesis = GenesisFile::load(&config.genesis)?;
+    match &config.role {
+        Role::Validator(validator) => run_validator(&config, validator, genesis).await,
+        Role::Follower { endpoints } => run_follower(&config, endpoints, genesis).await,
+    }
+}
+
+async fn run_validator(
+    config: &NodeConfig,
+    options: &ValidatorConfig,
+    genesis: Genesis,
+) -> eyre::Result<()> {
+    let mut registry = Registry::default();
+    let start = validator_config(config, options, genesis)?;
+    let address = start.key.address();
+    let validator = Validator::start(start, &mut registry).await?;
+    let log = LogView(validator.ledger.clone());
+    let ingress = LaneIngress { lane: validator.ingress.clone(), log: log.clone() };
+    let health = follow_health(validator.health.clone(), validator.ledger.clone());
+    let services = serve(config, log, Arc::new(ingress), health, registry).await?;
+    info!(%address, grpc = %services.grpc.local_addr(), "validator runs");
+    until_told().await?;
+    info!("stopping");
+    services.stop().await;
+    validator.stop().await;
+    Ok(())
+}
+
+async fn run_follower(
+    config: &NodeConfig,
+    endpoints: &[String],
+    genesis: Genesis,
+) -> eyre::Result<()> {
+    let data = config.home.join("data");
+    let follower = Follower::open(genesis, &data, config.check_threads.get()).await?;
+    let log = LogView(follower.ledger.clone());
+    let first = Health {
+        state: HealthState::CatchingUp,
+        reason: "no block followed yet".to_owned(),
+        height: follower.ledger.state().height,
+    };
+    let (health, watch) = watch::channel(first);
+    let ingress = Arc::new(NoIngress(log.clone()));
+    let services = serve(config, log, ingress, watch, Registry::default()).await?;
+    info!(grpc = %services.grpc.local_addr(), "full node runs");
+    let following = follow::run(follower, endpoints.to_vec(), health);
+    tokio::select! {
+        told = until_told() => told?,
+        failed = following => return Err(failed),
+    }
+    info!("stopping");
+    services.stop().await;
+    Ok(())
+}
+
+fn validator_config(
+    config: &NodeConfig,
+    options: &ValidatorConfig,
+    genesis: Genesis,
+) -> eyre::Result<Config> {
+    let faults = options.faults.to_mesh();
+    Ok(Config {
+        key: keys::read_validator_key(&options.validator_key)?,
+        network_key: keys::read_network_key(&options.network_key)?,
+        listen: options.listen.clone(),
+        data_dir: config.home.join("data"),
+        guard_dir: config.home.join("guard"),
+        wal_dir: options.wal_dir.clone(),
+        check_threads: config.check_threads.get(),
+        batch_delay: options.batch_delay,
+        status_interval: options.status_interval,
+        faults: faults.map_err(|(field, reason)| eyre::eyre!("faults.{field}: {reason}"))?,
+        genesis,
+    })
+}
+
+/// The listeners of a node.
+struct Services {
+    grpc: Server,
+    http: Server,
+}
+
+impl Services {
+    async fn stop(self) {
+        let stop = async {
+            self.grpc.shutdown().await;
+            self.http.shutdown().await;
+        };
+        if tokio::time::timeout(STOP_TIMEOUT, stop).await.is_err() {
+            info!("services did not end in time; streams are cut");
+        }
+    }
+}
+
+async fn serve(
+    config: &NodeConfig,
+    log: LogView,
+    ingress: Arc<dyn Ingress>,
+    health: watch::Receiver<Health>,
+    mut registry: Registry,
+) -> eyre::Result<Services> {
+    let metrics = RpcMetrics::register(&mut registry);
+    let grpc = &config.grpc;
+    let server_config = ServerConfig {
+        listen: grpc.listen,
+        tls: grpc
+            .tls
+            .as_ref()
+            .map(|tls| TlsConfig { certificate: tls.cert.clone(), key: tls.key.clone() }),
+        insecure: grpc.insecure,
+        reflection: grpc.reflection,
+        quota: QuotaConfig {
+            submissions_per_second: grpc.quota.submissions_per_second.into(),
+            bytes_per_second: grpc.quota.bytes_per_second.into(),
+        },
+    };
+    let backend = Backend { log: Arc::new(log), ingress, health: health.clone(), metrics };
+    let grpc = server::serve(server_config, backend).await.wrap_err("serving gRPC")?;
+    let http_config = HttpConfig { listen: config.http.listen, insecure: config.http.insecure };
+    let registry = Arc::new(registry);
+    let render = move || render(&registry);
+    let http = http::serve(http_config, health, Arc::new(render)).await;
+    Ok(Services { grpc, http: http.wrap_err("serving health and metrics")? })
+}
+
+fn render(registry: &Registry) -> String {
+    let mut text = String::new();
+    // Writing into a string can't fail.
+    prometheus_client::encoding::text::encode(&mut text, registry).ok();
+    text
+}
+
+/// Translates the validator's health into the services' words, for as long as both live.
+fn follow_health(
+    mut node: watch::Receiver<NodeHealth>,
+    ledger: Arc<Ledger>,
+) -> watch::Receiver<Health> {
+    let now = translate(&node.borrow_and_update(), ledger.state().height);
+    let (to, health) = watch::channel(now);
+    tokio::spawn(async move {
+        let mut heads = ledger.heads();
+        loop {
+            tokio::select! {
+                changed = node.changed() => if changed.is_err() { return },
+                changed = heads.changed() => if changed.is_err() { return },
+            }
+            let now = translate(&node.borrow_and_update(), *heads.borrow_and_update());
+            to.send_replace(now);
+        }
+    });
+    health
+}
+
+fn translate(health: &NodeHealth, height: Height) -> Health {
+    let state = match health {
+        NodeHealth::Starting => HealthState::Starting,
+        NodeHealth::Ok => HealthState::Serving,
+        NodeHealth::Abstaining { .. } => HealthState::CatchingUp,
+        NodeHealth::Stalled { .. } => HealthState::Stalled,
+        NodeHealth::Halted { .. } => HealthState::Stopped,
+    };
+    let reason = if state.is_ready() { String::new() } else { health.to_string() };
+    Health { state, reason, height }
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn until_told() -> eyre::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).wrap_err("listening for SIGTERM")?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.wrap_err("listening for Ctrl-C"),
+        _ = terminate.recv() => Ok(()),
+    }
+}

@@ -1,0 +1,210 @@
+//! A peer of the mesh that holds a validator's keys and does as it likes.
+//!
+//! It speaks with the real transport to real nodes, follows the log over gRPC as a full node does, and signs whatever a
+//! scenario wants signed. It votes for nothing.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use libp2p::identity::Keypair;
+use lockstep_consensus::follower::Follower;
+use lockstep_consensus::lanes::wire::LaneMessage;
+use lockstep_consensus::mesh::class::Class;
+use lockstep_consensus::mesh::faults::Faults;
+use lockstep_consensus::mesh::handle::Handle;
+use lockstep_consensus::mesh::{self, Inbound, Running};
+use lockstep_core::batch::Batch;
+use lockstep_core::block::{build_header, proposal_timestamp};
+use lockstep_core::certificate::Proposal;
+use lockstep_core::cut::Cut;
+use lockstep_core::header::Header;
+use lockstep_core::params::Genesis;
+use lockstep_core::proposal::Payload;
+use lockstep_core::signing::SigningKey;
+use lockstep_core::state::State;
+use lockstep_core::types::{Height, NetworkId, Round};
+use lockstep_node::clock;
+use lockstep_node::keys::{self, NETWORK_KEY, VALIDATOR_KEY};
+use lockstep_proto::v1;
+use prost::Message as _;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use crate::node::Node;
+use crate::wait::until;
+
+/// How long the others may take to connect: longer than a peer is kept out for its third misdeed.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the log may take to get to a height.
+const HEIGHT_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A lying validator.
+#[derive(Debug)]
+pub struct Attacker {
+    /// Its validator key.
+    pub key: SigningKey,
+    /// The network.
+    pub network: NetworkId,
+    /// What it sends with.
+    pub mesh: Handle,
+    /// What the others send it on the lanes.
+    pub lanes: mpsc::Receiver<Inbound>,
+    follower: Follower,
+    _running: Running,
+    _directory: TempDir,
+}
+
+/// The other validators on the mesh, as `me` dials them.
+#[must_use]
+pub fn peers(genesis: &Genesis, me: PeerId) -> Vec<(PeerId, libp2p::Multiaddr)> {
+    let addresses = genesis.validators.iter().map(|validator| &validator.network_address);
+    let split = |address: &String| lockstep_node::genesis::split_network_address(address).ok();
+    let peers = addresses.filter_map(split).map(|(address, peer)| (peer, address));
+    peers.filter(|(peer, _)| *peer != me).collect()
+}
+
+/// A peer of the mesh of `network` with this key.
+pub async fn join(
+    genesis: &Genesis,
+    network: NetworkId,
+    keypair: &Keypair,
+    port: u16,
+) -> mesh::Mesh {
+    let config = mesh::Config {
+        keypair: keypair.clone(),
+        listen: format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address"),
+        network,
+        peers: peers(genesis, keypair.public().to_peer_id()),
+        faults: Faults::default(),
+    };
+    mesh::spawn(config).await.expect("the mesh starts")
+}
+
+impl Attacker {
+    /// Joins the mesh with the keys in a directory.
+    pub async fn start(genesis: Genesis, keys: &Path, port: u16) -> Self {
+        let key = keys::read_validator_key(&keys.join(VALIDATOR_KEY)).expect("a key");
+        let keypair = keys::read_network_key(&keys.join(NETWORK_KEY)).expect("a key");
+        let network = genesis.network_id();
+        let mesh = join(&genesis, network, &keypair, port).await;
+        let directory = tempfile::tempdir().expect("a directory");
+        let follower = Follower::open(genesis, directory.path(), 1).await.expect("a log");
+        Self {
+            key,
+            network,
+            mesh: mesh.handle,
+            lanes: mesh.lanes,
+            follower,
+            _running: mesh.running,
+            _directory: directory,
+        }
+    }
+
+    /// Waits until so many peers are connected.
+    pub async fn until_connected(&self, count: usize) {
+        until("the peers are connected", CONNECT_PATIENCE, async || {
+            (self.mesh.peers_up().len() == count).then_some(())
+        })
+        .await;
+    }
+
+    /// Sends one frame to one peer.
+    pub fn send(&self, to: PeerId, class: Class, frame: impl Into<Bytes>) {
+        self.mesh.send(to, class, frame.into()).expect("the peer is connected");
+    }
+
+    /// Sends one frame to all that are connected.
+    pub fn broadcast(&self, class: Class, frame: impl Into<Bytes>) {
+        // Whoever is not connected does not get it.
+        drop(self.mesh.broadcast(class, &frame.into()));
+    }
+
+    /// Pushes a batch to one peer.
+    pub fn push(&self, to: PeerId, batch: &Batch) {
+        self.send(to, Class::Lanes, LaneMessage::Batch(batch.raw().0.clone()).encode());
+    }
+
+    /// The state after the newest block that it followed.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.follower.ledger.state().as_ref().clone()
+    }
+
+    /// Follows the log until it is this validator's turn to propose, in round 0 of the height after the newest one.
+    pub async fn until_turn(&self, node: &Node) -> State {
+        let mut log = node.log_client().await;
+        let next = self.state().height.next();
+        let mut blocks = log.stream_blocks(Some(next)).await.expect("the node serves");
+        loop {
+            let state = self.state();
+            let proposer = state.committed.validators.proposer(state.height.next(), Round(0));
+            let is_newest = node.height().await == state.height;
+            if is_newest && proposer.address == self.key.address() {
+                return state;
+            }
+            let block =
+                tokio::time::timeout(HEIGHT_PATIENCE, futures::StreamExt::next(&mut blocks));
+            let block = block.await.expect("a block in time").expect("the stream goes on");
+            let block = block.expect("a block");
+            self.follower
+                .apply(block.synced_value, block.certificate)
+                .await
+                .expect("an honest block");
+        }
+    }
+
+    /// A valid block without entries for the height after `state`.
+    #[must_use]
+    pub fn valid_block(&self, state: &State) -> (Header, Cut) {
+        let cut = Cut { lanes: state.committed.lanes.clone() };
+        let timestamp = proposal_timestamp(state.timestamp, clock::now());
+        let assembly = self.follower.ledger.assemble(timestamp, &cut, &[]).expect("no entries");
+        (build_header(state, Round(0), timestamp, &cut, &assembly), cut)
+    }
+
+    /// Proposes a block at a height's round 0, in all form but for what the block says.
+    pub fn propose(&self, height: Height, header: &Header, cut: &Cut) {
+        let block = header.hash();
+        let proposal = Proposal { height, round: Round(0), valid_round: None, block };
+        let payload = Payload { header: header.clone(), cut: cut.clone(), batches: Vec::new() };
+        self.propose_payload(proposal, payload.encode().0);
+    }
+
+    /// Proposes these bytes as a block.
+    pub fn propose_payload(&self, proposal: Proposal, payload: Bytes) {
+        let sign = |digest| Bytes::copy_from_slice(&self.key.sign(digest).0);
+        let validator = Bytes::copy_from_slice(self.key.address().as_slice());
+        let block = Bytes::copy_from_slice(proposal.block.0.as_slice());
+        let signed = v1::SignedProposal {
+            height: proposal.height.0,
+            round: proposal.round.0,
+            valid_round: None,
+            block: block.clone(),
+            validator: validator.clone(),
+            signature: sign(proposal.digest(self.network)),
+        };
+        let votes = v1::VotesFrame { message: Some(v1::votes_frame::Message::Proposal(signed)) };
+        self.broadcast(Class::Votes, votes.encode_to_vec());
+        let first = v1::FirstPart {
+            height: proposal.height.0,
+            round: proposal.round.0,
+            valid_round: None,
+            proposer: validator,
+            block,
+            bytes_total: payload.len() as u64,
+            signature: sign(proposal.part_digest(self.network)),
+        };
+        let contents = [
+            v1::parts_frame::Content::First(first),
+            v1::parts_frame::Content::Data(payload),
+            v1::parts_frame::Content::Last(v1::LastPart {}),
+        ];
+        for (sequence, content) in (0..).zip(contents) {
+            let stream = Bytes::copy_from_slice(proposal.block.0.as_slice());
+            let part = v1::PartsFrame { stream, sequence, content: Some(content) };
+            self.broadcast(Class::Parts, part.encode_to_vec());
+        }
+    }
+}

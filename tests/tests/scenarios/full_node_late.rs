@@ -1,0 +1,195 @@
+//! A full node that joins late: endpoints that lie are left, it catches up, and what it serves is verified.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use lockstep_core::certificate::Certificate;
+use lockstep_core::encoding::Canonical as _;
+use lockstep_core::types::Height;
+use lockstep_proto::convert::ingress::{EntryState, Milestone, Wait};
+use lockstep_proto::error::ErrorCode;
+use lockstep_proto::v1;
+use lockstep_proto::v1::log_client::LogClient;
+use lockstep_proto::v1::log_server::{Log, LogServer};
+use lockstep_tests::cluster::Cluster;
+use lockstep_tests::entries::{EVM_A, OPAQUE, opaque};
+use lockstep_tests::load::Load;
+use lockstep_tests::wait::until;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Channel, Server};
+use tonic::{Request, Response, Status};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The liars tell the truth below this height.
+const HONEST_BELOW: u64 = 5;
+
+type Answer<T> = Result<Response<T>, Status>;
+type Lie = fn(&mut v1::FullBlock);
+
+/// An endpoint that gives a real node's blocks, with a lie from some height on.
+struct Liar {
+    real: LogClient<Channel>,
+    lie: Lie,
+}
+
+fn no<T>() -> Answer<T> {
+    Err(Status::unimplemented("a liar gives blocks only"))
+}
+
+#[tonic::async_trait]
+impl Log for Liar {
+    type StreamSlicesStream = BoxStream<'static, Result<v1::ProvenSlice, Status>>;
+    type StreamBlocksStream = BoxStream<'static, Result<v1::FullBlock, Status>>;
+
+    async fn stream_blocks(
+        &self,
+        request: Request<v1::StreamBlocksRequest>,
+    ) -> Answer<Self::StreamBlocksStream> {
+        let blocks = self.real.clone().stream_blocks(request.into_inner()).await?.into_inner();
+        let lie = self.lie;
+        let blocks = blocks.map(move |block| {
+            let mut block = block?;
+            if block.height >= HONEST_BELOW {
+                lie(&mut block);
+            }
+            Ok(block)
+        });
+        Ok(Response::new(blocks.boxed()))
+    }
+
+    async fn get_head(&self, request: Request<v1::GetHeadRequest>) -> Answer<v1::DecidedHeader> {
+        self.real.clone().get_head(request.into_inner()).await
+    }
+    async fn get_block(&self, _: Request<v1::GetBlockRequest>) -> Answer<v1::Block> {
+        no()
+    }
+    async fn get_slice(&self, _: Request<v1::GetSliceRequest>) -> Answer<v1::ProvenSlice> {
+        no()
+    }
+    async fn get_slices(&self, _: Request<v1::GetSlicesRequest>) -> Answer<v1::GetSlicesResponse> {
+        no()
+    }
+    async fn stream_slices(
+        &self,
+        _: Request<v1::StreamSlicesRequest>,
+    ) -> Answer<Self::StreamSlicesStream> {
+        no()
+    }
+    async fn get_transaction_proof(
+        &self,
+        _: Request<v1::GetTransactionProofRequest>,
+    ) -> Answer<v1::ProvenTransaction> {
+        no()
+    }
+    async fn get_validator_set(
+        &self,
+        _: Request<v1::GetValidatorSetRequest>,
+    ) -> Answer<v1::ValidatorSet> {
+        no()
+    }
+    async fn get_chains(&self, _: Request<v1::GetChainsRequest>) -> Answer<v1::GetChainsResponse> {
+        no()
+    }
+    async fn get_genesis(&self, _: Request<v1::GetGenesisRequest>) -> Answer<v1::Genesis> {
+        no()
+    }
+    async fn get_handovers(
+        &self,
+        _: Request<v1::GetHandoversRequest>,
+    ) -> Answer<v1::GetHandoversResponse> {
+        no()
+    }
+}
+
+/// Serves a liar over a real node for as long as the test's runtime lives; its endpoint.
+async fn serve(real: &str, lie: Lie) -> String {
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listener = tokio::net::TcpListener::bind(listen).await.expect("a free port");
+    let at = listener.local_addr().expect("is bound");
+    let real = LogClient::connect(real.to_owned()).await.expect("it serves");
+    let server = Server::builder().add_service(LogServer::new(Liar { real, lie }));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    format!("http://{at}")
+}
+
+fn other_bytes(block: &mut v1::FullBlock) {
+    let mut bytes = block.synced_value.to_vec();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    block.synced_value = Bytes::from(bytes);
+}
+
+fn change_certificate(block: &mut v1::FullBlock, change: impl FnOnce(&mut Certificate)) {
+    let mut certificate = Certificate::from_canonical(&block.certificate).expect("a certificate");
+    change(&mut certificate);
+    block.certificate = certificate.to_canonical().into();
+}
+
+fn fewer_signatures(block: &mut v1::FullBlock) {
+    change_certificate(block, |certificate| certificate.signatures.truncate(2));
+}
+
+fn other_signature(block: &mut v1::FullBlock) {
+    change_certificate(block, |certificate| {
+        let other = certificate.signatures[1].signature;
+        certificate.signatures[0].signature = other;
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_node_that_joins_late_leaves_liars_and_catches_up() {
+    let mut cluster = Cluster::of_four().await;
+    let all = [0, 1, 2, 3];
+    let load = Load::start(cluster.nodes.iter());
+    cluster.until_height(&all, Height(20), PATIENCE).await;
+
+    let real = cluster.node(1).endpoint();
+    let mut endpoints = Vec::new();
+    for lie in [other_bytes as Lie, fewer_signatures, other_signature] {
+        endpoints.push(serve(&real, lie).await);
+    }
+    let liars = endpoints.clone();
+    endpoints.push(real);
+    let full = cluster.add_full_node(endpoints);
+    cluster.start(&[full]).await;
+
+    let height = cluster.until_more(&all, 5, PATIENCE).await;
+    cluster.node(full).until_height(height, PATIENCE).await;
+    let log = cluster.node(full).log();
+    for liar in liars {
+        let is_left = |line: &str| line.contains(&liar) && line.contains("it lied");
+        assert!(log.lines().any(is_left), "{liar} was not left for its lie:\n{log}");
+    }
+    assert!(cluster.assert_agreement(&[0, 1, 2, 3, full]).await >= height);
+    drop(load.stop().await);
+
+    // What it serves is verified from the genesis, and is what the validators decided.
+    let entry = opaque("for the full node");
+    let wait = Some(Wait { milestone: Milestone::Decided, timeout_ms: 8_000 });
+    let answer = cluster.node(2).ingress().await.submit(&entry, wait).await.expect("is accepted");
+    let EntryState::Decided(decided) = answer.status.state else { panic!("{answer:?}") };
+    cluster.node(full).until_height(decided.height, PATIENCE).await;
+    let mut verified = cluster.verified(full).await;
+    let slice = verified.slice(OPAQUE, decided.height).await.expect("is proved");
+    let slice = slice.expect("has a slice");
+    assert!(slice.items.iter().any(|item| item.index == decided.index), "{slice:?}");
+    let to = decided.height;
+    let here = verified.range(EVM_A, Height(1), to).await.expect("is proved");
+    let there = cluster.verified(3).await.range(EVM_A, Height(1), to).await.expect("is proved");
+    assert_eq!(here, there);
+    let status = cluster.node(full).status(entry.id()).await;
+    assert_eq!(status, Some(EntryState::Decided(decided)));
+
+    // It takes nothing.
+    let refused = cluster.node(full).ingress().await.submit(&opaque("refused"), None).await;
+    let refused = refused.expect_err("a full node takes no entries");
+    assert_eq!(refused.refusal().map(|refusal| refusal.code), Some(ErrorCode::NotReady));
+    until("the full node is ready", PATIENCE, async || {
+        (cluster.node(full).get("/readyz").await.status == 200).then_some(())
+    })
+    .await;
+    cluster.finish().await;
+}

@@ -1,0 +1,12 @@
+//! Scenarios over real nodes on loopback. One per file; they run one after the other.
+
+mod bad_input;
+mod byzantine_lane;
+mod byzantine_proposer;
+mod full_node_late;
+mod kill9_under_load;
+mod late_value;
+mod orders_and_proves;
+mod stranger;
+mod two_stopped;
+mod wal_tail;
