@@ -32,10 +32,11 @@ use crate::candidates::{Candidates, Proposed, Verdict, Verified};
 use crate::checker::Checker;
 use crate::guard::Guard;
 use crate::handlers;
-use crate::lanes::Lanes;
 use crate::lanes::table::Attached;
+use crate::lanes::{Lanes, now};
 use crate::ledger::{DecidedBlock, Ledger};
 use crate::metrics::Metrics;
+use crate::pace;
 use crate::parts::Assembler;
 use crate::tracker::{DropReason, EntryState, Tracker};
 
@@ -55,7 +56,7 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) done: mpsc::Sender<Done>,
     /// Block interval.
-    pub(crate) target_time: Duration,
+    pub(crate) interval: Duration,
 }
 
 /// What a task reports back.
@@ -122,7 +123,7 @@ impl Context {
             height: state.height.next(),
             validators: state.committed.validators.clone(),
             timeouts: timeouts(&state.committed.params),
-            target_time: Some(self.target_time),
+            target_time: Some(pace::target_time(self.interval, state.timestamp, now())),
         }
     }
 

@@ -96,6 +96,7 @@ impl Ingress {
             return Ok(state);
         }
         admit(&self.ledger.state(), &entry, now())?;
+        self.lanes.has_room(entry.raw().len()).map_err(Refused::Busy)?;
         let checked = self.checker.check_entry(entry).await?;
         self.queue(checked).map(|(state, _)| state)
     }
@@ -112,7 +113,10 @@ impl Ingress {
         for entry in entries {
             let answer = match self.open_state(entry.id()) {
                 Some(state) => Some(Ok((state, true))),
-                None => admit(&state, &entry, at).err().map(Err),
+                None => {
+                    let room = || self.lanes.has_room(entry.raw().len()).map_err(Refused::Busy);
+                    admit(&state, &entry, at).and_then(|()| room()).err().map(Err)
+                }
             };
             if answer.is_none() {
                 to_check.push(entry);

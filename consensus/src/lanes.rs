@@ -14,12 +14,13 @@ pub mod own;
 pub mod table;
 pub mod wire;
 
+mod asked;
 mod inbound;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use alloy_primitives::Address;
 use libp2p::PeerId;
@@ -29,7 +30,7 @@ use lockstep_core::entry::CheckedEntry;
 use lockstep_core::lane::{BatchRange, Unresolved};
 use lockstep_core::signing::SigningKey;
 use lockstep_core::state::State;
-use lockstep_core::types::{NetworkId, UnixMillis};
+use lockstep_core::types::{Incarnation, NetworkId, Sequence, UnixMillis};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
@@ -41,6 +42,7 @@ use crate::mesh::events::Event;
 use crate::mesh::handle::Handle;
 use crate::store::{LogStore, StoreError};
 
+use self::asked::Asked;
 use self::own::{OwnLane, QueueFull};
 use self::table::{Attached, Table};
 use self::wire::LaneMessage;
@@ -51,6 +53,9 @@ const WRITER_QUEUE_MAX: usize = 256;
 const REPAIR_INTERVAL: Duration = Duration::from_millis(200);
 /// Batches sent for one request; the asker asks again from where it ended.
 const REQUEST_BATCHES_MAX: u64 = 64;
+
+/// Per run of a lane, the last batch that is missing.
+type Missing = BTreeMap<(Address, Incarnation), Sequence>;
 
 /// What the lanes need from the rest of the node.
 #[derive(Debug)]
@@ -84,6 +89,7 @@ struct Shared {
     // never across an await.
     table: Mutex<Table>,
     own: Mutex<OwnLane>,
+    asked: Mutex<Asked>,
     own_wakes: Notify,
     to_writer: mpsc::Sender<ToWrite>,
     changed: watch::Sender<u64>,
@@ -131,6 +137,7 @@ impl Lanes {
             mesh,
             table: Mutex::new(table),
             own: Mutex::new(own),
+            asked: Mutex::new(Asked::default()),
             own_wakes: Notify::new(),
             to_writer,
             changed: watch::Sender::new(0),
@@ -148,8 +155,20 @@ impl Lanes {
         self.shared.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn own(&self) -> MutexGuard<'_, OwnLane> {
         self.shared.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this validator's lane takes an entry of so many bytes now.
+    ///
+    /// # Errors
+    /// [`QueueFull`]: come back later.
+    pub fn has_room(&self, length: usize) -> Result<(), QueueFull> {
+        self.own().has_room(length)
     }
 
     /// Puts an entry into this validator's lane.
@@ -225,9 +244,19 @@ impl Lanes {
         Ok(())
     }
 
-    /// Asks for batches: `from` if it is up, else their owners.
+    /// Whether the very batch that these bytes are is held.
+    #[must_use]
+    pub fn holds(&self, raw: &alloy_primitives::Bytes) -> bool {
+        Batch::decode(self.shared.config.network, raw.clone())
+            .is_ok_and(|batch| self.table().holds(&batch.header().position, batch.digest()))
+    }
+
+    /// Asks for batches: `from` if it is up, else their owners. What was asked for a moment ago is not asked for again.
     pub fn request(&self, ranges: &[BatchRange], from: Option<PeerId>) {
         for range in ranges {
+            if !self.asked().is_due(range, Instant::now()) {
+                continue;
+            }
             let frame = LaneMessage::Request(*range).encode();
             let owner = self.peer_of(range.owner);
             let to = from.filter(|peer| self.shared.mesh.is_up(*peer)).or(owner);
@@ -292,16 +321,39 @@ impl Lanes {
         }
     }
 
-    /// Makes batches of what waits in the own lane, one after the other.
+    /// Asks for what was missing at the last look and is missing still: of its owner, or of who says it has it. Returns
+    /// what is missing now: per run, the last of it.
+    fn ask_for_missing(&self, before: &Missing) -> Missing {
+        let (missing, behind) = {
+            let table = self.table();
+            (table.missing(), table.behind())
+        };
+        let missing = missing.into_iter().map(|range| (range, None));
+        let behind = behind.into_iter().map(|(range, who)| (range, self.peer_of(who)));
+        let mut now = Missing::new();
+        for (range, holder) in missing.chain(behind) {
+            let run = (range.owner, range.incarnation);
+            if before.get(&run).is_some_and(|last| range.first <= *last) {
+                self.request(&[range], holder);
+            }
+            let last = now.entry(run).or_insert(range.last);
+            *last = range.last.max(*last);
+        }
+        now
+    }
+
+    /// Makes batches of what waits in the own lane, one after the other, as fast as a quorum stores them.
     async fn make_batches(self) {
         loop {
             self.shared.own_wakes.notified().await;
             tokio::time::sleep(self.shared.config.batch_delay).await;
-            while self.make_batch().await {}
+            if self.table().has_room() && self.make_batch().await && self.waiting() > 0 {
+                self.shared.own_wakes.notify_one();
+            }
         }
     }
 
-    /// Makes, stores and pushes one batch; false if nothing waits.
+    /// Makes, stores and pushes one batch; false if nothing waits or the node stops.
     async fn make_batch(&self) -> bool {
         let (entries, (incarnation, sequence, parent)) = {
             let mut own = self.own();
@@ -329,16 +381,15 @@ impl Lanes {
         self.shared.to_writer.send(write).await.is_ok() && wait.await.is_ok()
     }
 
-    /// Asks for gaps again, and tells peers that come up what this node stores.
+    /// Asks for what is missing for longer than a batch is on its way, and tells peers that come up what this node
+    /// stores.
     async fn repair(self) {
         let mut events = self.shared.mesh.subscribe_events();
         let mut tick = tokio::time::interval(REPAIR_INTERVAL);
+        let mut before = Missing::new();
         loop {
             tokio::select! {
-                _ = tick.tick() => {
-                    let missing = self.table().missing();
-                    self.request(&missing, None);
-                }
+                _ = tick.tick() => before = self.ask_for_missing(&before),
                 event = events.next() => match event {
                     Some(Event::Up(peer)) => self.acknowledge(Some(peer)),
                     Some(Event::Down(_) | Event::Listening(_)) => {}

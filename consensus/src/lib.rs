@@ -10,6 +10,7 @@ pub mod mesh;
 
 pub mod candidates;
 pub mod guard;
+mod pace;
 pub mod parts;
 pub mod tracker;
 

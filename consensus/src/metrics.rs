@@ -1,17 +1,21 @@
-//! What the consensus side counts, for Prometheus. Names begin with `lockstep_`.
+//! What the consensus side counts, and the mesh under it, for Prometheus. Names begin with `lockstep_`.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lockstep_core::types::{Height, Round};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::ledger::DecidedBlock;
+use crate::mesh::handle::Handle;
 
 /// Bounds of the histogram of block intervals, in seconds.
 const INTERVAL_SECONDS: [f64; 12] =
@@ -145,5 +149,25 @@ impl Metrics {
     #[must_use]
     pub fn last_commit(&self) -> watch::Receiver<Instant> {
         self.last.subscribe()
+    }
+}
+
+/// The mesh's own counters, read whenever somebody asks for the metrics.
+#[derive(Debug)]
+pub(crate) struct MeshMetrics(pub(crate) Handle);
+
+impl Collector for MeshMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), core::fmt::Error> {
+        let mut penalties = encoder.encode_descriptor(
+            "lockstep_mesh_penalties",
+            "How often a validator was disconnected and kept out for sending garbage.",
+            None,
+            MetricType::Counter,
+        )?;
+        for (peer, stats) in self.0.stats().peers {
+            let labels = [("peer", peer.to_string())];
+            ConstCounter::new(stats.penalties).encode(penalties.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }

@@ -38,7 +38,7 @@ use crate::lanes::{self, Lanes, LanesTasks};
 use crate::ledger::Ledger;
 use crate::mesh::faults::Faults;
 use crate::mesh::{self, Inbound, Mesh};
-use crate::metrics::Metrics;
+use crate::metrics::{MeshMetrics, Metrics};
 use crate::parts::Assembler;
 use crate::signer::GuardSigner;
 use crate::store::{OpenError, StoreError};
@@ -203,6 +203,7 @@ impl Validator {
             loaded,
         );
         let metrics = Arc::new(Metrics::new(registry));
+        registry.register_collector(Box::new(MeshMetrics(mesh.clone())));
         let tracker = Arc::new(Mutex::new(Tracker::default()));
         let (report, done) = mpsc::channel(DONE_MAX);
         let interval = Duration::from_millis(config.genesis.params.block_interval_ms);
@@ -215,7 +216,7 @@ impl Validator {
             tracker: tracker.clone(),
             metrics: metrics.clone(),
             done: report,
-            target_time: interval,
+            interval,
         });
         let first = abstains_until.map_or(Health::Starting, |until| Health::Abstaining { until });
         let (to_health, health) = watch::channel(first);

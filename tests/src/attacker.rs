@@ -1,9 +1,10 @@
 //! A peer of the mesh that holds a validator's keys and does as it likes.
 //!
 //! It speaks with the real transport to real nodes, follows the log over gRPC as a full node does, and signs whatever a
-//! scenario wants signed. It votes for nothing.
+//! scenario wants signed. It votes for nothing by itself, and remembers what the others say of consensus.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,17 +18,18 @@ use lockstep_consensus::mesh::handle::Handle;
 use lockstep_consensus::mesh::{self, Inbound, Running};
 use lockstep_core::batch::Batch;
 use lockstep_core::block::{build_header, proposal_timestamp};
-use lockstep_core::certificate::Proposal;
+use lockstep_core::certificate::{Proposal, Vote, VoteType};
 use lockstep_core::cut::Cut;
 use lockstep_core::header::Header;
 use lockstep_core::params::Genesis;
 use lockstep_core::proposal::Payload;
 use lockstep_core::signing::SigningKey;
 use lockstep_core::state::State;
-use lockstep_core::types::{Height, NetworkId, Round};
+use lockstep_core::types::{BlockHash, Height, NetworkId, Round};
 use lockstep_node::clock;
 use lockstep_node::keys::{self, NETWORK_KEY, VALIDATOR_KEY};
 use lockstep_proto::v1;
+use lockstep_proto::v1::votes_frame::Message;
 use prost::Message as _;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -35,10 +37,13 @@ use tokio::sync::mpsc;
 use crate::node::Node;
 use crate::wait::until;
 
-/// How long the others may take to connect: longer than a peer is kept out for its third misdeed.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the others may take to connect: longer than a peer is kept out for its fourth misdeed.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the log may take to get to a height.
 const HEIGHT_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Votes, proposals and what else of consensus was heard, in the order of arrival.
+type Heard = Arc<Mutex<Vec<Message>>>;
 
 /// A lying validator.
 #[derive(Debug)]
@@ -51,6 +56,7 @@ pub struct Attacker {
     pub mesh: Handle,
     /// What the others send it on the lanes.
     pub lanes: mpsc::Receiver<Inbound>,
+    heard: Heard,
     follower: Follower,
     _running: Running,
     _directory: TempDir,
@@ -82,6 +88,14 @@ pub async fn join(
     mesh::spawn(config).await.expect("the mesh starts")
 }
 
+/// Remembers what comes, until the mesh stops.
+async fn hear(mut votes: mpsc::Receiver<Inbound>, heard: Heard) {
+    while let Some(frame) = votes.recv().await {
+        let message = v1::VotesFrame::decode(frame.body).ok().and_then(|frame| frame.message);
+        heard.lock().unwrap_or_else(PoisonError::into_inner).extend(message);
+    }
+}
+
 impl Attacker {
     /// Joins the mesh with the keys in a directory.
     pub async fn start(genesis: Genesis, keys: &Path, port: u16) -> Self {
@@ -91,11 +105,14 @@ impl Attacker {
         let mesh = join(&genesis, network, &keypair, port).await;
         let directory = tempfile::tempdir().expect("a directory");
         let follower = Follower::open(genesis, directory.path(), 1).await.expect("a log");
+        let heard = Heard::default();
+        tokio::spawn(hear(mesh.votes, heard.clone()));
         Self {
             key,
             network,
             mesh: mesh.handle,
             lanes: mesh.lanes,
+            heard,
             follower,
             _running: mesh.running,
             _directory: directory,
@@ -108,6 +125,19 @@ impl Attacker {
             (self.mesh.peers_up().len() == count).then_some(())
         })
         .await;
+    }
+
+    /// Waits until it has heard, now or before, a message in which `find` finds something.
+    pub async fn until_heard<T>(
+        &self,
+        what: &str,
+        patience: Duration,
+        find: impl Fn(&Message) -> Option<T>,
+    ) -> T {
+        until(what, patience, async || {
+            self.heard.lock().unwrap_or_else(PoisonError::into_inner).iter().find_map(&find)
+        })
+        .await
     }
 
     /// Sends one frame to one peer.
@@ -166,14 +196,46 @@ impl Attacker {
 
     /// Proposes a block at a height's round 0, in all form but for what the block says.
     pub fn propose(&self, height: Height, header: &Header, cut: &Cut) {
-        let block = header.hash();
-        let proposal = Proposal { height, round: Round(0), valid_round: None, block };
-        let payload = Payload { header: header.clone(), cut: cut.clone(), batches: Vec::new() };
-        self.propose_payload(proposal, payload.encode().0);
+        let (proposal, payload) = proposal_of(height, header, cut);
+        self.propose_payload(proposal, payload);
+    }
+
+    /// Proposes a block at a height's round 0 to some only.
+    pub fn propose_to(&self, peers: &[PeerId], header: &Header, cut: &Cut) {
+        let (proposal, payload) = proposal_of(header.height, header, cut);
+        for (class, frame) in self.proposal_frames(proposal, payload) {
+            for peer in peers {
+                self.send(*peer, class, frame.clone());
+            }
+        }
     }
 
     /// Proposes these bytes as a block.
     pub fn propose_payload(&self, proposal: Proposal, payload: Bytes) {
+        for (class, frame) in self.proposal_frames(proposal, payload) {
+            self.broadcast(class, frame);
+        }
+    }
+
+    /// Prevotes for a block to some only.
+    pub fn prevote_to(&self, peers: &[PeerId], height: Height, round: Round, block: BlockHash) {
+        let vote = Vote { height, round, vote_type: VoteType::Prevote, block: Some(block) };
+        let signed = v1::SignedVote {
+            height: height.0,
+            round: round.0,
+            kind: v1::VoteKind::Prevote.into(),
+            block: Bytes::copy_from_slice(block.0.as_slice()),
+            validator: Bytes::copy_from_slice(self.key.address().as_slice()),
+            signature: Bytes::copy_from_slice(&self.key.sign(vote.digest(self.network)).0),
+        };
+        let frame = v1::VotesFrame { message: Some(Message::Vote(signed)) }.encode_to_vec();
+        for peer in peers {
+            self.send(*peer, Class::Votes, frame.clone());
+        }
+    }
+
+    /// What a proposer sends: the signed proposal, and the payload as parts.
+    fn proposal_frames(&self, proposal: Proposal, payload: Bytes) -> Vec<(Class, Bytes)> {
         let sign = |digest| Bytes::copy_from_slice(&self.key.sign(digest).0);
         let validator = Bytes::copy_from_slice(self.key.address().as_slice());
         let block = Bytes::copy_from_slice(proposal.block.0.as_slice());
@@ -185,26 +247,33 @@ impl Attacker {
             validator: validator.clone(),
             signature: sign(proposal.digest(self.network)),
         };
-        let votes = v1::VotesFrame { message: Some(v1::votes_frame::Message::Proposal(signed)) };
-        self.broadcast(Class::Votes, votes.encode_to_vec());
         let first = v1::FirstPart {
             height: proposal.height.0,
             round: proposal.round.0,
             valid_round: None,
             proposer: validator,
-            block,
+            block: block.clone(),
             bytes_total: payload.len() as u64,
             signature: sign(proposal.part_digest(self.network)),
         };
+        let votes = v1::VotesFrame { message: Some(Message::Proposal(signed)) };
         let contents = [
             v1::parts_frame::Content::First(first),
             v1::parts_frame::Content::Data(payload),
             v1::parts_frame::Content::Last(v1::LastPart {}),
         ];
-        for (sequence, content) in (0..).zip(contents) {
-            let stream = Bytes::copy_from_slice(proposal.block.0.as_slice());
-            let part = v1::PartsFrame { stream, sequence, content: Some(content) };
-            self.broadcast(Class::Parts, part.encode_to_vec());
-        }
+        let parts = (0..).zip(contents).map(|(sequence, content)| {
+            let part = v1::PartsFrame { stream: block.clone(), sequence, content: Some(content) };
+            (Class::Parts, part.encode_to_vec().into())
+        });
+        let votes = (Class::Votes, votes.encode_to_vec().into());
+        core::iter::once(votes).chain(parts).collect()
     }
+}
+
+/// A block without batches as a fresh proposal of a height's round 0.
+fn proposal_of(height: Height, header: &Header, cut: &Cut) -> (Proposal, Bytes) {
+    let proposal = Proposal { height, round: Round(0), valid_round: None, block: header.hash() };
+    let payload = Payload { header: header.clone(), cut: cut.clone(), batches: Vec::new() };
+    (proposal, payload.encode().0)
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
+use alloy_primitives::Address;
+use libp2p::{Multiaddr, PeerId};
 use lockstep_core::header::Header;
 use lockstep_core::light_client::LightClient;
 use lockstep_core::params::Genesis;
@@ -18,9 +21,9 @@ use lockstep_node::config::{
     FaultOptions, FollowOptions, GrpcOptions, HttpOptions, LogOptions, NodeOptions, QuotaOptions,
     ValidatorOptions,
 };
-use lockstep_node::genesis::{ChainEntry, GenesisFile, Kind, ParamsEntry};
-use lockstep_node::keys;
-use lockstep_proto::convert::log::SlicesQuery;
+use lockstep_node::genesis::{ChainEntry, GenesisFile, Kind, ParamsEntry, split_network_address};
+use lockstep_node::keys::{self, VALIDATOR_KEY};
+use lockstep_proto::convert::log::{BlockAt, SlicesQuery};
 use lockstep_rpc::client::verified::VerifyingLog;
 use tempfile::TempDir;
 
@@ -56,6 +59,11 @@ pub struct Cluster {
 impl Cluster {
     /// Makes the files of so many validators; none is started.
     pub async fn prepare(validators: usize) -> Self {
+        Self::prepare_with(validators, params()).await
+    }
+
+    /// The same in a network with these parameters.
+    pub async fn prepare_with(validators: usize, params: ParamsEntry) -> Self {
         let turn = tokio::task::spawn_blocking(take_turn).await.expect("a turn");
         let directory =
             tempfile::Builder::new().prefix("lockstep-").tempdir().expect("a directory");
@@ -70,17 +78,14 @@ impl Cluster {
             let address = format!("/ip4/127.0.0.1/tcp/{}", ports.mesh);
             entries.push(entry(&own.join("keys"), &address, 1).expect("keys"));
             let node = Node::new(format!("validator {index}"), own, ports);
-            node.configure(&options(ports, Some(validator(ports)), FaultOptions::default()));
+            node.configure(&options(ports, Some(validator(ports))));
             nodes.push(node);
         }
         let chain = |id, kind| ChainEntry::new(id, kind);
         let file = GenesisFile {
             name: "scenario".to_owned(),
             timestamp_ms: clock::now().0,
-            params: ParamsEntry {
-                block_interval_ms: INTERVAL.as_millis().try_into().expect("fits"),
-                ..ParamsEntry::default()
-            },
+            params,
             validators: entries,
             chains: vec![
                 chain(EVM_A.0, Kind::Evm),
@@ -104,7 +109,12 @@ impl Cluster {
 
     /// The validators 1, 2 and 3, that have decided two heights, and a peer with the keys of validator 0.
     pub async fn of_three_and_an_attacker() -> (Self, Attacker) {
-        let mut cluster = Self::prepare(4).await;
+        Self::of_three_and_an_attacker_with(params()).await
+    }
+
+    /// The same in a network with these parameters.
+    pub async fn of_three_and_an_attacker_with(params: ParamsEntry) -> (Self, Attacker) {
+        let mut cluster = Self::prepare_with(4, params).await;
         let attacker = cluster.attacker(0).await;
         cluster.start(&[1, 2, 3]).await;
         cluster.until_height(&[1, 2, 3], Height(2), FIRST_PATIENCE).await;
@@ -117,6 +127,27 @@ impl Cluster {
         let node = self.node(index);
         assert!(!node.is_started(), "{} runs itself", node.name);
         Attacker::start(self.genesis.clone(), &self.keys(index), node.ports.mesh).await
+    }
+
+    /// A validator's address.
+    #[must_use]
+    pub fn address(&self, index: usize) -> Address {
+        keys::read_validator_key(&self.keys(index).join(VALIDATOR_KEY)).expect("a key").address()
+    }
+
+    /// A validator's peer id, and where it is dialled.
+    #[must_use]
+    pub fn peer(&self, index: usize) -> (PeerId, Multiaddr) {
+        let validator = self.genesis.validators.get(self.address(index)).expect("a validator");
+        let at = split_network_address(&validator.network_address).expect("its address");
+        (at.1, at.0)
+    }
+
+    /// Which validator has this address.
+    #[must_use]
+    pub fn index_of(&self, address: Address) -> usize {
+        let mut indices = 0..self.genesis.validators.len();
+        indices.find(|index| self.address(*index) == address).expect("a validator's address")
     }
 
     /// Directory of a validator's keys.
@@ -142,11 +173,16 @@ impl Cluster {
         self.nodes.get_mut(index).expect("a node of the cluster")
     }
 
+    /// Starts a node; it does not serve yet.
+    pub fn spawn(&mut self, index: usize) {
+        let program = self.program.clone();
+        self.node_mut(index).spawn(&program);
+    }
+
     /// Starts nodes and waits until they serve.
     pub async fn start(&mut self, indices: &[usize]) {
-        let program = self.program.clone();
         for index in indices {
-            self.node_mut(*index).spawn(&program);
+            self.spawn(*index);
         }
         for index in indices {
             self.node_mut(*index).until_serving().await;
@@ -155,11 +191,38 @@ impl Cluster {
 
     /// Stops a validator and starts it again with other faults of its mesh.
     pub async fn restart_with(&mut self, index: usize, faults: FaultOptions) {
+        self.restart_changed(index, |options| options.faults = faults).await;
+    }
+
+    /// Stops a validator and starts it again with its first options, but for a change.
+    pub async fn restart_changed(
+        &mut self,
+        index: usize,
+        change: impl FnOnce(&mut NodeOptions) + Send,
+    ) {
         let status = self.node_mut(index).stop().await;
         assert!(status.success(), "validator {index} ended with {status}");
         let ports = self.node(index).ports;
-        self.node(index).configure(&options(ports, Some(validator(ports)), faults));
+        let mut options = options(ports, Some(validator(ports)));
+        change(&mut options);
+        self.node(index).configure(&options);
         self.start(&[index]).await;
+    }
+
+    /// Adds a node with the keys, the guard and the port on the mesh of a validator, and a home of its own; it is not
+    /// started. Gives its index.
+    pub fn add_twin(&mut self, of: usize) -> usize {
+        let index = self.nodes.len();
+        let own = self.path().join(format!("twin-{index}"));
+        fs::create_dir_all(own.join("home")).expect("a directory");
+        symlink(self.keys(of), own.join("keys")).expect("a link");
+        symlink(self.node(of).guard(), own.join("home/guard")).expect("a link");
+        let free = free_ports(1).pop().expect("a port");
+        let ports = Ports { mesh: self.node(of).ports.mesh, ..free };
+        let node = Node::new(format!("twin of validator {of}"), own, ports);
+        node.configure(&options(ports, Some(validator(ports))));
+        self.nodes.push(node);
+        index
     }
 
     /// Adds a full node that follows these endpoints, not started, and gives its index.
@@ -170,7 +233,7 @@ impl Cluster {
         let ports = free_ports(1).pop().expect("a port");
         let node = Node::new(format!("full node {index}"), own, ports);
         let follow = Some(FollowOptions { endpoints });
-        node.configure(&NodeOptions { follow, ..options(ports, None, FaultOptions::default()) });
+        node.configure(&NodeOptions { follow, ..options(ports, None) });
         self.nodes.push(node);
         index
     }
@@ -188,6 +251,20 @@ impl Cluster {
         let height = Height(self.node(*first).height().await.0.saturating_add(count));
         self.until_height(indices, height, patience).await;
         height
+    }
+
+    /// Waits until a certificate from `height` on has a validator's vote, as another node tells.
+    pub async fn until_votes(&self, index: usize, mut height: Height, patience: Duration) {
+        let address = self.address(index);
+        let teller = (0..self.nodes.len()).find(|other| *other != index).expect("another node");
+        let what = format!("a certificate has the vote of {}", self.node(index).name);
+        until(&what, patience, async || {
+            let mut log = self.node(teller).log_client().await;
+            let block = log.block(BlockAt::Height(height)).await.ok()?.certified;
+            height = height.next();
+            block.certificate.signatures.iter().any(|s| s.validator == address).then_some(())
+        })
+        .await;
     }
 
     /// A client that trusts the genesis and nothing else.
@@ -289,6 +366,15 @@ impl Drop for Cluster {
     }
 }
 
+/// The parameters of a cluster's network: the defaults, but for the time between blocks.
+#[must_use]
+pub fn params() -> ParamsEntry {
+    ParamsEntry {
+        block_interval_ms: INTERVAL.as_millis().try_into().expect("fits"),
+        ..ParamsEntry::default()
+    }
+}
+
 fn validator(ports: Ports) -> ValidatorOptions {
     ValidatorOptions {
         validator_key: format!("keys/{}", keys::VALIDATOR_KEY).into(),
@@ -300,7 +386,7 @@ fn validator(ports: Ports) -> ValidatorOptions {
     }
 }
 
-fn options(ports: Ports, validator: Option<ValidatorOptions>, faults: FaultOptions) -> NodeOptions {
+fn options(ports: Ports, validator: Option<ValidatorOptions>) -> NodeOptions {
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     NodeOptions {
         home: "home".into(),
@@ -315,7 +401,7 @@ fn options(ports: Ports, validator: Option<ValidatorOptions>, faults: FaultOptio
         },
         http: HttpOptions { listen: loopback(ports.http), insecure: false },
         log: LogOptions { filter: "warn,lockstep=debug".to_owned(), ..LogOptions::default() },
-        faults,
+        faults: FaultOptions::default(),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! [`cluster::Cluster`] makes keys, genesis and options in a directory of its own, starts nodes, and ends every process
 //! it started, however the test ends. Only one cluster runs at a time on a machine. Where a test fails, the directory
-//! stays and its logs are named. [`attacker::Attacker`] is a peer of the mesh that holds a validator's keys.
+//! stays and its logs are named. [`attacker::Attacker`] is a peer of the mesh that holds a validator's keys;
+//! [`raw::RawPeer`] writes what the mesh itself would refuse to send.
 //!
 //! Nothing here sleeps in place of a condition: see [`wait`].
 
@@ -17,4 +18,5 @@ pub mod cluster;
 pub mod entries;
 pub mod load;
 pub mod node;
+pub mod raw;
 pub mod wait;

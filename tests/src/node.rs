@@ -75,6 +75,12 @@ impl Node {
         self.directory.join("home/data")
     }
 
+    /// Directory of its guard.
+    #[must_use]
+    pub fn guard(&self) -> PathBuf {
+        self.directory.join("home/guard")
+    }
+
     /// What it logged so far, over all its lives.
     #[must_use]
     pub fn log(&self) -> String {
@@ -135,9 +141,14 @@ impl Node {
         lines.get(lines.len().saturating_sub(15)..).unwrap_or_default().join("\n")
     }
 
+    /// The id of its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().and_then(Child::id).expect("it runs")
+    }
+
     fn signal(&self, signal: Signal) {
-        let pid = self.child.as_ref().and_then(Child::id).expect("it runs");
-        let pid = Pid::from_raw(pid.try_into().expect("a process id"));
+        let pid = Pid::from_raw(self.pid().try_into().expect("a process id"));
         kill(pid, signal).expect("the signal is sent");
     }
 
@@ -151,9 +162,14 @@ impl Node {
     /// Stops it by SIGTERM, and waits for its end.
     pub async fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
+        self.until_ended(STOP_PATIENCE).await
+    }
+
+    /// Waits until its process has ended.
+    pub async fn until_ended(&mut self, patience: Duration) -> ExitStatus {
         let mut child = self.child.take().expect("it runs");
-        let ended = tokio::time::timeout(STOP_PATIENCE, child.wait()).await;
-        let ended = ended.unwrap_or_else(|_| panic!("{} ignores SIGTERM", self.name));
+        let ended = tokio::time::timeout(patience, child.wait()).await;
+        let ended = ended.unwrap_or_else(|_| panic!("{} goes on running", self.name));
         ended.expect("it ends")
     }
 
@@ -236,7 +252,7 @@ impl Node {
         tokio::time::timeout(HTTP_PATIENCE, get).await.ok().flatten()
     }
 
-    /// A counter or gauge without labels.
+    /// A counter or gauge. One with labels is named as it is served: `name_total{label="value"}`.
     pub async fn metric(&self, name: &str) -> u64 {
         let text = self.get("/metrics").await.body;
         let value = text.lines().find_map(|line| {

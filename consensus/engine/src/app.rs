@@ -33,9 +33,9 @@ pub(crate) async fn forward(
     }
 }
 
-/// A sender of our answer; a task makes malachite's of it. If it is dropped, so is malachite's.
+/// A sender of our answer; a task makes malachite's of it. If either side is dropped, so is the other.
 fn carry<A, M>(
-    reply: oneshot::Sender<M>,
+    mut reply: oneshot::Sender<M>,
     convert: impl FnOnce(A) -> M + Send + 'static,
 ) -> oneshot::Sender<A>
 where
@@ -44,9 +44,12 @@ where
 {
     let (sender, answer) = oneshot::channel();
     tokio::spawn(async move {
-        if let Ok(answer) = answer.await {
-            // Malachite may have stopped meanwhile.
-            reply.send(convert(answer)).ok();
+        tokio::select! {
+            answer = answer => if let Ok(answer) = answer {
+                // Malachite may have stopped meanwhile.
+                reply.send(convert(answer)).ok();
+            },
+            () = reply.closed() => {}
         }
     });
     sender

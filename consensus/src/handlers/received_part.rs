@@ -97,10 +97,14 @@ async fn check(
     Ok(payload)
 }
 
-/// Checks and stores the batches a proposal carries. A wrong one is passed over: then the cut stays incomplete.
+/// Checks and stores the batches a proposal carries, unless they are held. A wrong one is passed over: then the cut
+/// stays incomplete.
 async fn store_attached(context: &Context, raw: Vec<alloy_primitives::Bytes>) -> Attached {
     let mut attached = Attached::new();
     for raw in raw {
+        if context.lanes.holds(&raw) {
+            continue;
+        }
         match context.checker.check_batch(raw.into()).await {
             Ok(batch) => drop(attached.insert(batch.digest(), batch)),
             Err(reason) => warn!(%reason, "a proposal carries an invalid batch"),

@@ -77,8 +77,10 @@ async fn on_acknowledgement(lanes: &Lanes, from: PeerId, ack: Acknowledgement) {
     }
     match lanes.shared.checker.signer(ack.clone()).await {
         Ok(signer) if signer == validator => {
-            let lacking = lanes.table().acknowledge(validator, &ack);
-            lanes.request(&lacking, Some(from));
+            lanes.table().acknowledge(validator, &ack);
+            if lanes.waiting() > 0 {
+                lanes.shared.own_wakes.notify_one();
+            }
         }
         Ok(signer) => {
             let reason = format!("acknowledgement of {validator} is signed by {signer}");

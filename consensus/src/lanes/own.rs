@@ -65,18 +65,27 @@ impl OwnLane {
         self.queue.len()
     }
 
+    /// Whether an entry of so many bytes may be pushed: asked before its signatures are checked.
+    ///
+    /// # Errors
+    /// [`QueueFull`].
+    pub fn has_room(&self, length: usize) -> Result<(), QueueFull> {
+        let bytes = self.bytes.saturating_add(length);
+        if bytes > QUEUE_BYTES_MAX || self.queue.len() >= QUEUE_ENTRIES_MAX {
+            return Err(QueueFull { entries: self.queue.len(), bytes: self.bytes });
+        }
+        Ok(())
+    }
+
     /// Puts an entry at the end of the queue; one that waits already is not put there twice.
     ///
     /// # Errors
     /// [`QueueFull`]; the entry is not taken.
     pub fn push(&mut self, entry: CheckedEntry) -> Result<(), QueueFull> {
         let length = entry.entry().raw().len();
-        let bytes = self.bytes.saturating_add(length);
-        if bytes > QUEUE_BYTES_MAX || self.queue.len() >= QUEUE_ENTRIES_MAX {
-            return Err(QueueFull { entries: self.queue.len(), bytes: self.bytes });
-        }
+        self.has_room(length)?;
         if self.queued.insert(entry.entry().id()) {
-            self.bytes = bytes;
+            self.bytes = self.bytes.saturating_add(length);
             self.queue.push_back(entry);
         }
         Ok(())

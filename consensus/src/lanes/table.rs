@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy_primitives::Address;
 use lockstep_core::batch::{Acknowledged, Acknowledgement, BatchPosition, CheckedBatch};
 use lockstep_core::cut::{Cut, LanePosition, LaneStep};
-use lockstep_core::lane::{AckBook, BatchRange, CutLimits, Inserted, Lane, Unresolved, build_cut};
+use lockstep_core::lane::{
+    AckBook, BatchRange, CutLimits, Inserted, Lane, Unresolved, build_cut, quorum_reach,
+};
 use lockstep_core::state::State;
 use lockstep_core::types::{BatchDigest, Sequence};
 use lockstep_core::validator_set::ValidatorSet;
@@ -13,9 +15,17 @@ use lockstep_core::validator_set::ValidatorSet;
 /// Batches that came with a proposal, by digest. They stand in for what a lane lacks or holds another batch of.
 pub type Attached = BTreeMap<BatchDigest, CheckedBatch>;
 
+/// Bytes of batches in a proposal that no quorum is known to store: some hundred small transfers, which others check
+/// in a few ten milliseconds even when they have more to do than they can.
+const FRESH_BYTES_MAX: usize = 64 << 10;
+/// Bytes of this validator's batches on their way to a quorum. Entries beyond wait in its queue, where they can be
+/// refused, and not in the others' streams.
+const IN_FLIGHT_BYTES_MAX: usize = 1 << 20;
+
 /// The lanes of the set, in address order.
 #[derive(Debug)]
 pub struct Table {
+    me: Address,
     lanes: BTreeMap<Address, Lane>,
     acks: AckBook,
     /// Per owner and validator, the last word but the newest that named a batch of the lane as it is held here. It
@@ -26,9 +36,9 @@ pub struct Table {
 impl Table {
     /// The lanes after a decided block: nothing undecided is held yet.
     #[must_use]
-    pub fn new(set: ValidatorSet, positions: &[LanePosition]) -> Self {
+    pub fn new(me: Address, set: ValidatorSet, positions: &[LanePosition]) -> Self {
         let lanes = positions.iter().map(|p| (p.owner, Lane::new(*p))).collect();
-        Self { lanes, acks: AckBook::new(set), confirmed: BTreeMap::new() }
+        Self { me, lanes, acks: AckBook::new(set), confirmed: BTreeMap::new() }
     }
 
     /// Whether a batch at this position could be of use: of a lane of the set, not decided, not held.
@@ -51,11 +61,28 @@ impl Table {
         self.lanes.values().filter_map(Lane::tip).collect()
     }
 
-    /// Notes what `validator` stores; what it has and this node lacks.
-    pub fn acknowledge(&mut self, validator: Address, ack: &Acknowledgement) -> Vec<BatchRange> {
+    /// Whether this very batch is held.
+    #[must_use]
+    pub fn holds(&self, position: &BatchPosition, digest: BatchDigest) -> bool {
+        let lane = self.lanes.get(&position.owner);
+        lane.is_some_and(|lane| holds(lane, &Acknowledged { position: *position, digest }))
+    }
+
+    /// Notes what `validator` stores.
+    pub fn acknowledge(&mut self, validator: Address, ack: &Acknowledgement) {
         self.confirm(validator, &ack.tips);
         self.acks.note(validator, &ack.tips);
-        ack.tips.iter().filter_map(|tip| self.lacking(&tip.position)).collect()
+    }
+
+    /// What others said they store and this node lacks, and who said so.
+    #[must_use]
+    pub fn behind(&self) -> Vec<(BatchRange, Address)> {
+        let lanes = self.lanes.keys();
+        let words = lanes.flat_map(|owner| {
+            let validators = self.acks.set().iter().map(|validator| validator.address);
+            validators.filter_map(|who| Some((self.acks.last(*owner, who)?.position, who)))
+        });
+        words.filter_map(|(tip, who)| Some((self.lacking(&tip)?, who))).collect()
     }
 
     /// Keeps what `validator` said before, where it holds here, before newer words take its place.
@@ -95,10 +122,33 @@ impl Table {
         self.lanes.values().flat_map(Lane::missing).collect()
     }
 
-    /// The cut that moves every lane as far as this node holds it, within the limits.
+    /// The cut that moves every lane as far as a quorum stores it, and a little further, within the limits.
     #[must_use]
     pub fn cut(&self, state: &State) -> Cut {
-        build_cut(state, &self.lanes, CutLimits::MAX)
+        let limits = CutLimits { fresh_bytes: FRESH_BYTES_MAX, ..CutLimits::MAX };
+        build_cut(state, &self.lanes, |lane| self.stored_by_quorum(lane), limits)
+    }
+
+    /// Whether this validator's lane may have another batch now: not too much of it is on its way to a quorum.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let Some(lane) = self.lanes.get(&self.me) else { return false };
+        let in_flight = lane.chain().skip(self.stored_by_quorum(lane));
+        in_flight.map(|batch| batch.raw().len()).sum::<usize>() < IN_FLIGHT_BYTES_MAX
+    }
+
+    /// How many batches of the lane's chain a quorum stores, as far as this node was told.
+    fn stored_by_quorum(&self, lane: &Lane) -> usize {
+        quorum_reach(lane, self.acks.set(), |validator| {
+            if validator == self.me { lane.tip() } else { self.word(lane, validator).copied() }
+        })
+    }
+
+    /// The newest word of a validator that names a batch of the lane as it is held here.
+    fn word(&self, lane: &Lane, validator: Address) -> Option<&Acknowledged> {
+        let owner = lane.decided().owner;
+        let newest = self.acks.last(owner, validator).filter(|word| holds(lane, word));
+        newest.or_else(|| self.confirmed.get(&(owner, validator)))
     }
 
     /// The batches of a cut's steps, lane after lane, in order.
@@ -145,9 +195,8 @@ impl Table {
         let Some(lane) = self.lanes.get(&owner) else { return BTreeSet::new() };
         let mut all: BTreeSet<BatchDigest> = lane.iter().map(CheckedBatch::digest).collect();
         for validator in validators {
-            let newest = self.acks.last(owner, *validator).filter(|word| holds(lane, word));
-            let word = newest.or_else(|| self.confirmed.get(&(owner, *validator)));
-            let held = word.map(|word| linked(lane, word)).unwrap_or_default();
+            let held = self.word(lane, *validator).map(|word| linked(lane, word));
+            let held = held.unwrap_or_default();
             all.retain(|digest| held.contains(digest));
         }
         all
@@ -208,7 +257,7 @@ mod tests {
         members.sort_by_key(|member| member.address);
         let set = ValidatorSet::new(members).unwrap();
         let lanes = Cut::start(&set).lanes;
-        Table::new(set, &lanes)
+        Table::new(key(1).address(), set, &lanes)
     }
 
     fn batch(sequence: u64, parent: BatchDigest, text: &[u8]) -> CheckedBatch {

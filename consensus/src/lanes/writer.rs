@@ -1,8 +1,11 @@
 //! The one task that writes batches: groups what waits, syncs once, then acknowledges once.
 
+use std::time::Duration;
+
 use lockstep_core::batch::CheckedBatch;
 use lockstep_core::lane::Inserted;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tracing::{error, warn};
 
 use super::wire::LaneMessage;
@@ -11,14 +14,19 @@ use crate::mesh::class::Class;
 
 /// Batches of one group commit.
 const GROUP_MAX: usize = 64;
+/// The least time between two group commits: each costs a sync here, and every other validator the check of an
+/// acknowledgement. The first batch after a pause is not kept waiting.
+const GROUP_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Runs until the store fails or nobody sends any more.
 pub(super) async fn run(lanes: Lanes, mut writes: mpsc::Receiver<ToWrite>) {
     let mut group = Vec::with_capacity(GROUP_MAX);
     while writes.recv_many(&mut group, GROUP_MAX).await > 0 {
+        let next = sleep(GROUP_INTERVAL);
         if !write_group(&lanes, std::mem::take(&mut group)).await {
             return;
         }
+        next.await;
     }
 }
 

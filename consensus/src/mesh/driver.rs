@@ -335,13 +335,16 @@ impl Driver {
         self.refresh(peer);
     }
 
-    /// Ends all connections with a peer and keeps it out for a while.
+    /// Ends all connections with a peer and keeps it out for a while. A peer that is kept out already stays out no
+    /// longer for frames that it sent before.
     fn penalise(&mut self, peer: PeerId, reason: &str) {
         let Some(known) = self.known.get_mut(&peer) else {
             return;
         };
+        let Some(length) = known.penalty.strike(Instant::now()) else {
+            return;
+        };
         known.peer.counters.penalties.increment();
-        let length = known.penalty.strike(Instant::now());
         tracing::warn!(%peer, reason, ?length, "garbage: the peer is kept out");
         self.swarm.behaviour_mut().keep_out(peer);
         let ids: Vec<_> = known.connections.values().map(|connection| connection.id).collect();

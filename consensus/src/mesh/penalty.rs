@@ -27,8 +27,12 @@ impl Penalty {
         Self { until: None, next: PENALTY_MIN }
     }
 
-    /// Keeps the peer out from `now` on, twice as long as the last time. Returns how long.
-    pub(super) fn strike(&mut self, now: Instant) -> Duration {
+    /// Keeps the peer out from `now` on, twice as long as the last time. Returns how long; `None`: it is kept out
+    /// already, which stays as it is.
+    pub(super) fn strike(&mut self, now: Instant) -> Option<Duration> {
+        if self.is_active(now) {
+            return None;
+        }
         let clean = self.until.map(|until| now.saturating_duration_since(until));
         if clean.is_some_and(|clean| clean >= PENALTY_FORGOTTEN) {
             self.next = PENALTY_MIN;
@@ -36,7 +40,7 @@ impl Penalty {
         let length = self.next;
         self.until = Some(now.checked_add(length).unwrap_or(now));
         self.next = length.saturating_mul(2).min(PENALTY_MAX);
-        length
+        Some(length)
     }
 
     /// Whether the peer is kept out at `now`.
@@ -102,13 +106,15 @@ mod tests {
         let mut penalty = Penalty::new();
         assert!(!penalty.is_active(now));
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
-            let length = penalty.strike(now);
-            assert_eq!(length, Duration::from_secs(seconds));
-            assert!(penalty.is_active(now + length - Duration::from_millis(1)));
+            let length = Duration::from_secs(seconds);
+            assert_eq!(penalty.strike(now), Some(length));
+            let late = now + length - Duration::from_millis(1);
+            assert!(penalty.is_active(late));
+            assert_eq!(penalty.strike(late), None, "it is kept out already");
             now += length;
             assert!(!penalty.is_active(now));
         }
-        assert_eq!(penalty.strike(now + PENALTY_FORGOTTEN), PENALTY_MIN);
+        assert_eq!(penalty.strike(now + PENALTY_FORGOTTEN), Some(PENALTY_MIN));
     }
 
     #[test]

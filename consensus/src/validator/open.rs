@@ -62,13 +62,21 @@ pub(super) async fn open_guard(
         if let Some(copy) = &wal.set_aside {
             warn!(copy = %copy.display(), "the consensus log had a damaged tail; it was set aside");
         }
+        let next = state.height.next();
         let view = WalView {
-            height: wal.height.unwrap_or(state.height.next()),
+            height: wal.height.unwrap_or(next),
             own: wal.own_messages.iter().map(message_id).collect(),
         };
-        let abstain = guard.ahead_of(&view).must_abstain().filter(|height| *height > state.height);
+        // Consensus starts at the store's height and throws a log of another one away, and its locks with it.
+        let above = wal.height.filter(|height| *height > next && !view.own.is_empty());
+        let must = guard.ahead_of(&view).must_abstain().max(above);
+        let abstain = must.filter(|height| *height > state.height);
         if let Some(height) = abstain {
-            warn!(%height, "the guard knows more signatures than the consensus log; abstaining");
+            let reason = match above {
+                Some(_) => "the consensus log is ahead of the store",
+                None => "the guard knows more signatures than the consensus log",
+            };
+            warn!(%height, %reason, "abstaining");
             guard.abstain_until_decided(height);
         }
         Ok((Arc::new(guard), abstain))
@@ -99,7 +107,7 @@ pub(super) async fn load_lanes(
     me: Address,
 ) -> Result<(Table, OwnLane), StartError> {
     let state = ledger.state();
-    let mut table = Table::new(state.committed.validators.clone(), &state.committed.lanes);
+    let mut table = Table::new(me, state.committed.validators.clone(), &state.committed.lanes);
     let decided = state.committed.lanes.iter().find(|lane| lane.owner == me);
     let decided = decided.map(|lane| lane.incarnation).unwrap_or_default();
     let store = ledger.store().clone();

@@ -13,7 +13,7 @@ use alloy_primitives::Address;
 use alloy_rlp::{RlpDecodable, RlpEncodable};
 
 pub use book::{AckBook, Acknowledgers};
-pub use reach::{CutLimits, build_cut};
+pub use reach::{CutLimits, build_cut, quorum_reach};
 
 use crate::batch::{Acknowledged, BatchPosition, CheckedBatch};
 use crate::cut::{LanePosition, LaneStep};

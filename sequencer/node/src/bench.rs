@@ -6,6 +6,7 @@
 
 pub mod calibrate;
 pub mod cluster;
+pub mod delayed;
 pub mod flood;
 pub mod measure;
 pub mod rows;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::output::Output;
+use crate::stop::StopSignals;
 
 /// Arguments of `bench`.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,7 +23,7 @@ pub struct Args {
     /// Directory of keys, data and logs; removed at the end
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     pub dir: PathBuf,
-    /// A directory in memory for the consensus log of the idle rows
+    /// A directory in memory, for what the decision rows write
     #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
     pub memory_dir: PathBuf,
     /// Seconds of each load
@@ -30,9 +32,12 @@ pub struct Args {
     /// Seconds of the load for memory and disk
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u64).range(10..=3_600))]
     pub soak_seconds: u64,
-    /// Only rows with this in their name: throughput, latency, decision, idle, soak
+    /// Only rows with this in their name: throughput, latency, decision, delayed, idle, soak
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
+    /// Measure the delayed row in this network namespace, which was made for it
+    #[arg(long, hide = true)]
+    pub delay_line: bool,
 }
 
 impl Args {
@@ -49,14 +54,15 @@ impl Args {
     }
 }
 
-/// Measures all rows, or until Ctrl-C.
+/// Measures all rows, or until it is told to stop; then the validators stop with it.
 ///
 /// # Errors
 /// If a row can't be measured; the message says which and why.
 pub async fn run(args: Args, output: &mut Output) -> eyre::Result<()> {
+    let mut stop = StopSignals::new()?;
     tokio::select! {
         done = rows::all(&args, output) => done,
-        _ = tokio::signal::ctrl_c() => {
+        () = stop.received() => {
             output.say("stopped; rows shown so far hold")?;
             Ok(())
         }

@@ -15,9 +15,9 @@ pub mod view;
 use std::path::PathBuf;
 
 use eyre::WrapErr as _;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::output::Output;
+use crate::stop::StopSignals;
 use layout::Layout;
 use process::Validator;
 
@@ -74,27 +74,4 @@ pub async fn run(args: Args, output: &mut Output) -> eyre::Result<()> {
         false => output.say("stopped; the data is removed (--keep keeps it)")?,
     }
     Ok(())
-}
-
-/// Ctrl-C, SIGTERM, and the end of the terminal.
-struct StopSignals {
-    signals: [Signal; 3],
-}
-
-impl StopSignals {
-    fn new() -> eyre::Result<Self> {
-        let of = |kind| signal(kind).wrap_err("listening for signals");
-        let signals =
-            [of(SignalKind::interrupt())?, of(SignalKind::terminate())?, of(SignalKind::hangup())?];
-        Ok(Self { signals })
-    }
-
-    async fn received(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.signals;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
 }

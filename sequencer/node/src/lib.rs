@@ -12,5 +12,6 @@ pub mod keys;
 pub mod load;
 pub mod node;
 pub mod output;
+pub mod stop;
 pub mod telemetry;
 pub mod verifier;

@@ -11,11 +11,13 @@ use lockstep_core::entry::{Body, Entry, Transaction};
 use lockstep_core::params::ChainKind;
 use lockstep_core::types::{BatchDigest, Incarnation, Sequence};
 use lockstep_node::clock;
+use lockstep_node::keys::{NETWORK_KEY, read_network_key};
 use lockstep_proto::convert::ingress::EntryState;
 use lockstep_tests::attacker::Attacker;
 use lockstep_tests::cluster::Cluster;
 use lockstep_tests::entries::{EVM_A, expires_in, opaque, wallet};
 use lockstep_tests::load::Load;
+use lockstep_tests::raw::RawPeer;
 use lockstep_tests::wait::until;
 
 const OTHERS: [usize; 3] = [1, 2, 3];
@@ -122,23 +124,79 @@ async fn batch_with_one_bad_entry_is_never_decided() {
     cluster.finish().await;
 }
 
+/// How often a node has kept the peer out.
+async fn penalties(cluster: &Cluster, index: usize, peer: PeerId) -> u64 {
+    let name = format!("lockstep_mesh_penalties_total{{peer=\"{peer}\"}}");
+    cluster.node(index).metric(&name).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_on_any_class_and_silence_stop_nobody() {
     let (cluster, attacker) = Cluster::of_three_and_an_attacker().await;
+    let me = attacker.mesh.local_peer_id();
     for class in Class::ALL {
         attacker.until_connected(3).await;
         let noise: Vec<u8> = (0..5_000u32)
             .flat_map(|n| B256::from(alloy_primitives::keccak256(n.to_be_bytes())).0)
             .collect();
-        for length in [1, 7, 100, 1_000, class.frame_bytes_max().min(noise.len())] {
-            // A peer that has had enough of it is gone already.
-            attacker.broadcast(class, noise[..length].to_vec());
+        let lengths = [1, 7, 100, 1_000, class.frame_bytes_max().min(noise.len())];
+        for index in OTHERS {
+            let (peer, _) = cluster.peer(index);
+            let before = penalties(&cluster, index, me).await;
+            // Again, because a node does not look at frames of a peer whose streams are not all open yet.
+            until("garbage keeps its sender out", PATIENCE, async || {
+                for length in lengths {
+                    // A peer that has had enough of it is gone already.
+                    attacker.mesh.send(peer, class, noise[..length].to_vec().into()).ok();
+                }
+                (penalties(&cluster, index, me).await > before).then_some(())
+            })
+            .await;
         }
         cluster.until_more(&OTHERS, HEIGHTS, BOUND).await;
     }
     // From here on it is connected and says nothing.
     attacker.until_connected(3).await;
     assert_goes_on(&cluster).await;
+    for index in OTHERS {
+        for honest in OTHERS.into_iter().filter(|other| *other != index) {
+            assert_eq!(penalties(&cluster, index, cluster.peer(honest).0).await, 0);
+        }
+    }
+    cluster.assert_no_evidence(&OTHERS).await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frame_longer_than_its_class_allows_keeps_its_sender_out_and_stops_nobody() {
+    let mut cluster = Cluster::prepare(4).await;
+    cluster.start(&OTHERS).await;
+    cluster.until_more(&OTHERS, 2, PATIENCE).await;
+    let keypair = read_network_key(&cluster.keys(0).join(NETWORK_KEY)).expect("a key");
+    let me = keypair.public().to_peer_id();
+    for index in OTHERS {
+        assert_eq!(penalties(&cluster, index, me).await, 0);
+        let network = cluster.genesis.network_id();
+        let mut raw = RawPeer::connect(&keypair, network, cluster.peer(index)).await;
+        let (class, max) = (raw.class, raw.class.frame_bytes_max());
+        let length = u32::try_from(max + 1).expect("fits");
+        raw.write(&length.to_le_bytes()).await;
+        raw.until_ended().await;
+        let reason = format!("{class}: a frame of {length} bytes, {max} at most");
+        until(&reason, PATIENCE, async || {
+            let is_said = cluster.node(index).log().contains(&reason);
+            (is_said && penalties(&cluster, index, me).await == 1).then_some(())
+        })
+        .await;
+    }
+    assert_goes_on(&cluster).await;
+
+    // Once it keeps to the rules it is let in again.
+    let attacker = cluster.attacker(0).await;
+    attacker.until_connected(3).await;
+    for index in OTHERS {
+        assert_eq!(penalties(&cluster, index, me).await, 1);
+    }
     cluster.assert_no_evidence(&OTHERS).await;
     cluster.finish().await;
 }

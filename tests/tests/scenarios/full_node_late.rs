@@ -181,7 +181,13 @@ async fn full_node_that_joins_late_leaves_liars_and_catches_up() {
     let there = cluster.verified(3).await.range(EVM_A, Height(1), to).await.expect("is proved");
     assert_eq!(here, there);
     let status = cluster.node(full).status(entry.id()).await;
-    assert_eq!(status, Some(EntryState::Decided(decided)));
+    let Some(EntryState::Decided(here)) = status else { panic!("{status:?}") };
+    // Each node keeps the certificate that it saw; any quorum's is one.
+    assert_eq!(
+        (here.height, here.index, here.block),
+        (decided.height, decided.index, decided.block)
+    );
+    assert_eq!(here.certificate.block, decided.block);
 
     // It takes nothing.
     let refused = cluster.node(full).ingress().await.submit(&opaque("refused"), None).await;

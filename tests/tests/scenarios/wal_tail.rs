@@ -6,10 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lockstep_core::types::Height;
-use lockstep_node::keys::{VALIDATOR_KEY, read_validator_key};
-use lockstep_proto::convert::log::BlockAt;
 use lockstep_tests::cluster::Cluster;
-use lockstep_tests::wait::until;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const ALL: [usize; 4] = [0, 1, 2, 3];
@@ -30,16 +27,7 @@ async fn comes_back(cluster: &mut Cluster, damage: impl FnOnce(&Path)) {
 
     let ahead = cluster.until_more(&[0, 2, 3], 3, PATIENCE).await;
     cluster.until_height(&[VICTIM], ahead, PATIENCE).await;
-    let key = read_validator_key(&cluster.keys(VICTIM).join(VALIDATOR_KEY)).expect("a key");
-    let mut height = ahead;
-    until("a certificate has its vote", PATIENCE, async || {
-        let mut log = cluster.node(0).log_client().await;
-        let block = log.block(BlockAt::Height(height)).await.ok()?;
-        height = height.next();
-        let signatures = &block.certified.certificate.signatures;
-        signatures.iter().any(|s| s.validator == key.address()).then_some(())
-    })
-    .await;
+    cluster.until_votes(VICTIM, ahead, PATIENCE).await;
     cluster.assert_agreement(&ALL).await;
     cluster.assert_no_evidence(&[0, 2, 3]).await;
 }

@@ -75,3 +75,19 @@ fn evidence_keeps_both_messages_with_their_signatures() {
     ];
     assert_eq!(core_evidence(&evidence), expected);
 }
+
+#[tokio::test]
+async fn answer_is_carried_and_either_side_learns_that_the_other_is_gone() {
+    let (reply, theirs) = oneshot::channel();
+    carry(reply, |answer: u8| u16::from(answer)).send(7).unwrap();
+    assert_eq!(theirs.await, Ok(7));
+
+    let (reply, theirs) = oneshot::channel::<u8>();
+    drop(carry(reply, |answer: u8| answer));
+    assert!(theirs.await.is_err(), "the application dropped its question");
+
+    let (reply, theirs) = oneshot::channel::<u8>();
+    let mut ours = carry(reply, |answer: u8| answer);
+    drop(theirs);
+    ours.closed().await;
+}

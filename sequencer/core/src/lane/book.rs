@@ -31,6 +31,12 @@ impl AckBook {
         Self { set, lanes: BTreeMap::new() }
     }
 
+    /// Whose words and lanes these are.
+    #[must_use]
+    pub const fn set(&self) -> &ValidatorSet {
+        &self.set
+    }
+
     /// Notes what `validator` acknowledged; its signature was checked. Words of strangers, on strangers' lanes, and
     /// below an earlier word are passed over: the first word at a position stays. Returns whether anything is new.
     pub fn note(&mut self, validator: Address, tips: &[Acknowledged]) -> bool {

@@ -311,6 +311,11 @@ fn lanes(net: &Net, runs: &[Vec<CheckedBatch>]) -> BTreeMap<Address, Lane> {
     lanes
 }
 
+/// A quorum stores all that a lane holds.
+fn all(lane: &Lane) -> usize {
+    lane.len()
+}
+
 fn reached(cut: &Cut) -> Vec<(u64, u64)> {
     cut.lanes.iter().map(|lane| (lane.incarnation.0, lane.sequence.0)).collect()
 }
@@ -320,7 +325,7 @@ fn cut_moves_each_lane_to_its_tip_and_assembles() {
     let net = Net::new(3);
     let runs = [net.run(0, 5, (0, 3), NONE), vec![], net.run(2, 9, (0, 1), NONE)];
     let lanes = lanes(&net, &runs);
-    let cut = build_cut(&net.state, &lanes, CutLimits::MAX);
+    let cut = build_cut(&net.state, &lanes, all, CutLimits::MAX);
     assert_eq!(reached(&cut), [(5, 3), (0, 0), (9, 1)]);
     let steps = cut.steps(&net.state.committed.lanes).unwrap();
     let batches: Vec<_> = steps
@@ -350,7 +355,50 @@ fn lanes_share_a_cuts_room_in_turn_from_the_first_lane_of_the_height() {
     ];
     for (limits, expected) in cases {
         // Parents of first batches are zeros, but 32 bytes as all others: batches of one size.
-        assert_eq!(reached(&build_cut(&net.state, &lanes, limits)), expected, "{limits:?}");
+        assert_eq!(reached(&build_cut(&net.state, &lanes, all, limits)), expected, "{limits:?}");
+    }
+}
+
+#[test]
+fn what_no_quorum_stores_shares_a_room_of_its_own() {
+    let net = Net::new(2);
+    let lanes = lanes(&net, &[net.run(0, 5, (0, 9), NONE), net.run(1, 5, (0, 9), NONE)]);
+    let bytes = lanes[&net.keys[0].address()].iter().next().unwrap().raw().len();
+    let stored = |lane: &Lane| if lane.decided().owner == net.keys[0].address() { 4 } else { 0 };
+    let cases = [
+        // Height 1 begins with lane 1.
+        (0, [(5, 3), (0, 0)]),
+        (bytes, [(5, 3), (5, 0)]),
+        (2 * bytes, [(5, 3), (5, 1)]),
+        (8 * bytes, [(5, 5), (5, 5)]),
+        (usize::MAX, [(5, 9), (5, 9)]),
+    ];
+    for (fresh_bytes, expected) in cases {
+        let limits = CutLimits { fresh_bytes, ..CutLimits::MAX };
+        assert_eq!(reached(&build_cut(&net.state, &lanes, stored, limits)), expected);
+    }
+}
+
+#[test]
+fn quorum_reaches_as_far_as_its_third_of_four_words() {
+    let net = Net::new(4);
+    let run = net.run(0, 5, (0, 9), NONE);
+    let other = net.run(0, 6, (0, 9), NONE);
+    let lane = &lanes(&net, &[run.clone(), vec![], vec![], vec![]])[&net.keys[0].address()];
+    let set = &net.state.committed.validators;
+    let cases: [([Option<&CheckedBatch>; 4], usize); 5] = [
+        ([Some(&run[9]), Some(&run[3]), Some(&run[6]), Some(&run[9])], 7),
+        ([Some(&run[9]), None, Some(&run[6]), Some(&run[9])], 7),
+        ([Some(&run[9]), None, None, Some(&run[9])], 0),
+        ([Some(&run[9]), Some(&other[9]), Some(&run[6]), Some(&other[9])], 0),
+        ([Some(&run[9]), Some(&run[9]), Some(&run[9]), None], 10),
+    ];
+    for (words, expected) in cases {
+        let said = |who| {
+            let place = net.keys.iter().position(|key| key.address() == who).unwrap();
+            words[place].map(acknowledged)
+        };
+        assert_eq!(quorum_reach(lane, set, said), expected);
     }
 }
 
@@ -359,8 +407,10 @@ fn cut_keeps_to_the_protocols_bounds_whatever_it_is_asked_for() {
     let net = Net::new(2);
     let count = CUT_BATCHES_MAX as u64;
     let runs = [net.run(0, 5, (0, count), NONE), net.run(1, 5, (0, 3), NONE)];
-    let limits = CutLimits { batches: usize::MAX, entries: usize::MAX, bytes: usize::MAX };
-    let cut = build_cut(&net.state, &lanes(&net, &runs), limits);
+    let no_limit = usize::MAX;
+    let limits =
+        CutLimits { batches: no_limit, entries: no_limit, bytes: no_limit, fresh_bytes: no_limit };
+    let cut = build_cut(&net.state, &lanes(&net, &runs), all, limits);
     assert_eq!(reached(&cut), [(5, count - 5), (5, 3)]);
     assert!(cut.steps(&net.state.committed.lanes).is_ok());
 }
@@ -371,10 +421,10 @@ fn lane_whose_view_is_not_the_states_stays() {
     let runs = [net.run(0, 5, (0, 3), NONE), net.run(1, 5, (0, 3), NONE)];
     let lanes = lanes(&net, &runs);
     net.state.committed.lanes[0] = position_of(&runs[0][1]);
-    let cut = build_cut(&net.state, &lanes, CutLimits::MAX);
+    let cut = build_cut(&net.state, &lanes, all, CutLimits::MAX);
     assert_eq!(reached(&cut), [(5, 1), (5, 3)]);
     assert_eq!(
-        build_cut(&net.state, &BTreeMap::new(), CutLimits::MAX).lanes,
+        build_cut(&net.state, &BTreeMap::new(), all, CutLimits::MAX).lanes,
         net.state.committed.lanes
     );
 }

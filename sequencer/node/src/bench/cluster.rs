@@ -1,7 +1,7 @@
 //! Four validators as processes, with the options a row asks for.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use eyre::{WrapErr as _, bail};
@@ -28,8 +28,6 @@ pub struct Options {
     pub dir: PathBuf,
     /// Block interval, milliseconds.
     pub interval_ms: u64,
-    /// Directory in memory for data and consensus log, if the row asks for one.
-    pub memory_dir: Option<PathBuf>,
 }
 
 /// Running validators. Dropping it kills them.
@@ -39,7 +37,6 @@ pub struct Cluster {
     pub layout: Layout,
     /// The processes.
     pub validators: Vec<Validator>,
-    memory: Option<PathBuf>,
 }
 
 impl Cluster {
@@ -58,17 +55,13 @@ impl Cluster {
             rate: 1,
         };
         let layout = Layout::prepare(&args)?;
-        let memory = options
-            .memory_dir
-            .as_ref()
-            .map(|dir| dir.join(format!("lockstep-bench-{}", std::process::id())));
-        tune(&layout, options.interval_ms, memory.as_deref())?;
+        tune(&layout, options.interval_ms)?;
         let mut validators: Vec<Validator> =
             layout.places.iter().cloned().map(Validator::new).collect();
         for validator in &mut validators {
             validator.start()?;
         }
-        let mut cluster = Self { layout, validators, memory };
+        let mut cluster = Self { layout, validators };
         cluster.wait_until_serving().await?;
         Ok(cluster)
     }
@@ -115,16 +108,12 @@ impl Cluster {
     /// If one runs even after it was killed.
     pub async fn stop(mut self) -> eyre::Result<()> {
         process::stop(&mut self.validators).await?;
-        if let Some(memory) = &self.memory {
-            // What is in memory goes with the machine anyway.
-            fs::remove_dir_all(memory).ok();
-        }
         self.layout.finish()
     }
 }
 
 /// Writes the row's options into the files that were made.
-fn tune(layout: &Layout, interval_ms: u64, memory: Option<&Path>) -> eyre::Result<()> {
+fn tune(layout: &Layout, interval_ms: u64) -> eyre::Result<()> {
     let text = fs::read_to_string(&layout.genesis_file).wrap_err("reading the genesis")?;
     let mut genesis: GenesisFile = toml::from_str(&text).wrap_err("reading the genesis")?;
     genesis.params.block_interval_ms = interval_ms;
@@ -137,11 +126,6 @@ fn tune(layout: &Layout, interval_ms: u64, memory: Option<&Path>) -> eyre::Resul
         let mut options: NodeOptions = toml::from_str(&text).wrap_err("reading options")?;
         options.grpc.quota.submissions_per_second = 1_000_000;
         options.grpc.quota.bytes_per_second = 1 << 30;
-        if let (Some(memory), Some(validator)) = (memory, options.validator.as_mut()) {
-            let wal = memory.join(place.index.to_string());
-            fs::create_dir_all(&wal).wrap_err("making a directory in memory")?;
-            validator.wal_dir = Some(wal);
-        }
         fs::write(&place.config, toml::to_string(&options)?).wrap_err("writing options")?;
     }
     Ok(())

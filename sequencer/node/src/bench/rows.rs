@@ -2,15 +2,17 @@
 //! height, memory and disk under load.
 
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use eyre::{WrapErr as _, ensure};
+use eyre::{WrapErr as _, ensure, eyre};
 use lockstep_core::types::ChainId;
 use tokio::time::sleep;
 
 use super::Args;
 use super::calibrate::Calibration;
 use super::cluster::{Cluster, Options, VALIDATORS};
+use super::delayed::{self, Line};
 use super::flood::{self, Load, Outcome};
 use super::measure;
 use crate::devnet::layout::FIRST_CHAIN;
@@ -20,8 +22,8 @@ use crate::output::Output;
 const CHAINS: [ChainId; 2] = [ChainId(FIRST_CHAIN), ChainId(FIRST_CHAIN + 1)];
 /// Block interval of the loaded rows.
 const INTERVAL_MS: u64 = 250;
-/// Block interval of the decision row: about as fast as the engine goes.
-const FAST_INTERVAL_MS: u64 = 10;
+/// Block interval of the decision rows: short, and yet one height is over before the next begins.
+const SHORT_INTERVAL_MS: u64 = 50;
 /// Offered rates of the throughput row, in percent of the crypto bound.
 const OFFERED_PERCENT: [u64; 3] = [50, 65, 80];
 /// Late sends that a latency row bears, per mille.
@@ -34,6 +36,9 @@ const IDLE: Duration = Duration::from_secs(20);
 /// # Errors
 /// If a row can't be measured.
 pub async fn all(args: &Args, output: &mut Output) -> eyre::Result<()> {
+    if args.delay_line {
+        return delayed_inside(args, output).await;
+    }
     let calibration =
         tokio::task::spawn_blocking(|| Calibration::measure(Duration::from_secs(3))).await?;
     let bound = calibration.bound(VALIDATORS.into());
@@ -54,6 +59,11 @@ pub async fn all(args: &Args, output: &mut Output) -> eyre::Result<()> {
     }
     if args.wants("decision") {
         decision(args, output).await?;
+    }
+    if args.wants("delayed") {
+        let text = delayed::outside(args).await;
+        let text = text.unwrap_or_else(|reason| format!("not measured: {reason}"));
+        row(output, "delayed", text)?;
     }
     if args.wants("idle") {
         idle(args, output).await?;
@@ -77,7 +87,7 @@ fn rate(of: u64) -> u32 {
 }
 
 fn loaded(args: &Args) -> Options {
-    Options { dir: args.dir.clone(), interval_ms: INTERVAL_MS, memory_dir: None }
+    Options { dir: args.dir.clone(), interval_ms: INTERVAL_MS }
 }
 
 /// Ordered transactions per second, at offered rates around the crypto bound; the best of them.
@@ -141,14 +151,45 @@ async fn latency(args: &Args, output: &mut Output, at: u64) -> eyre::Result<()> 
     Ok(())
 }
 
-/// Proposal to decision at the proposer, empty pool, consensus log in memory.
+/// Proposal to decision at the proposer, empty pool, all files in memory; then the same on disk.
 async fn decision(args: &Args, output: &mut Output) -> eyre::Result<()> {
+    for dir in [in_memory(args), args.dir.clone()] {
+        let place = dir.display().to_string();
+        let (p50, p99) = proposal_to_decision(dir).await?;
+        row(
+            output,
+            "decision",
+            format_args!(
+                "proposal to decision, empty pool, loopback, block interval {SHORT_INTERVAL_MS} ms, \
+                 all files in {place}: p50 <= {p50} us, p99 <= {p99} us",
+            ),
+        )?;
+    }
+    Ok(())
+}
+
+/// A directory in memory.
+fn in_memory(args: &Args) -> PathBuf {
+    args.memory_dir.join(format!("lockstep-bench-{}", std::process::id()))
+}
+
+/// The same, every packet held for a while.
+async fn delayed_inside(args: &Args, output: &mut Output) -> eyre::Result<()> {
+    let line = Line::start().await?;
+    let (p50, p99) = proposal_to_decision(in_memory(args)).await?;
+    let delta = line.measured.as_micros();
+    let rest = u128::from(p50).saturating_sub(delta.saturating_mul(3));
+    Ok(output.say(format_args!(
+        "proposal to decision behind a delay line of {} ms one way (measured {delta} us): \
+         p50 <= {p50} us = 3 delays + {rest} us, p99 <= {p99} us",
+        delayed::ONE_WAY.as_millis(),
+    ))?)
+}
+
+/// p50 and p99 in microseconds, on an idle network.
+async fn proposal_to_decision(dir: PathBuf) -> eyre::Result<(u64, u64)> {
     const NAME: &str = "lockstep_proposal_to_decision_seconds";
-    let options = Options {
-        dir: args.dir.clone(),
-        interval_ms: FAST_INTERVAL_MS,
-        memory_dir: Some(args.memory_dir.clone()),
-    };
+    let options = Options { dir, interval_ms: SHORT_INTERVAL_MS };
     let cluster = Cluster::start(&options).await?;
     let port = cluster.layout.places.first().map_or(0, |place| place.ports.http);
     let before = measure::metrics(port).await?;
@@ -156,17 +197,11 @@ async fn decision(args: &Args, output: &mut Output) -> eyre::Result<()> {
     let after = measure::metrics(port).await?;
     cluster.stop().await?;
     let (from, to) = (measure::buckets(&before, NAME), measure::buckets(&after, NAME));
-    let (p50, p99) = (measure::percentile(&from, &to, 50), measure::percentile(&from, &to, 99));
-    row(
-        output,
-        "decision",
-        format_args!(
-            "proposal to decision, empty pool, loopback, consensus log in {}: p50 <= {} us, p99 <= {} us",
-            args.memory_dir.display(),
-            p50.unwrap_or_default(),
-            p99.unwrap_or_default(),
-        ),
-    )
+    let at = |percent| {
+        measure::percentile(&from, &to, percent)
+            .ok_or_else(|| eyre!("no height was decided within {} s", IDLE.as_secs()))
+    };
+    Ok((at(50)?, at(99)?))
 }
 
 /// CPU of an idle height.
