@@ -51,6 +51,8 @@ use self::wire::LaneMessage;
 const WRITER_QUEUE_MAX: usize = 256;
 /// How often gaps are asked for again.
 const REPAIR_INTERVAL: Duration = Duration::from_millis(200);
+/// How often what is stored and undecided is acknowledged again.
+const REMINDER_INTERVAL: Duration = Duration::from_secs(1);
 /// Batches sent for one request; the asker asks again from where it ended.
 const REQUEST_BATCHES_MAX: u64 = 64;
 
@@ -381,15 +383,22 @@ impl Lanes {
         self.shared.to_writer.send(write).await.is_ok() && wait.await.is_ok()
     }
 
-    /// Asks for what is missing for longer than a batch is on its way, and tells peers that come up what this node
-    /// stores.
+    /// Asks for what is missing for longer than a batch is on its way, and tells peers what this node stores: those that
+    /// come up at once, and all now and then while anything is undecided, because a lane may wait for a word that was
+    /// lost.
     async fn repair(self) {
         let mut events = self.shared.mesh.subscribe_events();
         let mut tick = tokio::time::interval(REPAIR_INTERVAL);
+        let mut reminder = tokio::time::interval(REMINDER_INTERVAL);
         let mut before = Missing::new();
         loop {
             tokio::select! {
                 _ = tick.tick() => before = self.ask_for_missing(&before),
+                _ = reminder.tick() => {
+                    if !self.table().tips().is_empty() {
+                        self.acknowledge(None);
+                    }
+                }
                 event = events.next() => match event {
                     Some(Event::Up(peer)) => self.acknowledge(Some(peer)),
                     Some(Event::Down(_) | Event::Listening(_)) => {}

@@ -14,7 +14,7 @@ use lockstep_core::types::UnixMillis;
 pub(crate) fn target_time(interval: Duration, parent: UnixMillis, now: UnixMillis) -> Duration {
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
     let expected = parent.plus(interval_ms);
-    let half = interval / 2;
+    let half = interval.checked_div(2).unwrap_or_default();
     let correction = |ms: u64| Duration::from_millis(ms / 2).min(half);
     if expected >= now {
         interval.saturating_add(correction(expected.0.saturating_sub(now.0)))

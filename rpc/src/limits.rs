@@ -19,8 +19,12 @@ pub const CONNECTIONS_PER_CLIENT_MAX: usize = 64;
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 128;
 /// Calls of one connection that are being answered; more are refused at once.
 pub const CALLS_PER_CONNECTION_MAX: usize = 64;
+/// The gRPC library's own limit of them, behind ours so that ours gives the typed answer.
+pub const CALLS_PER_CONNECTION_BACKSTOP: usize = 2 * CALLS_PER_CONNECTION_MAX;
 /// Long-lived server streams (slices, blocks, states) at a time, over all connections.
 pub const STREAMS_MAX: usize = 1_024;
+/// Hint for a client for whom there is no call or stream left, in milliseconds.
+pub const RETRY_AFTER_MS: u64 = 1_000;
 
 /// How long a client may take for its first bytes, and for a TLS handshake.
 pub const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);

@@ -20,16 +20,16 @@ const FILL_US: u64 = 2_000_000;
 /// What one client may submit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuotaConfig {
-    /// Submissions per second, 1..=1,000,000; twice as many at once. Default 10,000.
+    /// Submissions per second, 1..=1,000,000; twice as many at once. Default 20,000.
     pub submissions_per_second: u64,
-    /// Bytes of entries per second, 1..=2^32; twice as many at once, and always one entry of the greatest size.
+    /// Bytes of entries per second, 1..=2^30; twice as many at once, and always one entry of the greatest size.
     /// Default 16 MiB.
     pub bytes_per_second: u64,
 }
 
 impl Default for QuotaConfig {
     fn default() -> Self {
-        Self { submissions_per_second: 10_000, bytes_per_second: 16 << 20 }
+        Self { submissions_per_second: 20_000, bytes_per_second: 16 << 20 }
     }
 }
 
@@ -37,7 +37,7 @@ impl QuotaConfig {
     /// Greatest submissions per second.
     pub const SUBMISSIONS_PER_SECOND_MAX: u64 = 1_000_000;
     /// Greatest bytes per second.
-    pub const BYTES_PER_SECOND_MAX: u64 = 1 << 32;
+    pub const BYTES_PER_SECOND_MAX: u64 = 1 << 30;
 
     /// Whether both rates are within their ranges.
     #[must_use]
@@ -281,6 +281,6 @@ mod tests {
     fn rates_out_of_range_are_not_valid() {
         assert!(QuotaConfig::default().is_valid() && CONFIG.is_valid());
         assert!(!QuotaConfig { submissions_per_second: 0, ..CONFIG }.is_valid());
-        assert!(!QuotaConfig { bytes_per_second: (1 << 32) + 1, ..CONFIG }.is_valid());
+        assert!(!QuotaConfig { bytes_per_second: (1 << 30) + 1, ..CONFIG }.is_valid());
     }
 }

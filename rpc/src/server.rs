@@ -164,7 +164,7 @@ fn builder() -> tonic::transport::Server {
     tonic::transport::Server::builder()
         .accept_http1(false)
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION_MAX)
-        .concurrency_limit_per_connection(limits::CALLS_PER_CONNECTION_MAX)
+        .concurrency_limit_per_connection(limits::CALLS_PER_CONNECTION_BACKSTOP)
         .load_shed(true)
         .timeout(limits::CALL_TIMEOUT_BACKSTOP)
         .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)

@@ -11,11 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use crate::limits::{READER_TIMEOUT, STREAM_QUEUE_MAX, STREAMS_MAX};
+use crate::limits::{READER_TIMEOUT, RETRY_AFTER_MS, STREAM_QUEUE_MAX, STREAMS_MAX};
 use crate::metrics::{Counted, RpcMetrics};
-
-/// Hint for a client for whom there is no stream left, in milliseconds.
-const RETRY_AFTER_MS: u64 = 1_000;
 
 /// What a handler returns for a stream of `T`.
 pub(crate) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;

@@ -54,7 +54,7 @@ impl std::fmt::Debug for Mode {
 /// How decided values are exchanged. It is the sender's interval that decides how soon a peer that is behind knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyncOptions {
-    /// How often peers are told which heights we hold; zero is after every commit. Default zero.
+    /// How often peers are told which heights we hold; zero is after every commit, and each second. Default zero.
     pub status_interval: Duration,
     /// How long a request may take before another peer is asked, at least 1 ms. Default 1 s.
     pub request_timeout: Duration,

@@ -129,6 +129,14 @@ impl Hub {
         self.peers.send_if_modified(|peers| peers.insert(peer));
     }
 
+    /// Makes the sync actor tell its status again, as if a peer had just come.
+    pub(crate) fn remind(&self) {
+        let state = self.state();
+        if let Some(id) = state.up.keys().copied().find_map(malachite_id) {
+            state.tell(&NetworkEvent::PeerSubscribed(id, Channel::Sync));
+        }
+    }
+
     /// A peer is down. What is open with it never ends; the sync actor frees its own side by the event.
     pub(crate) fn down(&self, peer: PeerId) {
         let mut state = self.state();

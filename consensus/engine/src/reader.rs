@@ -1,6 +1,7 @@
 //! Reads what the transport brings and tells malachite's actors. The only place that decodes a peer's bytes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use malachitebft_app_channel::app::consensus::{LivenessMsg, SignedConsensusMsg};
@@ -8,6 +9,7 @@ use malachitebft_app_channel::app::engine::network::NetworkEvent;
 use malachitebft_app_channel::app::streaming::{StreamContent, StreamId, StreamMessage};
 use malachitebft_sync::OutboundRequestId;
 use tokio::sync::oneshot;
+use tokio::time::{Interval, interval};
 
 use crate::context::Part;
 use crate::failure::{Failure, Failures};
@@ -24,6 +26,8 @@ use crate::wire::{self, WireError};
 pub(crate) struct Reader {
     pub(crate) hub: Arc<Hub>,
     pub(crate) outbox: Outbox,
+    /// How often the status is told when nothing else makes the sync actor tell it; `None` if it does so by itself.
+    pub(crate) reminder: Option<Duration>,
 }
 
 impl Reader {
@@ -35,10 +39,15 @@ impl Reader {
         failures: Failures,
     ) -> Transport {
         let mut is_open = true;
+        let mut reminder = self.reminder.map(interval);
         loop {
             let message = tokio::select! {
                 biased;
                 _ = &mut stop => break,
+                () = due(&mut reminder) => {
+                    self.hub.remind();
+                    continue;
+                }
                 message = transport.incoming.recv(), if is_open => message,
             };
             match message {
@@ -133,6 +142,14 @@ impl Reader {
                 result
             }
         }
+    }
+}
+
+/// Waits for the next tick; for ever if there is none.
+async fn due(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
     }
 }
 

@@ -12,14 +12,17 @@
 //! the node would have to abstain. So, if something was signed since the last publication, the log is synced before
 //! the next signature.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
 use lockstep_core::certificate as core_certificate;
 use lockstep_core::signing::{Signature, recover};
 use lockstep_core::types::NetworkId;
+use lru::LruCache;
 use malachitebft_app_channel::app::types::core::{
     SignedMessage, ValidatorProof, VoteExtensionScope,
 };
@@ -157,10 +160,34 @@ impl Signer<Context> for SignerAdapter {
     }
 }
 
-/// Checks signatures of votes and proposals of one network.
-#[derive(Clone, Copy, Debug)]
+/// Signatures that are remembered: those of a few heights of a committee of a hundred.
+const REMEMBERED_MAX: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
+
+/// Checks signatures of votes and proposals of one network, each once: the votes of a certificate were checked when
+/// they came.
+#[derive(Debug)]
 pub(crate) struct Verifier {
-    pub(crate) network: NetworkId,
+    network: NetworkId,
+    // A lock, because malachite verifies through a shared reference; held for one look-up, never across a check.
+    remembered: Mutex<LruCache<(B256, Signature), Address>>,
+}
+
+impl Verifier {
+    pub(crate) fn new(network: NetworkId) -> Self {
+        Self { network, remembered: Mutex::new(LruCache::new(REMEMBERED_MAX)) }
+    }
+
+    /// Whether `signature` over `digest` is the key's.
+    fn is_by(&self, digest: B256, signature: &Signature, key: &ValidatorAddress) -> bool {
+        let remembered = || self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = remembered().get(&(digest, *signature)).copied();
+        if let Some(signer) = known {
+            return signer == key.0;
+        }
+        let Ok(signer) = recover(digest, signature) else { return false };
+        remembered().put((digest, *signature), signer);
+        signer == key.0
+    }
 }
 
 fn result(valid: bool) -> Result<VerificationResult, Error> {
@@ -177,7 +204,7 @@ impl MalachiteVerifier<Context> for Verifier {
         public_key: &ValidatorAddress,
     ) -> Result<VerificationResult, Error> {
         let digest = vote.to_core().map(|vote| vote.digest(self.network));
-        result(digest.is_some_and(|digest| recover(digest, signature) == Ok(public_key.0)))
+        result(digest.is_some_and(|digest| self.is_by(digest, signature, public_key)))
     }
 
     async fn verify_signed_proposal(
@@ -187,7 +214,7 @@ impl MalachiteVerifier<Context> for Verifier {
         public_key: &ValidatorAddress,
     ) -> Result<VerificationResult, Error> {
         let digest = proposal.to_core().map(|proposal| proposal.digest(self.network));
-        result(digest.is_some_and(|digest| recover(digest, signature) == Ok(public_key.0)))
+        result(digest.is_some_and(|digest| self.is_by(digest, signature, public_key)))
     }
 
     async fn verify_signed_vote_extension(

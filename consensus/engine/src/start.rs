@@ -49,6 +49,8 @@ const SERVED_WAITING_MAX: usize = 64;
 const PARALLEL_MAX: usize = 16;
 /// The peer id of no key: an identity hash of nothing.
 const NOBODY: [u8; 2] = [0, 0];
+/// How often the status is told while nothing is committed.
+const STATUS_REMINDER: Duration = Duration::from_secs(1);
 /// How long malachite's supervisor may outlive its network actor before that is a halt for safety.
 const HALT_AFTER: Duration = Duration::from_secs(1);
 
@@ -116,7 +118,10 @@ async fn start_in(
     let supervisor = tokio::spawn(supervise(malachite.handle, network_stopped, failures.clone()));
     let pump = tokio::spawn(pump(queues, transport.outgoing.clone(), failures.clone()));
     let (stop_reader, stop) = oneshot::channel();
-    let reader = Reader { hub: hub.clone(), outbox: outbox.clone() };
+    // The sync actor that tells its status after every commit tells it no more when nothing is committed. A peer that
+    // missed the last one would not learn that it is behind, and without it a quorum may commit nothing.
+    let reminder = config.sync.status_interval.is_zero().then_some(STATUS_REMINDER);
+    let reader = Reader { hub: hub.clone(), outbox: outbox.clone(), reminder };
     let reader = tokio::spawn(reader.run(transport, stop, failures.clone()));
     let (requests, receiver) = mpsc::channel(REQUESTS_QUEUE);
     tokio::spawn(app::forward(channels.consensus, requests));
@@ -144,7 +149,7 @@ fn consensus_context(
     failures: &Failures,
     unsynced: Unsynced,
 ) -> ConsensusContext<Context> {
-    let verifier = Box::new(Verifier { network: config.network });
+    let verifier = Box::new(Verifier::new(config.network));
     match &config.mode {
         Mode::Validator { address, signer } => {
             let signer = signer.clone();

@@ -1,4 +1,4 @@
-//! A client of the log that trusts no node: every answer goes through the light client, and what was proved is counted.
+//! A client of the log that trusts no node: every answer goes through the light client.
 //!
 //! It fetches and checks; what is true is [`LightClient`]'s to say. The node chooses nothing: chain and height are the
 //! caller's, heights of a stream follow one another, and hand-overs are fetched where a header shows that the validator
@@ -12,10 +12,10 @@ use futures::{Stream, StreamExt};
 use lockstep_core::header::Header;
 use lockstep_core::light_client::{Handover, LightClient, NotVerified};
 use lockstep_core::limits::{HANDOVERS_MAX, SLICE_RANGE_MAX};
-use lockstep_core::proof::{CertifiedHeader, RangeProof, TransactionProof};
+use lockstep_core::proof::TransactionProof;
 use lockstep_core::slice::Slice;
 use lockstep_core::types::{ChainId, Height, UnixMillis};
-use lockstep_proto::convert::log::{ProvenSlice, SlicesQuery};
+use lockstep_proto::convert::log::{ProvenSlice, SliceRange, SlicesQuery};
 
 use super::{ClientError, LogClient};
 
@@ -26,7 +26,7 @@ pub enum VerifyError {
     #[error("{0}")]
     Client(#[from] ClientError),
     /// The node's answer proves nothing: it lies, or the user's trust is too old, or the network has forked.
-    #[error("not proved: {0}")]
+    #[error("{0}")]
     NotVerified(Box<NotVerified>),
     /// The node answered for another height than it was asked for.
     #[error("the node answered for height {got}, asked for was {expected}")]
@@ -63,57 +63,23 @@ impl From<NotVerified> for VerifyError {
     }
 }
 
-/// What was proved so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Proved {
-    /// Lowest height of which something was proved.
-    pub first: Option<Height>,
-    /// Greatest height of which something was proved.
-    pub last: Option<Height>,
-    /// Heights at which the chain has a slice, shown whole.
-    pub slices: u64,
-    /// Heights at which the chain has none, shown.
-    pub absent: u64,
-    /// Items in those slices.
-    pub items: u64,
-    /// Transactions in those items.
-    pub transactions: u64,
-}
-
-impl Proved {
-    fn add(&mut self, height: Height, slice: Option<&Slice>) {
-        self.first = Some(self.first.map_or(height, |first| first.min(height)));
-        self.last = self.last.max(Some(height));
-        let Some(slice) = slice else {
-            self.absent = self.absent.saturating_add(1);
-            return;
-        };
-        self.slices = self.slices.saturating_add(1);
-        self.items = self.items.saturating_add(slice.items.len() as u64);
-        let transactions = slice.items.iter().map(|item| item.transactions().len() as u64);
-        self.transactions = transactions.fold(self.transactions, u64::saturating_add);
-    }
-}
-
 /// A log whose every answer is verified.
 #[derive(Clone, Debug)]
 pub struct VerifyingLog {
     log: LogClient,
     light: LightClient,
-    proved: Proved,
 }
 
 impl VerifyingLog {
     /// Reads from `log` and believes only what `light` does.
     #[must_use]
-    pub fn new(log: LogClient, light: LightClient) -> Self {
-        Self { log, light, proved: Proved::default() }
+    pub const fn new(log: LogClient, light: LightClient) -> Self {
+        Self { log, light }
     }
 
-    /// What was proved so far.
-    #[must_use]
-    pub const fn proved(&self) -> &Proved {
-        &self.proved
+    /// Goes on at another node with what is believed.
+    pub fn move_to(&mut self, log: LogClient) {
+        self.log = log;
     }
 
     /// What is believed.
@@ -159,31 +125,49 @@ impl VerifyingLog {
         from: Height,
         to: Height,
     ) -> Result<Vec<(Height, Option<Slice>)>, VerifyError> {
-        let (mut from, mut slices) = (from, Vec::new());
-        while from <= to {
-            let furthest = Height(from.0.saturating_add(SLICE_RANGE_MAX.saturating_sub(1)));
-            let range = self.log.slices(SlicesQuery { chain, from, to: to.min(furthest) }).await?;
-            let last = self.verify_range(chain, from, &range.proof).await?;
-            if last > to {
-                return Err(VerifyError::Height { expected: to, got: last });
-            }
+        let (mut next, mut slices) = (Some(from), Vec::new());
+        while let Some(from) = next.filter(|from| *from <= to) {
+            let part = self.part(chain, from, to).await?;
+            next = part.next;
             slices.extend(
-                range
-                    .proof
+                part.proof
                     .blocks
                     .into_iter()
                     .map(|block| (block.header.height, block.presence.slice().cloned())),
             );
-            match range.next {
-                Some(next) if next != last.next() => {
-                    return Err(VerifyError::Continuation { last, next });
-                }
-                // The head: the node has no more.
-                None if last < to.min(furthest) => break,
-                Some(_) | None => from = last.next(),
-            }
         }
         Ok(slices)
+    }
+
+    /// The same for as many heights as one answer has: all that is in it is shown, and `next` tells where the caller
+    /// may ask on; `None` if the node has no more.
+    ///
+    /// # Errors
+    /// [`VerifyError`] if one of the heights is not shown; nothing is believed then that was not before.
+    pub async fn part(
+        &mut self,
+        chain: ChainId,
+        from: Height,
+        to: Height,
+    ) -> Result<SliceRange, VerifyError> {
+        let furthest = Height(from.0.saturating_add(SLICE_RANGE_MAX.saturating_sub(1)));
+        let to = to.min(furthest);
+        let mut range = self.log.slices(SlicesQuery { chain, from, to }).await?;
+        let last = range.proof.blocks.last().map_or(Height::GENESIS, |block| block.header.height);
+        if last > to {
+            return Err(VerifyError::Height { expected: to, got: last });
+        }
+        if let Some(next) = range.next.filter(|next| *next != last.next()) {
+            return Err(VerifyError::Continuation { last, next });
+        }
+        self.verify(last, |light, handovers, now| {
+            light.verify_range(&range.proof, (chain, from), handovers, now)
+        })
+        .await?;
+        if last == to {
+            range.next = Some(last.next());
+        }
+        Ok(range)
     }
 
     /// Where a transaction is, shown.
@@ -216,7 +200,11 @@ impl VerifyingLog {
         Ok(VerifiedStream { log: self, slices, chain, next: from })
     }
 
-    async fn verify_slice(
+    /// The same as [`VerifyingLog::slice`] for what the node said already, in a stream perhaps.
+    ///
+    /// # Errors
+    /// [`VerifyError`] if it is not shown; nothing is believed then that was not before.
+    pub async fn verify_slice(
         &mut self,
         chain: ChainId,
         height: Height,
@@ -226,7 +214,7 @@ impl VerifyingLog {
         if got != height {
             return Err(VerifyError::Height { expected: height, got });
         }
-        let slice = match proven {
+        match proven {
             ProvenSlice::Present { slice, proof } => {
                 if slice.chain != chain {
                     return Err(VerifyError::Chain { expected: chain, got: slice.chain });
@@ -235,37 +223,16 @@ impl VerifyingLog {
                     light.verify_slice(&proof, &slice, handovers, now)
                 })
                 .await?;
-                Some(slice)
+                Ok(Some(slice))
             }
             ProvenSlice::Absent(proof) => {
                 self.verify(height, |light, handovers, now| {
                     light.verify_absence(&proof, chain, handovers, now)
                 })
                 .await?;
-                None
+                Ok(None)
             }
-        };
-        self.proved.add(height, slice.as_ref());
-        Ok(slice)
-    }
-
-    /// Verifies a range that begins at `from`, and gives its last height.
-    async fn verify_range(
-        &mut self,
-        chain: ChainId,
-        from: Height,
-        proof: &RangeProof,
-    ) -> Result<Height, VerifyError> {
-        let last =
-            proof.last().map_or(Height::GENESIS, |block: CertifiedHeader| block.header.height);
-        self.verify(last, |light, handovers, now| {
-            light.verify_range(proof, (chain, from), handovers, now)
-        })
-        .await?;
-        for block in &proof.blocks {
-            self.proved.add(block.header.height, block.presence.slice());
         }
-        Ok(last)
     }
 
     /// Verifies something at `height`; fetches hand-overs where the header shows that there were some.
@@ -292,14 +259,16 @@ impl VerifyingLog {
         };
         let (mut from, mut all) = (since, Vec::new());
         loop {
-            let mut answer = self.log.handovers(from, to).await?;
-            all.append(&mut answer.handovers);
+            let answer = self.log.handovers(from, to).await?;
+            // A node with nothing to say may not have itself asked on and on.
+            let is_empty = answer.handovers.is_empty();
+            all.extend(answer.handovers);
             if all.len() > HANDOVERS_MAX {
                 return Err(VerifyError::TooManyHandovers);
             }
             match answer.next {
                 None => return Ok(all),
-                Some(next) if next <= from => {
+                Some(next) if is_empty || next <= from => {
                     return Err(VerifyError::Continuation { last: from, next });
                 }
                 Some(next) => from = next,
@@ -337,12 +306,6 @@ impl VerifiedStream<'_> {
         let slice = self.log.verify_slice(self.chain, height, proven).await?;
         self.next = height.next();
         Ok((height, slice))
-    }
-
-    /// What was proved so far.
-    #[must_use]
-    pub const fn proved(&self) -> &Proved {
-        &self.log.proved
     }
 }
 

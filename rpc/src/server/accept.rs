@@ -18,7 +18,8 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::{debug, warn};
 
 use crate::limits::{
-    CONNECTIONS_MAX, CONNECTIONS_PER_CLIENT_MAX, FIRST_BYTES, FIRST_BYTES_TIMEOUT,
+    CALLS_PER_CONNECTION_MAX, CONNECTIONS_MAX, CONNECTIONS_PER_CLIENT_MAX, FIRST_BYTES,
+    FIRST_BYTES_TIMEOUT,
 };
 use crate::metrics::{Counted, RpcMetrics};
 use crate::quota::Client;
@@ -118,7 +119,10 @@ async fn next(listener: &TcpListener, admission: &Admission, metrics: &RpcMetric
         }
         let deadline = tokio::time::sleep(admission.first_bytes_timeout);
         return Connection {
-            info: stream.connect_info(),
+            info: ConnectionInfo {
+                tcp: stream.connect_info(),
+                calls: Arc::new(Semaphore::new(CALLS_PER_CONNECTION_MAX)),
+            },
             stream,
             begin: Some((FIRST_BYTES, Box::pin(deadline))),
             _place: place,
@@ -127,11 +131,19 @@ async fn next(listener: &TcpListener, admission: &Admission, metrics: &RpcMetric
     }
 }
 
+/// What each call knows of its connection.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionInfo {
+    pub(crate) tcp: TcpConnectInfo,
+    /// Places for calls that are being answered.
+    pub(crate) calls: Arc<Semaphore>,
+}
+
 /// An admitted connection, which must begin to speak soon.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
-    info: TcpConnectInfo,
+    info: ConnectionInfo,
     /// Bytes that are still to come before the deadline; `None` once they came.
     begin: Option<(usize, Pin<Box<Sleep>>)>,
     _place: Place,
@@ -139,9 +151,9 @@ pub(crate) struct Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = ConnectionInfo;
 
-    fn connect_info(&self) -> TcpConnectInfo {
+    fn connect_info(&self) -> ConnectionInfo {
         self.info.clone()
     }
 }

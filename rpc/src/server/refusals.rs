@@ -1,4 +1,5 @@
-//! Makes every refusal a typed one, those of the gRPC library too, and bounds how long a call may take.
+//! Makes every refusal a typed one, those of the gRPC library too, and bounds how long a call may take, and how many of
+//! one connection are being answered.
 //!
 //! The library refuses oversize messages, unknown methods and broken frames by itself, before a handler is asked, with
 //! a code and a text. This layer adds our details to such an answer. An internal error without details is the
@@ -9,10 +10,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lockstep_proto::error::{ErrorCode, Refusal};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
+
+use super::accept::ConnectionInfo;
+use crate::limits::{CALLS_PER_CONNECTION_MAX, RETRY_AFTER_MS};
 
 /// The layer. See the module's docs.
 #[derive(Clone, Copy, Debug)]
@@ -46,17 +51,42 @@ where
         self.0.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let place = match place(&mut request) {
+            Ok(place) => place,
+            Err(refusal) => {
+                let refused = Status::from(refusal).into_http();
+                return Box::pin(async move { Ok(refused) });
+            }
+        };
         let Self(inner, timeout) = self;
         let timeout = *timeout;
         let answer = tokio::time::timeout(timeout, inner.call(request));
         Box::pin(async move {
-            match answer.await {
+            let answer = answer.await;
+            drop(place);
+            match answer {
                 Ok(answer) => answer.map(typed),
                 Err(_) => Ok(timed_out(timeout)),
             }
         })
     }
+}
+
+/// A place among the calls of the request's connection, given back when it is dropped; `None` without a connection.
+fn place<B>(request: &mut Request<B>) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+    let Some(connection) = request.extensions().get::<ConnectionInfo>().cloned() else {
+        return Ok(None);
+    };
+    let ConnectionInfo { tcp, calls } = connection;
+    // The library looks for a client's address under this type.
+    request.extensions_mut().insert(tcp);
+    let place = calls.try_acquire_owned().map_err(|_| {
+        let reason =
+            format!("{CALLS_PER_CONNECTION_MAX} calls of this connection are being answered");
+        Refusal::new(ErrorCode::Overloaded, reason).retry_after(RETRY_AFTER_MS)
+    })?;
+    Ok(Some(place))
 }
 
 fn timed_out(timeout: Duration) -> Response<Body> {

@@ -26,7 +26,7 @@ fn tls_file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/services/tls").join(name)
 }
 
-fn tls() -> TlsConfig {
+pub(crate) fn tls() -> TlsConfig {
     TlsConfig { certificate: tls_file("certificate.pem"), key: tls_file("key.pem") }
 }
 

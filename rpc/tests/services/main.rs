@@ -10,7 +10,9 @@
 
 mod network;
 
+mod caps;
 mod following;
+mod lies;
 mod limits;
 mod listening;
 mod reading;

@@ -35,8 +35,10 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 
 mod ingress;
+mod liar;
 
 pub(crate) use ingress::MemoryIngress;
+pub(crate) use liar::Lies;
 
 /// EVM.
 pub(crate) const EVM: ChainId = ChainId(901);
@@ -58,7 +60,12 @@ fn keys(numbers: std::ops::RangeInclusive<u8>) -> Vec<SigningKey> {
     keys
 }
 
-fn set_of(keys: &[SigningKey]) -> ValidatorSet {
+/// Keys of validators that have no part in the network.
+pub(crate) fn strangers() -> Vec<SigningKey> {
+    keys(11..=14)
+}
+
+pub(crate) fn set_of(keys: &[SigningKey]) -> ValidatorSet {
     let validator = |key: &SigningKey| Validator {
         address: key.address(),
         public_key: key.public_key(),
@@ -192,6 +199,11 @@ impl MemoryLog {
         self.block(BlockAt::Height(height)).unwrap().expect("a decided height").certified
     }
 
+    /// What the network's validators would sign if they were dishonest.
+    pub(crate) fn certify(&self, header: &Header) -> Certificate {
+        certify(&self.chain.lock().unwrap().keys, header)
+    }
+
     fn with<T>(&self, height: Height, read: impl FnOnce(&Decision) -> T) -> Option<T> {
         let place = usize::try_from(height.previous()?.0).unwrap();
         self.chain.lock().unwrap().blocks.get(place).map(read)
@@ -215,7 +227,7 @@ impl Chain {
         let assembly =
             assemble(&self.state, &self.dedup, timestamp, &cut, &batches).expect("a valid cut");
         let header = build_header(&self.state, Round(0), timestamp, &cut, &assembly);
-        let certificate = self.certify(&header);
+        let certificate = certify(&self.keys, &header);
         let raw = batches.iter().map(|batch| batch.raw().clone()).collect();
         let value = SyncedValue { header: header.clone(), cut: cut.clone(), batches: raw };
         let taken = assembly.taken.iter().map(|taken| {
@@ -248,19 +260,6 @@ impl Chain {
         };
         let batch = Batch::sign(self.state.network_id, place, parent, entries.to_vec(), key);
         Some(batch.unwrap().check().unwrap())
-    }
-
-    fn certify(&self, header: &Header) -> Certificate {
-        let (height, block) = (header.height, header.hash());
-        let vote =
-            Vote { height, round: Round(0), vote_type: VoteType::Precommit, block: Some(block) };
-        let digest = vote.digest(header.network_id);
-        let sign = |key: &SigningKey| CommitSignature {
-            validator: key.address(),
-            signature: key.sign(digest),
-        };
-        let signatures = self.keys.iter().map(sign).collect();
-        Certificate { height, round: Round(0), block, signatures }
     }
 }
 
@@ -351,6 +350,19 @@ impl Log for MemoryLog {
     }
 }
 
+/// The certificate of a header by these validators.
+pub(crate) fn certify(keys: &[SigningKey], header: &Header) -> Certificate {
+    let (height, block) = (header.height, header.hash());
+    let vote = Vote { height, round: Round(0), vote_type: VoteType::Precommit, block: Some(block) };
+    let digest = vote.digest(header.network_id);
+    let sign = |key: &SigningKey| CommitSignature {
+        validator: key.address(),
+        signature: key.sign(digest),
+    };
+    let signatures = keys.iter().map(sign).collect();
+    Certificate { height, round: Round(0), block, signatures }
+}
+
 fn decided(decision: &Decision, index: u32) -> Decided {
     let CertifiedHeader { header, certificate } = &decision.block.certified;
     let certificate = Arc::new(certificate.clone());
@@ -388,14 +400,6 @@ impl Node {
     pub(crate) async fn with(config: ServerConfig) -> Self {
         let (log, ingress, health, backend) = parts();
         let server = serve(config, backend).await.unwrap();
-        Self { log, ingress, health, server }
-    }
-
-    /// A node whose log is read through another one, which may lie.
-    pub(crate) async fn behind(wrap: impl FnOnce(Arc<MemoryLog>) -> Arc<dyn Log>) -> Self {
-        let (log, ingress, health, mut backend) = parts();
-        backend.log = wrap(Arc::clone(&log));
-        let server = serve(ServerConfig::default(), backend).await.unwrap();
         Self { log, ingress, health, server }
     }
 

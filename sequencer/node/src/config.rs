@@ -6,12 +6,13 @@
 mod checked;
 mod faults;
 
-pub use checked::{ConfigError, GrpcConfig, NodeConfig, Role, TlsFiles, ValidatorConfig};
+pub use checked::{GrpcConfig, NodeConfig, Role, TlsFiles, ValidatorConfig};
 pub use faults::{DelayOptions, FaultOptions, FrameClass, LossOptions};
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use lockstep_rpc::quota::QuotaConfig;
 use serde::{Deserialize, Serialize};
 
 /// The node's file. Relative paths are relative to the directory of the file.
@@ -62,8 +63,8 @@ pub struct ValidatorOptions {
     /// Directory of the consensus log, on the fastest disk there is. Default: inside `home`.
     #[serde(default)]
     pub wal_dir: Option<PathBuf>,
-    /// How often the node tells its height, in milliseconds, 0..=10,000. 0, the default: after every block, which is right
-    /// wherever messages take time; on one machine 1,000 saves work.
+    /// How often the node tells its height, in milliseconds, 0..=10,000. 0, the default: after every block and each second, which is
+    /// right wherever messages take time; on one machine 1,000 saves work.
     #[serde(default)]
     pub status_interval_ms: u64,
 }
@@ -108,9 +109,9 @@ pub struct TlsOptions {
 #[serde(deny_unknown_fields, default)]
 pub struct QuotaOptions {
     /// Submissions per second, 1..=1,000,000. Default 20,000.
-    pub submissions_per_second: u32,
+    pub submissions_per_second: u64,
     /// Bytes submitted per second, 1..=1,073,741,824. Default 16,777,216.
-    pub bytes_per_second: u32,
+    pub bytes_per_second: u64,
 }
 
 /// Options of the HTTP listener for health and metrics.
@@ -175,7 +176,8 @@ impl Default for GrpcOptions {
 
 impl Default for QuotaOptions {
     fn default() -> Self {
-        Self { submissions_per_second: 20_000, bytes_per_second: 16 << 20 }
+        let QuotaConfig { submissions_per_second, bytes_per_second } = QuotaConfig::default();
+        Self { submissions_per_second, bytes_per_second }
     }
 }
 

@@ -7,7 +7,6 @@ mod file;
 
 pub use file::{ChainEntry, ChainList, Kind, ParamsEntry, ValidatorEntry, ValidatorList};
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use alloy_primitives::Address;
@@ -19,46 +18,17 @@ use lockstep_core::validator_set::{Validator, ValidatorSet};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::toml_file::{self, FileError};
+
 /// Bytes of a genesis file: 100 validators and 1,024 chains with all their keys fit.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Why a genesis file was refused. The operator must mend it; the field is named.
 #[derive(Debug, thiserror::Error)]
 pub enum GenesisError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", file.display())]
-    Read {
-        /// The file.
-        file: PathBuf,
-        /// What the operating system says.
-        source: std::io::Error,
-    },
-    /// The file has more than 4 MiB.
-    #[error("{} has {bytes} bytes, at most {FILE_BYTES_MAX} are read", file.display())]
-    TooLarge {
-        /// The file.
-        file: PathBuf,
-        /// Its bytes.
-        bytes: u64,
-    },
-    /// Not TOML, or fields that are missing, unknown or of the wrong type.
-    #[error("{}: {reason}", file.display())]
-    Syntax {
-        /// The file.
-        file: PathBuf,
-        /// What the parser says: line, column, field.
-        reason: String,
-    },
-    /// A field's text is not what it should be.
-    #[error("{}: {field}: {reason}", file.display())]
-    Field {
-        /// The file.
-        file: PathBuf,
-        /// The field as a dotted path.
-        field: String,
-        /// Why, and what is expected.
-        reason: String,
-    },
+    /// The file cannot be read, or a field's text is not what it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A rule of the protocol.
     #[error("{}: {source}", file.display())]
     Rule {
@@ -103,10 +73,10 @@ impl GenesisFile {
     /// The genesis that this file means, checked. `file` is for the messages.
     ///
     /// # Errors
-    /// [`GenesisError::Field`] and [`GenesisError::Rule`].
+    /// [`FileError::Field`] and [`GenesisError::Rule`].
     pub fn to_genesis(&self, file: &Path) -> Result<Genesis, GenesisError> {
         let rule = |source| GenesisError::Rule { file: file.to_owned(), source };
-        let fault = |(field, reason)| GenesisError::Field { file: file.to_owned(), field, reason };
+        let fault = |(field, reason)| FileError::Field { file: file.to_owned(), field, reason };
         let validators = validators(&self.validators).map_err(fault)?;
         let mut chains = Vec::new();
         for (place, chain) in self.chains.iter().enumerate() {
@@ -141,19 +111,12 @@ impl GenesisFile {
     }
 }
 
-/// Reads a TOML file of a bounded size.
+/// Reads a file of the genesis, or of a part of it.
 ///
 /// # Errors
-/// [`GenesisError::Read`], [`GenesisError::TooLarge`], [`GenesisError::Syntax`].
-pub fn read<T: DeserializeOwned>(file: &Path) -> Result<T, GenesisError> {
-    let io = |source| GenesisError::Read { file: file.to_owned(), source };
-    let bytes = fs::metadata(file).map_err(io)?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(GenesisError::TooLarge { file: file.to_owned(), bytes });
-    }
-    let text = fs::read_to_string(file).map_err(io)?;
-    toml::from_str(&text)
-        .map_err(|error| GenesisError::Syntax { file: file.to_owned(), reason: error.to_string() })
+/// [`FileError`] names the file and the reason.
+pub fn read<T: DeserializeOwned>(file: &Path) -> Result<T, FileError> {
+    toml_file::read(file, FILE_BYTES_MAX)
 }
 
 /// The validators in ascending order of address; each one's peer id is its own.

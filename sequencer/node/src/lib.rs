@@ -14,4 +14,5 @@ pub mod node;
 pub mod output;
 pub mod stop;
 pub mod telemetry;
+pub mod toml_file;
 pub mod verifier;

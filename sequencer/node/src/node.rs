@@ -152,8 +152,8 @@ async fn serve(
         insecure: grpc.insecure,
         reflection: grpc.reflection,
         quota: QuotaConfig {
-            submissions_per_second: grpc.quota.submissions_per_second.into(),
-            bytes_per_second: grpc.quota.bytes_per_second.into(),
+            submissions_per_second: grpc.quota.submissions_per_second,
+            bytes_per_second: grpc.quota.bytes_per_second,
         },
     };
     let backend = Backend { log: Arc::new(log), ingress, health: health.clone(), metrics };

@@ -86,6 +86,21 @@ fn peer_goes_up_and_down_once() {
 }
 
 #[test]
+fn status_is_asked_for_again_while_a_peer_is_up() {
+    let (hub, recorder) = hub();
+    hub.remind();
+    assert_eq!(recorder.take().len(), 0, "there is nobody to tell it");
+    hub.up(peer(1));
+    recorder.take();
+    hub.remind();
+    let told = recorder.take();
+    let [NetworkEvent::PeerSubscribed(to, Channel::Sync)] = told.as_slice() else {
+        panic!("{told:?}")
+    };
+    assert_eq!(*to, id(1));
+}
+
+#[test]
 fn nothing_is_told_of_a_peer_that_is_down() {
     let (hub, recorder) = hub();
     assert_eq!(hub.admit(peer(1), Class::Votes), None);

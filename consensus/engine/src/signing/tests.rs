@@ -78,13 +78,18 @@ async fn what_is_signed_verifies_for_this_validator_and_network_alone() {
     let other = ValidatorAddress(SigningKey::from_bytes([8; 32]).unwrap().address());
     let cases = [(NETWORK, me, true), (NETWORK, other, false), (NetworkId::ZERO, me, false)];
     for (network, validator, expected) in cases {
-        let verifier = Verifier { network };
+        let verifier = Verifier::new(network);
+        let result = verifier.verify_signed_vote(&vote.message, &vote.signature, &validator).await;
+        assert_eq!(result.unwrap().is_valid(), expected);
+    }
+    // Asked again, a verifier remembers who signed; it gives no other answer.
+    let verifier = Verifier::new(NETWORK);
+    for (validator, expected) in [(me, true), (other, false), (me, true)] {
         let result = verifier.verify_signed_vote(&vote.message, &vote.signature, &validator).await;
         assert_eq!(result.unwrap().is_valid(), expected);
     }
     let mut other_vote = vote.message;
     other_vote.vote_type = mc::VoteType::Prevote;
-    let verifier = Verifier { network: NETWORK };
     let result = verifier.verify_signed_vote(&other_vote, &vote.signature, &me);
     assert!(result.await.unwrap().is_invalid());
 }
@@ -94,7 +99,7 @@ async fn proposal_verifies_and_garbage_does_not() {
     let adapter = adapter(false, PathBuf::from("/none"));
     let signed = adapter.sign_proposal(proposal()).await.unwrap();
     let me = ValidatorAddress(key().address());
-    let verifier = Verifier { network: NETWORK };
+    let verifier = Verifier::new(NETWORK);
     let valid = verifier.verify_signed_proposal(&signed.message, &signed.signature, &me).await;
     assert!(valid.unwrap().is_valid());
     for byte in [0, 1, 255] {

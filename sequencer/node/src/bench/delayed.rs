@@ -208,5 +208,5 @@ async fn one_way() -> eyre::Result<Duration> {
         times.get(ROUND_TRIPS / 2).copied().ok_or_else(|| eyre!("no round trip"))
     };
     let ((), round_trip) = tokio::try_join!(echo, ask)?;
-    Ok(round_trip / 2)
+    Ok(round_trip.checked_div(2).unwrap_or_default())
 }

@@ -22,7 +22,7 @@ use crate::clock;
 use crate::genesis::GenesisFile;
 use crate::output::{Output, Progress};
 use crate::verifier::session::{Session, SessionError, trust_header};
-use crate::verifier::{Fault, Proven, Verifier};
+use crate::verifier::{Fault, Proven};
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
@@ -119,7 +119,7 @@ pub async fn run(args: Args, output: &mut Output) -> eyre::Result<ExitCode> {
     let endpoint = args.endpoint.clone();
     let mut summary =
         Summary { endpoint, network: client.network().to_string(), ..Summary::default() };
-    let mut session = Session::new(remote, Verifier::new(client));
+    let mut session = Session::new(remote, client);
     let ended = tokio::select! {
         ended = verify(&args, &chains, &mut session, &mut summary, output) => ended,
         // Who follows ends it so: what was proven until now is proven.
@@ -130,7 +130,7 @@ pub async fn run(args: Args, output: &mut Output) -> eyre::Result<ExitCode> {
             bail!("{} has no height from {} on: nothing was verified", args.endpoint, args.from);
         }
         Ok(()) => summary.is_proven = true,
-        Err(SessionError::Fault(fault @ (Fault::OtherAnswer { .. } | Fault::NotProven { .. }))) => {
+        Err(SessionError::Fault(fault @ Fault::NotProven { .. })) => {
             summary.lie = Some(fault.to_string());
         }
         Err(SessionError::Fault(fault @ Fault::Fork(_))) => {
@@ -215,7 +215,7 @@ async fn follow(
     }
     let mut slices: SelectAll<_> = select_all(streams);
     while let Some((chain, height, slice)) = slices.next().await {
-        let proven = session.slice(chain, height, &slice?).await?;
+        let proven = session.slice(chain, height, slice?).await?;
         tell(&proven, summary, output)?;
     }
     Err(ClientError::Ended.into())

@@ -1,7 +1,6 @@
 //! From the file of options to a checked configuration: absolute paths, ranges, and relations between fields.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -9,11 +8,13 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use lockstep_rpc::quota::QuotaConfig;
 
 use super::{
     FaultOptions, FollowOptions, GrpcOptions, HttpOptions, LogOptions, NodeOptions, QuotaOptions,
     ValidatorOptions,
 };
+use crate::toml_file::{self, FileError};
 
 /// Threads that check signatures.
 const CHECK_THREADS_MAX: usize = 256;
@@ -25,45 +26,6 @@ const STATUS_INTERVAL_MS_MAX: u64 = 10_000;
 const ENDPOINTS_MAX: usize = 16;
 /// Bytes of a configuration file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// Why a configuration was refused. The operator must mend the file; the field is named.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", file.display())]
-    Read {
-        /// The file.
-        file: PathBuf,
-        /// What the operating system says.
-        source: std::io::Error,
-    },
-    /// The file has more than 1 MiB.
-    #[error("{} has {bytes} bytes, at most {FILE_BYTES_MAX} are read", file.display())]
-    TooLarge {
-        /// The file.
-        file: PathBuf,
-        /// Its bytes.
-        bytes: u64,
-    },
-    /// Not TOML, or fields that are missing, unknown or of the wrong type.
-    #[error("{}: {reason}", file.display())]
-    Syntax {
-        /// The file.
-        file: PathBuf,
-        /// What the parser says: line, column, field.
-        reason: String,
-    },
-    /// A field's value is wrong, by itself or beside others.
-    #[error("{}: {field}: {reason}", file.display())]
-    Field {
-        /// The file.
-        file: PathBuf,
-        /// The field as a dotted path.
-        field: String,
-        /// Why, and what is expected.
-        reason: String,
-    },
-}
 
 /// A node's configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,21 +105,13 @@ impl NodeConfig {
     /// Reads the file and checks it.
     ///
     /// # Errors
-    /// [`ConfigError`] names the file, the field and the reason.
-    pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let read = |source| ConfigError::Read { file: file.to_owned(), source };
-        let bytes = fs::metadata(file).map_err(read)?.len();
-        if bytes > FILE_BYTES_MAX {
-            return Err(ConfigError::TooLarge { file: file.to_owned(), bytes });
-        }
-        let text = fs::read_to_string(file).map_err(read)?;
-        let directory = std::path::absolute(file).map_err(read)?;
+    /// [`FileError`] names the file, the field and the reason.
+    pub fn load(file: &Path) -> Result<Self, FileError> {
+        let options: NodeOptions = toml_file::read(file, FILE_BYTES_MAX)?;
+        let directory = std::path::absolute(file)
+            .map_err(|source| FileError::Read { file: file.to_owned(), source })?;
         let directory = directory.parent().unwrap_or(Path::new("/"));
-        let options: NodeOptions = toml::from_str(&text).map_err(|error| ConfigError::Syntax {
-            file: file.to_owned(),
-            reason: error.to_string(),
-        })?;
-        options.validate(directory).map_err(|(field, reason)| ConfigError::Field {
+        options.validate(directory).map_err(|(field, reason)| FileError::Field {
             file: file.to_owned(),
             field: field.to_owned(),
             reason,
@@ -306,8 +260,12 @@ fn grpc(options: GrpcOptions, directory: &Path) -> Result<GrpcConfig, Fault> {
         return Err(("grpc.listen", reason));
     }
     let ranges = [
-        ("grpc.quota.submissions_per_second", quota.submissions_per_second, 1_000_000),
-        ("grpc.quota.bytes_per_second", quota.bytes_per_second, 1 << 30),
+        (
+            "grpc.quota.submissions_per_second",
+            quota.submissions_per_second,
+            QuotaConfig::SUBMISSIONS_PER_SECOND_MAX,
+        ),
+        ("grpc.quota.bytes_per_second", quota.bytes_per_second, QuotaConfig::BYTES_PER_SECOND_MAX),
     ];
     for (field, got, max) in ranges {
         if got == 0 || got > max {

@@ -1,6 +1,7 @@
 //! Tests of the node's file: the sample, the defaults, and every refusal.
 
 use super::*;
+use crate::toml_file::FileError;
 use std::path::Path;
 
 const SAMPLE: &str = include_str!("../../../../deploy/config/node.toml");
@@ -187,20 +188,17 @@ fn file_is_named_in_every_error() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("node.toml");
     let error = NodeConfig::load(&file).unwrap_err();
-    assert!(matches!(error, ConfigError::Read { .. }) && error.to_string().contains("node.toml"));
+    assert!(matches!(error, FileError::Read { .. }) && error.to_string().contains("node.toml"));
     std::fs::write(&file, "home = 1").expect("writes");
     let error = NodeConfig::load(&file).unwrap_err();
-    assert!(matches!(error, ConfigError::Syntax { .. }) && error.to_string().contains("node.toml"));
+    assert!(matches!(error, FileError::Syntax { .. }) && error.to_string().contains("node.toml"));
     std::fs::write(&file, format!("check_threads = 999\n{VALIDATOR}")).expect("writes");
     let error = NodeConfig::load(&file).unwrap_err().to_string();
     assert!(error.contains("node.toml: check_threads: 999"), "{error}");
     std::fs::write(&file, "#".repeat(1 << 20)).expect("writes");
-    assert!(
-        matches!(NodeConfig::load(&file), Err(ConfigError::Syntax { .. })),
-        "just at the limit"
-    );
+    assert!(matches!(NodeConfig::load(&file), Err(FileError::Syntax { .. })), "just at the limit");
     std::fs::write(&file, "#".repeat((1 << 20) + 1)).expect("writes");
-    assert!(matches!(NodeConfig::load(&file), Err(ConfigError::TooLarge { .. })));
+    assert!(matches!(NodeConfig::load(&file), Err(FileError::TooLarge { .. })));
     std::fs::write(&file, VALIDATOR).expect("writes");
     assert!(NodeConfig::load(&file).expect("is valid").home.starts_with(directory.path()));
 }

@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use crate::commands::endpoint::Remote;
+use crate::verifier::Proven;
 use crate::verifier::session::{Session, SessionError};
-use crate::verifier::{Proven, Verifier};
 
 /// Events that may wait.
 pub const EVENTS_MAX: usize = 1_024;
@@ -42,7 +42,6 @@ pub async fn follow(
     else {
         return;
     };
-    let verifier = Verifier::new(client);
     let mut follower = Follower { chain, next: Height(1), events };
     let mut session: Option<Session> = None;
     for endpoint in endpoints.iter().cycle() {
@@ -55,7 +54,7 @@ pub async fn follow(
                 session.move_to(remote);
                 session
             }
-            None => Session::new(remote, verifier.clone()),
+            None => Session::new(remote, client.clone()),
         };
         let current = session.insert(current);
         let ended = follower.follow(current).await;
@@ -88,7 +87,7 @@ impl Follower {
         }
         let mut slices = session.remote().log().stream_slices(self.chain, Some(self.next)).await?;
         while let Ok(Some(slice)) = timeout(SILENCE_MAX, slices.next()).await {
-            let proven = session.slice(self.chain, self.next, &slice?).await?;
+            let proven = session.slice(self.chain, self.next, slice?).await?;
             self.tell(proven).await;
             if self.events.is_closed() {
                 break;

@@ -32,9 +32,9 @@ const DEVNET: &str = "devnet.toml";
 /// Name of the genesis' file.
 const GENESIS: &str = "genesis.toml";
 /// Submissions per second that one client may make: the load comes from one address.
-const SUBMISSIONS_PER_SECOND: u32 = 200_000;
+const SUBMISSIONS_PER_SECOND: u64 = 200_000;
 /// Bytes per second that one client may submit.
-const BYTES_PER_SECOND: u32 = 256 << 20;
+const BYTES_PER_SECOND: u64 = 256 << 20;
 
 /// What a devnet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! Tests of the genesis file: the sample, order, and every refusal.
 
 use super::*;
+use std::fs;
 
 const SAMPLE: &str = include_str!("../../../../deploy/config/genesis.toml");
 
@@ -134,14 +135,18 @@ fn unknown_fields_are_refused_everywhere() {
 fn file_is_named_in_every_error() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("genesis.toml");
-    assert!(matches!(GenesisFile::load(&file), Err(GenesisError::Read { .. })));
+    assert!(matches!(GenesisFile::load(&file), Err(GenesisError::File(FileError::Read { .. }))));
     fs::write(&file, "name = 1").expect("writes");
     let error = GenesisFile::load(&file).unwrap_err();
     assert!(
-        matches!(error, GenesisError::Syntax { .. }) && error.to_string().contains("genesis.toml")
+        matches!(error, GenesisError::File(FileError::Syntax { .. }))
+            && error.to_string().contains("genesis.toml")
     );
     fs::write(&file, vec![b'#'; (4 << 20) + 1]).expect("writes");
-    assert!(matches!(GenesisFile::load(&file), Err(GenesisError::TooLarge { .. })));
+    assert!(matches!(
+        GenesisFile::load(&file),
+        Err(GenesisError::File(FileError::TooLarge { .. }))
+    ));
     fs::write(&file, SAMPLE).expect("writes");
     assert_eq!(GenesisFile::load(&file).expect("is valid"), check(&sample()).expect("is valid"));
 }

@@ -1,18 +1,13 @@
-//! One endpoint, asked and verified answer by answer.
-//!
-//! Hand-overs are fetched when a header says that its set decides since another height than the trusted one does; what
-//! comes of it is the light client's business.
+//! One endpoint, asked and verified answer by answer: what its answers proved, or how it lied.
 
 use eyre::WrapErr as _;
-use lockstep_core::header::Header;
-use lockstep_core::light_client::{Handover, LightClient};
-use lockstep_core::limits::{HANDOVERS_MAX, SLICE_RANGE_MAX};
+use lockstep_core::light_client::{LightClient, NotVerified};
 use lockstep_core::types::{BlockHash, ChainId, Height};
-use lockstep_proto::convert::log::{BlockAt, ProvenSlice, SlicesQuery};
+use lockstep_proto::convert::log::{BlockAt, ProvenSlice};
 use lockstep_rpc::client::ClientError;
+use lockstep_rpc::client::verified::{VerifyError, VerifyingLog};
 
-use super::{Fault, Proven, Verifier};
-use crate::clock;
+use super::{Fault, Proven};
 use crate::commands::endpoint::Remote;
 
 /// Why a session cannot go on.
@@ -29,18 +24,38 @@ pub enum SessionError {
     Output(#[from] std::io::Error),
 }
 
+impl SessionError {
+    pub(super) fn of(chain: ChainId, first: Height, error: VerifyError) -> Self {
+        let fault = match error {
+            VerifyError::Client(error) => return Self::Client(error),
+            VerifyError::NotVerified(reason) if matches!(*reason, NotVerified::Stale { .. }) => {
+                Fault::Stale(reason)
+            }
+            VerifyError::NotVerified(reason) if matches!(*reason, NotVerified::Fork(_)) => {
+                Fault::Fork(reason)
+            }
+            reason @ (VerifyError::NotVerified(_)
+            | VerifyError::Height { .. }
+            | VerifyError::Chain { .. }
+            | VerifyError::Continuation { .. }
+            | VerifyError::TooManyHandovers) => Fault::NotProven { chain, first, reason },
+        };
+        Self::Fault(fault)
+    }
+}
+
 /// An endpoint and what is verified of it.
 #[derive(Clone, Debug)]
 pub struct Session {
     remote: Remote,
-    verifier: Verifier,
+    log: VerifyingLog,
 }
 
 impl Session {
-    /// A session that trusts what the verifier trusts, and nothing of the endpoint.
+    /// A session that trusts what the light client trusts, and nothing of the endpoint.
     #[must_use]
-    pub const fn new(remote: Remote, verifier: Verifier) -> Self {
-        Self { remote, verifier }
+    pub fn new(remote: Remote, client: LightClient) -> Self {
+        Self { log: VerifyingLog::new(remote.log(), client), remote }
     }
 
     /// The endpoint.
@@ -51,6 +66,7 @@ impl Session {
 
     /// Goes on at another endpoint with what is verified.
     pub fn move_to(&mut self, remote: Remote) {
+        self.log.move_to(remote.log());
         self.remote = remote;
     }
 
@@ -72,14 +88,12 @@ impl Session {
         first: Height,
         last: Height,
     ) -> Result<Proven, SessionError> {
-        let end = Height(first.0.saturating_add(SLICE_RANGE_MAX.saturating_sub(1))).min(last);
-        let query = SlicesQuery { chain, from: first, to: end };
-        let answer = self.remote.log().slices(query).await?;
-        let handovers = match answer.proof.blocks.last() {
-            Some(block) => self.handovers(&block.header).await?,
-            None => Vec::new(),
-        };
-        Ok(self.verifier.range((chain, first, end), &answer, &handovers, clock::now())?)
+        let part = self.log.part(chain, first, last).await;
+        let proof = part.map_err(|error| SessionError::of(chain, first, error))?.proof;
+        // An answer without a height proves nothing.
+        let end = proof.last().ok_or(ClientError::Ended)?;
+        let slices = proof.blocks.iter().map(|block| block.presence.slice());
+        Ok(Proven::new(self.log.light_client(), (chain, first), &end, slices))
     }
 
     /// Verifies the slice of `chain` at `height`, which a stream brought.
@@ -90,26 +104,12 @@ impl Session {
         &mut self,
         chain: ChainId,
         height: Height,
-        answer: &ProvenSlice,
+        answer: ProvenSlice,
     ) -> Result<Proven, SessionError> {
-        let handovers = self.handovers(&answer.block().header).await?;
-        Ok(self.verifier.slice((chain, height), answer, &handovers, clock::now())?)
-    }
-
-    /// The hand-overs from the trusted set to the header's, as the endpoint has them.
-    async fn handovers(&self, header: &Header) -> Result<Vec<Handover>, ClientError> {
-        let (since, _) = self.verifier.client().validators();
-        let mut handovers = Vec::new();
-        let mut from = since;
-        while header.set_since > since && from < header.height && handovers.len() < HANDOVERS_MAX {
-            let answer = self.remote.log().handovers(from, header.height).await?;
-            handovers.extend(answer.handovers);
-            match answer.next {
-                Some(next) if next > from => from = next,
-                _ => break,
-            }
-        }
-        Ok(handovers)
+        let end = answer.block().clone();
+        let slice = self.log.verify_slice(chain, height, answer).await;
+        let slice = slice.map_err(|error| SessionError::of(chain, height, error))?;
+        Ok(Proven::new(self.log.light_client(), (chain, height), &end, [slice.as_ref()]))
     }
 }
 

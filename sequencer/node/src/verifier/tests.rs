@@ -1,220 +1,116 @@
-//! Tests of the verifier with a log of one validator: what honest answers prove, and that each lie is named.
+//! What verified answers count, and what is said of those that are not.
 
+use super::session::SessionError;
 use super::*;
 use alloy_primitives::{B256, Bytes};
 use lockstep_core::bundle::Guarantee;
-use lockstep_core::certificate::{CommitSignature, Vote, VoteType};
+use lockstep_core::certificate::CommitSignature;
+use lockstep_core::light_client::Fork;
 use lockstep_core::params::{Genesis, NetworkParams};
-use lockstep_core::proof::{
-    Absence, AbsenceProof, RangeBlock, RangeProof, SlicePresence, SliceProof,
-};
-use lockstep_core::signing::SigningKey;
-use lockstep_core::slice::{Item, SliceSummary, slices_root};
-use lockstep_core::types::{BlockHash, EntryId, Round};
+use lockstep_core::signing::{Signature, SigningKey};
+use lockstep_core::slice::Item;
+use lockstep_core::types::{BlockHash, EntryId, Round, UnixMillis};
 use lockstep_core::validator_set::{Validator, ValidatorSet};
+use lockstep_rpc::client::ClientError;
 
 const CHAIN: ChainId = ChainId(901);
-const OTHER: ChainId = ChainId(902);
-const NOW: UnixMillis = UnixMillis(1_000_000);
 
-/// A log of one validator, in which [`CHAIN`] has a slice at odd heights.
-struct Log {
-    key: SigningKey,
-    genesis: Genesis,
-    blocks: Vec<(CertifiedHeader, Vec<SliceSummary>, Option<Slice>)>,
+fn genesis() -> Genesis {
+    let key = SigningKey::from_bytes([1; 32]).expect("is a key");
+    let validator = Validator {
+        address: key.address(),
+        public_key: key.public_key(),
+        power: 5,
+        network_address: String::new(),
+    };
+    Genesis {
+        name: "test".to_owned(),
+        timestamp: UnixMillis(1),
+        params: NetworkParams::default(),
+        validators: ValidatorSet::new(vec![validator]).expect("is a set"),
+        chains: Vec::new(),
+    }
+}
+
+/// A header and a certificate that somebody has verified.
+fn verified(genesis: &Genesis, height: u64) -> CertifiedHeader {
+    let (height, round) = (Height(height), Round(0));
+    let validator = genesis.validators.proposer(height, round).address;
+    let set = genesis.validators.hash();
+    let header = Header {
+        network_id: genesis.network_id(),
+        height,
+        round,
+        parent: BlockHash::ZERO,
+        timestamp_ms: UnixMillis(1_000),
+        proposer: validator,
+        validators_hash: set,
+        next_validators_hash: set,
+        set_since: Height(1),
+        cut_hash: B256::ZERO,
+        slices_root: B256::ZERO,
+        state_hash: B256::ZERO,
+    };
+    let signatures = vec![CommitSignature { validator, signature: Signature([1; 65]) }];
+    let certificate = Certificate { height, round, block: header.hash(), signatures };
+    CertifiedHeader { header, certificate }
 }
 
 fn slice(height: u64) -> Slice {
     let bytes = Bytes::from(height.to_be_bytes().to_vec());
     let loose = Item { index: 0, content: Content::Transaction { bytes: bytes.clone() } };
-    let content = Content::Leg {
+    let content = |leg| Content::Leg {
         bundle: EntryId(B256::repeat_byte(1)),
-        leg: 0,
+        leg,
         legs: 2,
         guarantee: Guarantee::CoOrdered,
-        transactions: vec![bytes.clone(), bytes],
+        transactions: vec![bytes.clone(), bytes.clone()],
     };
-    Slice { chain: CHAIN, items: vec![loose, Item { index: 1, content }] }
-}
-
-impl Log {
-    fn new(key: u8, heights: u64) -> Self {
-        let key = SigningKey::from_bytes([key; 32]).expect("is a key");
-        let validator = Validator {
-            address: key.address(),
-            public_key: key.public_key(),
-            power: 5,
-            network_address: String::new(),
-        };
-        let genesis = Genesis {
-            name: "test".to_owned(),
-            timestamp: UnixMillis(1),
-            params: NetworkParams::default(),
-            validators: ValidatorSet::new(vec![validator]).expect("is a set"),
-            chains: Vec::new(),
-        };
-        let mut log = Self { key, genesis, blocks: Vec::new() };
-        for height in 1..=heights {
-            log.decide(height);
-        }
-        log
-    }
-
-    fn decide(&mut self, height: u64) {
-        let slice = (height % 2 == 1).then(|| slice(height));
-        let summaries: Vec<SliceSummary> = slice.iter().map(Slice::summary).collect();
-        let network_id = self.genesis.network_id();
-        let parent =
-            self.blocks.last().map_or(BlockHash(network_id.0), |(block, ..)| block.header.hash());
-        let set = self.genesis.validators.hash();
-        let header = Header {
-            network_id,
-            height: Height(height),
-            round: Round(0),
-            parent,
-            timestamp_ms: UnixMillis(1_000 + height),
-            proposer: self.key.address(),
-            validators_hash: set,
-            next_validators_hash: set,
-            set_since: Height(1),
-            cut_hash: B256::ZERO,
-            slices_root: slices_root(&summaries),
-            state_hash: B256::ZERO,
-        };
-        let certificate = self.certificate(&header);
-        self.blocks.push((CertifiedHeader { header, certificate }, summaries, slice));
-    }
-
-    fn certificate(&self, header: &Header) -> Certificate {
-        let (height, round, block) = (header.height, header.round, header.hash());
-        let vote = Vote { height, round, vote_type: VoteType::Precommit, block: Some(block) };
-        let signature = self.key.sign(vote.digest(header.network_id));
-        let signatures = vec![CommitSignature { validator: self.key.address(), signature }];
-        Certificate { height, round, block, signatures }
-    }
-
-    fn verifier(&self) -> Verifier {
-        let client = LightClient::from_genesis(&self.genesis, self.genesis.timestamp);
-        Verifier::new(client.expect("is valid"))
-    }
-
-    fn answer(&self, height: u64) -> ProvenSlice {
-        let (block, summaries, slice) = &self.blocks[height as usize - 1];
-        match slice {
-            Some(slice) => ProvenSlice::Present {
-                slice: slice.clone(),
-                proof: SliceProof::build(block.clone(), summaries, CHAIN).expect("has one"),
-            },
-            None => ProvenSlice::Absent(AbsenceProof {
-                block: block.clone(),
-                absence: Absence::build(summaries, CHAIN).expect("has none"),
-            }),
-        }
-    }
-
-    fn range(&self, first: u64, last: u64) -> SliceRange {
-        let of =
-            |(block, summaries, slice): &(CertifiedHeader, Vec<SliceSummary>, Option<Slice>)| {
-                let presence =
-                    SlicePresence::build(summaries, CHAIN, slice.clone()).expect("agrees");
-                RangeBlock { header: block.header.clone(), presence }
-            };
-        let blocks = self.blocks[first as usize - 1..last as usize].iter().map(of).collect();
-        let certificate = self.blocks[last as usize - 1].0.certificate.clone();
-        let proof = RangeProof::build(blocks, certificate).expect("is a range");
-        SliceRange { proof, next: None }
-    }
+    let items =
+        vec![loose, Item { index: 1, content: content(0) }, Item { index: 2, content: content(1) }];
+    Slice { chain: CHAIN, items }
 }
 
 #[test]
-fn honest_range_proves_items_and_absences() {
-    let log = Log::new(1, 9);
-    let mut verifier = log.verifier();
-    let asked = (CHAIN, Height(1), Height(9));
-    let proven = verifier.range(asked, &log.range(1, 9), &[], NOW).expect("is proven");
+fn what_was_proven_is_counted() {
+    let genesis = genesis();
+    let client = LightClient::from_genesis(&genesis, genesis.timestamp).expect("is valid");
+    let slices: Vec<Option<Slice>> =
+        (1..=9).map(|height| (height % 2 == 1).then(|| slice(height))).collect();
+    let asked = (CHAIN, Height(1));
+    let end = verified(&genesis, 9);
+    let proven = Proven::new(&client, asked, &end, slices.iter().map(Option::as_ref));
     assert_eq!((proven.first, proven.last, proven.absent), (1, 9, 4));
-    assert_eq!((proven.items, proven.transactions, proven.legs, proven.first_legs), (10, 15, 5, 5));
+    let counted = (proven.items, proven.transactions, proven.legs, proven.first_legs);
+    assert_eq!(counted, (15, 25, 10, 5));
+    assert_eq!(proven.block, end.header.hash().to_string());
     let Decision { signers, power, validators, total_power, .. } = proven.certificate;
     assert_eq!((signers, power, validators, total_power), (1, 5, 1, 5));
-    assert!(proven.to_string().contains("heights 1..=9: 10 items (15 transactions, 5 legs"));
-    assert_eq!(verifier.client().head().expect("believes it").height, Height(9));
+    assert!(proven.to_string().contains("heights 1..=9: 15 items (25 transactions, 10 legs"));
 }
 
 #[test]
-fn honest_slices_prove_presence_and_absence() {
-    let log = Log::new(1, 4);
-    let mut verifier = log.verifier();
-    for height in 1..=4 {
-        let answer = log.answer(height);
-        let proven = verifier.slice((CHAIN, Height(height)), &answer, &[], NOW).expect("is proven");
-        assert_eq!((proven.items, proven.absent), if height % 2 == 1 { (2, 0) } else { (0, 1) });
+fn a_lie_names_what_was_asked_for_and_what_is_wrong() {
+    let reason = VerifyError::Height { expected: Height(3), got: Height(5) };
+    let error = SessionError::of(CHAIN, Height(3), reason);
+    assert!(matches!(error, SessionError::Fault(Fault::NotProven { .. })), "{error}");
+    let text = error.to_string();
+    for part in ["chain 901", "from height 3 on", "answered for height 5"] {
+        assert!(text.contains(part), "{part}: {text}");
     }
 }
 
 #[test]
-fn answer_about_something_else_is_a_lie() {
-    let log = Log::new(1, 9);
-    let mut verifier = log.verifier();
-    let mut lies = vec![
-        verifier.slice((CHAIN, Height(3)), &log.answer(5), &[], NOW).unwrap_err(),
-        verifier.slice((OTHER, Height(3)), &log.answer(3), &[], NOW).unwrap_err(),
-    ];
-    let asked = (CHAIN, Height(2), Height(5));
-    lies.push(verifier.range(asked, &log.range(2, 6), &[], NOW).unwrap_err());
-    lies.push(verifier.range(asked, &log.range(3, 5), &[], NOW).unwrap_err());
-    let skipping = SliceRange { next: Some(Height(5)), ..log.range(2, 3) };
-    lies.push(verifier.range(asked, &skipping, &[], NOW).unwrap_err());
-    let expected = ["height 5", "chain 901's", "up to 6", "begins at height 3", "elsewhere"];
-    for (lie, expected) in lies.iter().zip(expected) {
-        assert!(lie.is_lie() && lie.to_string().contains(expected), "{expected}: {lie}");
-    }
-    assert!(verifier.client().head().is_none(), "a lie is not believed");
-}
-
-#[test]
-fn items_left_out_added_or_changed_are_a_lie() {
-    let log = Log::new(1, 3);
-    let mut verifier = log.verifier();
-    let changes: [fn(&mut Slice); 3] = [
-        |slice| drop(slice.items.pop()),
-        |slice| slice.items.push(Item { index: 2, ..slice.items[0].clone() }),
-        |slice| slice.items[0].content = Content::Transaction { bytes: Bytes::from_static(b"x") },
-    ];
-    for change in changes {
-        let ProvenSlice::Present { mut slice, proof } = log.answer(3) else { panic!("has one") };
-        change(&mut slice);
-        let answer = ProvenSlice::Present { slice, proof };
-        let lie = verifier.slice((CHAIN, Height(3)), &answer, &[], NOW).unwrap_err();
-        assert!(lie.is_lie() && lie.to_string().contains("not the one of its summary"), "{lie}");
-    }
-    let absent = SlicePresence::Absent(Absence { count: 0, place: 0, neighbours: Vec::new() });
-    let mut range = log.range(1, 3);
-    range.proof.blocks[2].presence = absent;
-    let asked = (CHAIN, Height(1), Height(3));
-    let lie = verifier.range(asked, &range, &[], NOW).unwrap_err();
-    assert!(lie.is_lie() && lie.to_string().contains("not that of an empty table"), "{lie}");
-}
-
-#[test]
-fn blocks_of_another_committee_are_a_lie() {
-    let (log, other) = (Log::new(1, 3), Log::new(2, 3));
-    let mut verifier = log.verifier();
-    let lie = verifier.slice((CHAIN, Height(3)), &other.answer(3), &[], NOW).unwrap_err();
-    assert!(lie.is_lie() && lie.to_string().contains("header is of network"), "{lie}");
-}
-
-#[test]
-fn forks_and_old_trust_are_not_the_endpoints_lies() {
-    let mut log = Log::new(1, 2);
-    let mut verifier = log.verifier();
-    verifier.slice((CHAIN, Height(2)), &log.answer(2), &[], NOW).expect("is proven");
-    let (mut block, ..) = log.blocks.pop().expect("has two");
-    block.header.state_hash = B256::repeat_byte(9);
-    block.certificate = log.certificate(&block.header);
-    log.blocks.push((block, Vec::new(), None));
-    let fork = verifier.slice((CHAIN, Height(2)), &log.answer(2), &[], NOW).unwrap_err();
-    assert!(matches!(fork, Fault::Fork(_)) && !fork.is_lie());
-    let late = NOW.plus(lockstep_core::limits::TRUST_MS);
-    let stale = log.verifier().slice((CHAIN, Height(1)), &log.answer(1), &[], late).unwrap_err();
-    assert!(matches!(stale, Fault::Stale(_)) && !stale.is_lie());
+fn forks_old_trust_and_silence_are_not_the_endpoints_lies() {
+    let of = |error| SessionError::of(CHAIN, Height(1), error);
+    let CertifiedHeader { header, .. } = verified(&genesis(), 2);
+    let other = verified(&genesis(), 2);
+    let fork = Fork { trusted: header, trusted_certificate: None, other };
+    let fork = of(NotVerified::Fork(Box::new(fork)).into());
+    assert!(matches!(fork, SessionError::Fault(Fault::Fork(_))), "{fork}");
+    let stale = NotVerified::Stale { trusted_at: UnixMillis(1), now: UnixMillis(u64::MAX) };
+    let stale = of(stale.into());
+    assert!(matches!(stale, SessionError::Fault(Fault::Stale(_))), "{stale}");
+    let silent = of(ClientError::Ended.into());
+    assert!(matches!(silent, SessionError::Client(ClientError::Ended)), "{silent}");
 }
