@@ -40,16 +40,15 @@ async fn process(context: &Arc<Context>, height: Height, bytes: Bytes) -> SyncOu
     if height != context.ledger.state().height.next() {
         return SyncOutcome::Retry;
     }
-    let mut batches = Vec::with_capacity(raw.len());
-    for raw in raw {
-        match context.checker.check_batch(raw.into()).await {
-            Ok(batch) => batches.push(batch),
-            Err(reason) => {
-                warn!(%height, %reason, "a synced value holds an invalid batch");
-                return SyncOutcome::PeerFault;
-            }
+    let raw = raw.into_iter().map(Into::into).collect();
+    let checked: Result<Vec<_>, _> = context.checker.check_urgent(raw).await.into_iter().collect();
+    let batches = match checked {
+        Ok(batches) => batches,
+        Err(reason) => {
+            warn!(%height, %reason, "a synced value holds an invalid batch");
+            return SyncOutcome::PeerFault;
         }
-    }
+    };
     let this = context.clone();
     let verify = move || {
         let assembly = this.ledger.verify(&header, &cut, &batches).map_err(|e| e.to_string())?;

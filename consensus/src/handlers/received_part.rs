@@ -100,12 +100,10 @@ async fn check(
 /// Checks and stores the batches a proposal carries, unless they are held. A wrong one is passed over: then the cut
 /// stays incomplete.
 async fn store_attached(context: &Context, raw: Vec<alloy_primitives::Bytes>) -> Attached {
+    let new = raw.into_iter().filter(|raw| !context.lanes.holds(raw)).map(Into::into).collect();
     let mut attached = Attached::new();
-    for raw in raw {
-        if context.lanes.holds(&raw) {
-            continue;
-        }
-        match context.checker.check_batch(raw.into()).await {
+    for checked in context.checker.check_urgent(new).await {
+        match checked {
             Ok(batch) => drop(attached.insert(batch.digest(), batch)),
             Err(reason) => warn!(%reason, "a proposal carries an invalid batch"),
         }
