@@ -26,6 +26,8 @@ use crate::load::wallet::Wallet;
 
 /// How often the generator looks at what is due.
 const TICK: Duration = Duration::from_millis(2);
+/// Transactions of one message, should more be due because a node made the generator wait.
+const MESSAGE_MAX: usize = 128;
 /// A send so long after it was due is late.
 const LATE: Duration = Duration::from_millis(25);
 /// Accounts per chain.
@@ -169,6 +171,7 @@ async fn send(
         let due = pace.due(start.elapsed().min(duration));
         let from = usize::try_from(next).unwrap_or(usize::MAX);
         let to = usize::try_from(due).unwrap_or(usize::MAX).min(transfers.len());
+        let to = to.min(from.saturating_add(MESSAGE_MAX));
         let batch = transfers.get(from..to).unwrap_or_default();
         if !batch.is_empty() {
             let count = streams.len().max(1);
@@ -181,7 +184,9 @@ async fn send(
             }
             next = to as u64;
         }
-        sleep(TICK).await;
+        if batch.len() < MESSAGE_MAX {
+            sleep(TICK).await;
+        }
     }
     Ok((next, late))
 }
