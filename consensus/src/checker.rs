@@ -163,6 +163,7 @@ async fn run<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
     use std::time::Duration;
 
     use lockstep_core::signing::SigningKey;
@@ -174,8 +175,11 @@ mod tests {
     async fn what_consensus_waits_for_does_not_wait_for_other_checks() {
         let checker = Checker::new(NetworkId::ZERO, 1).unwrap();
         // All threads of the pool are busy until they are told otherwise.
-        let (release, busy) = std::sync::mpsc::channel::<()>();
-        checker.pool.spawn(move || drop(busy.recv()));
+        let gate = Arc::new(Barrier::new(2));
+        let busy = gate.clone();
+        checker.pool.spawn(move || {
+            busy.wait();
+        });
         let (key, digest) = (SigningKey::from_bytes([1; 32]).unwrap(), B256::repeat_byte(7));
         let signer = checker.recover(digest, key.sign(digest)).await;
         assert_eq!(signer, Ok(key.address()));
@@ -184,7 +188,7 @@ mod tests {
 
         let mut other = Box::pin(checker.check_batch(Bytes::new()));
         assert!(timeout(Duration::from_millis(50), &mut other).await.is_err(), "it waits");
-        drop(release);
+        gate.wait();
         assert!(other.await.is_err(), "no bytes are no batch");
     }
 }
