@@ -12,12 +12,13 @@ use serde_json::Value as Json;
 use toml::{Table, Value as Toml};
 
 /// Our crates and which of ours each may know. `*` is all.
-const KNOWS: [(&str, &[&str]); 7] = [
+const KNOWS: [(&str, &[&str]); 8] = [
     ("lockstep-core", &[]),
     ("lockstep-proto", &["lockstep-core"]),
     ("lockstep-engine", &["lockstep-core", "lockstep-proto"]),
     ("lockstep-consensus", &["lockstep-core", "lockstep-proto", "lockstep-engine"]),
     ("lockstep-rpc", &["lockstep-core", "lockstep-proto"]),
+    ("lockstep-sidecar", &["lockstep-core", "lockstep-proto", "lockstep-rpc"]),
     ("lockstep-node", &["*"]),
     ("lockstep-tests", &["*"]),
 ];
@@ -30,7 +31,7 @@ const KEPT: [(&str, &[&str]); 7] = [
     ("rocksdb", &["lockstep-consensus"]),
     ("librocksdb-sys", &["lockstep-consensus"]),
     ("tonic", &["lockstep-proto", "lockstep-rpc", "lockstep-node", "lockstep-tests"]),
-    ("axum", &["lockstep-rpc"]),
+    ("axum", &["lockstep-rpc", "lockstep-sidecar", "lockstep-tests"]),
 ];
 
 /// What the rules of the protocol must never reach, by however many steps.
