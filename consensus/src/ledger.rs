@@ -3,7 +3,7 @@
 //! Every reader sees a block only after the store synced it. Assembly and verification are pure functions of core; the
 //! ledger lends them state and window, and nothing else. It knows nothing of rounds, votes or lanes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use alloy_primitives::Bytes;
@@ -12,7 +12,7 @@ use lockstep_core::block::{self, Assembly, CannotAssemble, InvalidBlock};
 use lockstep_core::certificate::Certificate;
 use lockstep_core::cut::Cut;
 use lockstep_core::dedup::{self, Decision, Dedup, Key};
-use lockstep_core::entry::CheckedEntry;
+use lockstep_core::entry::{Body, CheckedEntry};
 use lockstep_core::header::Header;
 use lockstep_core::limits::EXPIRES_MS_MAX;
 use lockstep_core::proposal::SyncedValue;
@@ -20,7 +20,7 @@ use lockstep_core::state::State;
 use lockstep_core::types::{BlockHash, Height, UnixMillis};
 use tokio::sync::watch;
 
-use crate::store::{Commit, CommitError, LogStore, Lookup, StoreError, TakenEntry};
+use crate::store::{Commit, CommitError, LogStore, Lookup, RecordKind, StoreError, TakenEntry};
 
 /// A block that consensus decided, with all that its commit writes.
 #[derive(Clone, Debug)]
@@ -203,10 +203,13 @@ impl Ledger {
             .map(|taken| TakenEntry { batch: taken.batch, entry: taken.entry })
             .collect();
         let entries = decided.entries();
-        let mut lookups = Vec::new();
+        let (mut lookups, mut records) = (Vec::new(), BTreeSet::new());
         for (index, place) in (0u32..).zip(&taken) {
             let Some(entry) = entries.at(&place.batch, place.entry) else { continue };
             Lookup::of_entry(index, entry, &mut lookups);
+            if let Body::Record(record) = entry.entry().body() {
+                records.insert((record.chain, RecordKind::of(&record.body)));
+            }
         }
         self.store.commit(Commit {
             header: decided.header.clone(),
@@ -214,6 +217,7 @@ impl Ledger {
             certificate: decided.certificate.clone(),
             taken,
             lookups,
+            records,
             state: state.clone(),
             evidence: decided.evidence.clone(),
             batches: Vec::new(),

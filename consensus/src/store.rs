@@ -6,7 +6,7 @@
 //!
 //! What is stored and what is not: a batch is one value; a block is its header, cut and certificate, and its body
 //! is references into batches. What assembly left out and the chains' slices are recomputed, never stored. There is
-//! never one key per transaction.
+//! never one key per transaction; there is one per chain and height that has a sequencer's records of a kind.
 //!
 //! Every call blocks: async code calls it on a blocking thread.
 
@@ -16,6 +16,7 @@ mod lanes;
 mod log;
 mod memory;
 mod open;
+mod records;
 mod rocksdb;
 pub mod schema;
 mod write;
@@ -34,6 +35,7 @@ pub use self::log::{
 };
 pub use self::memory::MemoryStore;
 pub use self::open::{BrokenLog, CHAIN_CHECKED_HEIGHTS, OpenError};
+pub use self::records::{RECORD_HEIGHTS_READ_MAX, RecordKind};
 pub use self::rocksdb::RocksStore;
 use self::schema::Space;
 pub use self::write::{Commit, CommitError, EVIDENCE_PER_HEIGHT_MAX};

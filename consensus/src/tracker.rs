@@ -1,7 +1,7 @@
 //! What became of the entries that were submitted here: `Received`, then `Decided` or `Dropped`.
 //!
 //! Pure and bounded: the oldest entries that reached their end are forgotten first (the store answers for decided
-//! ones). It knows nothing of lanes or of who asks.
+//! ones). A channel exists only while somebody watches its entry. It knows nothing of lanes or of who asks.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -48,16 +48,18 @@ impl EntryState {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Tracked {
     expires: UnixMillis,
-    state: watch::Sender<EntryState>,
+    state: EntryState,
 }
 
 /// States of the entries submitted to this node.
 #[derive(Debug, Default)]
 pub struct Tracker {
     entries: BTreeMap<EntryId, Tracked>,
+    /// Channels of the open entries that are watched; those that nobody reads any more go with the next block.
+    watched: BTreeMap<EntryId, watch::Sender<EntryState>>,
     /// Ids in the order they reached their end: what is forgotten first.
     ended: VecDeque<EntryId>,
     open: usize,
@@ -73,73 +75,81 @@ impl Tracker {
     /// The entry's state, if it was submitted here and is remembered.
     #[must_use]
     pub fn state(&self, id: EntryId) -> Option<EntryState> {
-        self.entries.get(&id).map(|tracked| *tracked.state.borrow())
+        self.entries.get(&id).map(|tracked| tracked.state)
     }
 
-    /// The entry's states from now on.
+    /// The entry's state, and the ones that follow; the channel is closed behind the last.
     #[must_use]
-    pub fn watch(&self, id: EntryId) -> Option<watch::Receiver<EntryState>> {
-        self.entries.get(&id).map(|tracked| tracked.state.subscribe())
+    pub fn watch(&mut self, id: EntryId) -> Option<watch::Receiver<EntryState>> {
+        let state = self.state(id)?;
+        if state.is_final() {
+            return Some(watch::Sender::new(state).subscribe());
+        }
+        let sender = self.watched.entry(id).or_insert_with(|| watch::Sender::new(state));
+        Some(sender.subscribe())
     }
 
     /// Begins to track an entry. `None` if there is no room; else its state, and whether it is new.
     ///
     /// A dropped entry that is submitted again begins anew.
     pub fn receive(&mut self, id: EntryId, expires: UnixMillis) -> Option<(EntryState, bool)> {
-        if let Some(tracked) = self.entries.get(&id) {
-            let state = *tracked.state.borrow();
-            if !matches!(state, EntryState::Dropped(_)) {
-                return Some((state, false));
-            }
+        if let Some(state) = self.state(id)
+            && !matches!(state, EntryState::Dropped(_))
+        {
+            return Some((state, false));
         }
         self.forget_ended();
         if self.entries.len() >= TRACKED_MAX {
             return None;
         }
-        let state = watch::Sender::new(EntryState::Received);
+        let state = EntryState::Received;
         self.entries.insert(id, Tracked { expires, state });
         self.open = self.open.saturating_add(1);
-        Some((EntryState::Received, true))
+        Some((state, true))
     }
 
     /// The entry reached `state`. Unknown entries and repeated ends change nothing.
     pub fn end(&mut self, id: EntryId, state: EntryState) {
-        let Some(tracked) = self.entries.get(&id) else { return };
-        if tracked.state.borrow().is_final() {
+        let Some(tracked) = self.entries.get_mut(&id).filter(|t| !t.state.is_final()) else {
             return;
+        };
+        tracked.state = state;
+        if let Some(sender) = self.watched.remove(&id) {
+            sender.send_replace(state);
         }
-        tracked.state.send_replace(state);
         self.open = self.open.saturating_sub(1);
         self.ended.push_back(id);
     }
 
     /// Takes back a [`Tracker::receive`]: the entry could not be queued.
     pub fn forget(&mut self, id: EntryId) {
+        self.watched.remove(&id);
         if let Some(tracked) = self.entries.remove(&id)
-            && !tracked.state.borrow().is_final()
+            && !tracked.state.is_final()
         {
             self.open = self.open.saturating_sub(1);
         }
     }
 
-    /// Drops what expired by log time `now`; the ids that were open.
+    /// Drops what expired by log time `now`, and the channels that nobody reads.
     pub fn expire(&mut self, now: UnixMillis) {
         let expired: Vec<EntryId> = self
             .entries
             .iter()
-            .filter(|(_, t)| t.expires <= now && !t.state.borrow().is_final())
+            .filter(|(_, t)| t.expires <= now && !t.state.is_final())
             .map(|(id, _)| *id)
             .collect();
         for id in expired {
             self.end(id, EntryState::Dropped(DropReason::Expired));
         }
+        self.watched.retain(|_, sender| sender.receiver_count() > 0);
     }
 
     fn forget_ended(&mut self) {
         while self.entries.len() >= TRACKED_MAX
             && let Some(id) = self.ended.pop_front()
         {
-            if self.entries.get(&id).is_some_and(|t| t.state.borrow().is_final()) {
+            if self.entries.get(&id).is_some_and(|t| t.state.is_final()) {
                 self.entries.remove(&id);
             }
         }
@@ -180,6 +190,31 @@ mod tests {
         assert_eq!(tracker.state(id(1)), Some(decided));
         assert_eq!(*watch.borrow(), EntryState::Dropped(DropReason::Expired));
         assert_eq!(tracker.open(), 0);
+    }
+
+    #[test]
+    fn only_open_entries_that_somebody_watches_have_a_channel() {
+        let mut tracker = Tracker::default();
+        for n in 1..=3 {
+            tracker.receive(id(n), UnixMillis(99));
+        }
+        assert_eq!(tracker.watched.len(), 0);
+        let (one, again) = (tracker.watch(id(1)), tracker.watch(id(1)));
+        let two = tracker.watch(id(2));
+        assert_eq!(tracker.watched.len(), 2);
+        tracker.expire(UnixMillis(1));
+        assert_eq!(tracker.watched.len(), 2);
+        drop((one, two));
+        tracker.expire(UnixMillis(1));
+        assert_eq!(tracker.watched.len(), 1, "the first is watched still");
+        let dropped = EntryState::Dropped(DropReason::Expired);
+        tracker.end(id(1), dropped);
+        assert_eq!(tracker.watched.len(), 0);
+        let again = again.expect("tracked");
+        assert_eq!((*again.borrow(), again.has_changed().is_err()), (dropped, true));
+        assert_eq!(*tracker.watch(id(1)).expect("tracked").borrow(), dropped);
+        assert_eq!(tracker.watched.len(), 0, "nothing follows the last state");
+        assert!(tracker.watch(id(9)).is_none());
     }
 
     #[test]

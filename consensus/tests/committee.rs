@@ -5,12 +5,15 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libp2p::identity::Keypair;
+use lockstep_consensus::ingress::Refused;
 use lockstep_consensus::mesh::faults::Faults;
 use lockstep_consensus::mesh::keypair_from_seed;
+use lockstep_consensus::store::RecordKind;
 use lockstep_consensus::tracker::EntryState;
 use lockstep_consensus::validator::{Config, Validator};
 use lockstep_core::entry::{Body, Entry, Transaction};
 use lockstep_core::params::{ChainKind, ChainParams, Genesis, NetworkParams};
+use lockstep_core::record::{Limits, Record, RecordBody};
 use lockstep_core::signing::SigningKey;
 use lockstep_core::types::{ChainId, Height, UnixMillis};
 use lockstep_core::validator_set::{Validator as Member, ValidatorSet};
@@ -25,6 +28,11 @@ fn now() -> UnixMillis {
 
 fn key(n: u8) -> SigningKey {
     SigningKey::from_bytes([n; 32]).expect("a key")
+}
+
+/// The key that signs the chain's records.
+fn sequencer() -> SigningKey {
+    key(0x5e)
 }
 
 fn network_key(n: u8) -> Keypair {
@@ -63,7 +71,7 @@ fn genesis(ports: &[u16]) -> Genesis {
             block_time_ms: 0,
             gas_per_second: 0,
             bytes_per_second: 1 << 20,
-            sequencers: vec![],
+            sequencers: vec![sequencer().address()],
             gateways: vec![],
             joins_at: 0,
         }],
@@ -92,6 +100,12 @@ fn entry(text: &str) -> Entry {
     let bytes = text.as_bytes().to_vec().into();
     let body = Body::Transaction(Transaction { chain: CHAIN, kind: ChainKind::Opaque, bytes });
     Entry::new(body, UnixMillis(now().0 + 30_000), None).expect("an entry")
+}
+
+fn record(genesis: &Genesis, signer: &SigningKey) -> Entry {
+    let body = RecordBody::Limits(Limits { tx_bytes: 1, block_bytes: 2 });
+    let record = Record::sign(genesis.network_id(), CHAIN, body, signer);
+    Entry::new(Body::Record(record), UnixMillis(now().0 + 30_000), None).expect("an entry")
 }
 
 async fn until_height(validator: &Validator, height: Height) {
@@ -132,6 +146,19 @@ async fn four_validators_order_what_any_of_them_is_given() {
     }
     let decided = until_decided(&validators[2], &single).await;
     assert!(matches!(decided, EntryState::Decided { .. }), "{decided:?}");
+
+    let strange = record(&genesis, &key(0x99));
+    let refused = validators[1].ingress.submit(strange.clone()).await;
+    assert_eq!(refused, Err(Refused::NotSequencer { chain: CHAIN }));
+    assert_eq!(validators[1].ingress.state(strange.id()), None);
+    let record = record(&genesis, &sequencer());
+    validators[1].ingress.submit(record.clone()).await.expect("taken");
+    let EntryState::Decided { decision, .. } = until_decided(&validators[1], &record).await else {
+        panic!("the record was dropped")
+    };
+    let of = (CHAIN, RecordKind::Limits);
+    let found = validators[1].ledger.store().record_heights(of, Height(u64::MAX), 9);
+    assert_eq!(found, Ok(vec![decision.height]));
 
     let height = validators[0].ledger.state().height;
     for validator in &validators {

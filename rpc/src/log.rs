@@ -3,11 +3,11 @@
 //! Nothing here needs to be trusted by a client: what it acts on carries header, certificate and path. Proofs are built
 //! by `lockstep_core::proof` from what the node's [`Log`](crate::node::Log) gives.
 
-use lockstep_core::types::Height;
+use lockstep_core::types::{Height, UnixMillis};
 use lockstep_proto::convert::log::{
-    BlockAt, HANDOVERS_PER_ANSWER_MAX, Handovers, ProvenTransaction, SlicesQuery,
-    block_stream_query, handovers_query, slice_query, slice_stream_query, transaction_query,
-    validator_set_query, validator_set_to_v1,
+    BlockAt, HANDOVERS_PER_ANSWER_MAX, Handovers, ProvenTransaction, RecordHeightsQuery,
+    SlicesQuery, block_stream_query, handovers_query, slice_query, slice_stream_query,
+    transaction_query, validator_set_query, validator_set_to_v1,
 };
 use lockstep_proto::error::{ErrorCode, InvalidMessage, Refusal};
 use lockstep_proto::v1;
@@ -20,6 +20,7 @@ use crate::streams::{Answers, Streams};
 
 mod following;
 mod proofs;
+mod times;
 
 /// The service; cheap to clone.
 #[derive(Clone, Debug)]
@@ -82,6 +83,17 @@ fn handovers(log: &dyn Log, from: Height, to: Height) -> Result<Handovers, Refus
     let is_full = handovers.len() >= HANDOVERS_PER_ANSWER_MAX;
     let next = last.filter(|last| is_full && *last < to).map(Height::next);
     Ok(Handovers { handovers, next })
+}
+
+fn record_heights(
+    log: &dyn Log,
+    query: RecordHeightsQuery,
+) -> Result<v1::GetRecordHeightsResponse, Refusal> {
+    // What was written is found before the head is told; nobody may ask for its slice yet.
+    let behind = log.heads().borrow().next();
+    let before = Some(query.before.map_or(behind, |before| before.min(behind)));
+    let heights = log.record_heights(RecordHeightsQuery { before, ..query }).map_err(unreadable)?;
+    Ok(v1::GetRecordHeightsResponse { heights: heights.iter().map(|height| height.0).collect() })
 }
 
 #[tonic::async_trait]
@@ -169,6 +181,25 @@ impl LogRpc for LogService {
     ) -> Result<Response<v1::GetHandoversResponse>, Status> {
         let (from, to) = handovers_query(request.get_ref()).map_err(refused)?;
         self.answer(move |log| Ok((&handovers(log, from, to)?).into())).await
+    }
+
+    async fn get_height_at(
+        &self,
+        request: Request<v1::GetHeightAtRequest>,
+    ) -> Result<Response<v1::GetHeightAtResponse>, Status> {
+        let timestamp = UnixMillis(request.get_ref().timestamp_ms);
+        self.answer(move |log| {
+            Ok(v1::GetHeightAtResponse { height: times::height_after(log, timestamp)?.0 })
+        })
+        .await
+    }
+
+    async fn get_record_heights(
+        &self,
+        request: Request<v1::GetRecordHeightsRequest>,
+    ) -> Result<Response<v1::GetRecordHeightsResponse>, Status> {
+        let query = request.into_inner().try_into().map_err(refused)?;
+        self.answer(move |log| record_heights(log, query)).await
     }
 
     async fn stream_blocks(

@@ -22,7 +22,7 @@ use lockstep_core::validator_set::ValidatorSet;
 
 pub use lockstep_proto::convert::block::{Block, FullBlock};
 pub use lockstep_proto::convert::ingress::{Decided, DropReason, Dropped, EntryState};
-pub use lockstep_proto::convert::log::{BlockAt, Registry};
+pub use lockstep_proto::convert::log::{BlockAt, RecordHeightsQuery, RecordKind, Registry};
 pub use lockstep_proto::error::{ErrorCode, Refusal};
 
 /// The store cannot be read. The text is for the operator's log; clients are told that the node is at fault.
@@ -58,6 +58,9 @@ pub trait Log: Send + Sync + 'static {
     /// The newest decided height that can be read; 0 before the first. It never goes back.
     fn heads(&self) -> watch::Receiver<Height>;
 
+    /// The oldest height that is held here; 1 where nothing is missing. All later ones up to the head are held, too.
+    fn earliest(&self) -> Height;
+
     /// A decided block; `None` if there is no such block here.
     ///
     /// # Errors
@@ -81,6 +84,12 @@ pub trait Log: Send + Sync + 'static {
     /// # Errors
     /// [`ReadError`] if the store cannot be read.
     fn locate(&self, chain: ChainId, transaction: B256) -> Result<Option<Located>, ReadError>;
+
+    /// At which heights the chain has such records, descending.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store cannot be read.
+    fn record_heights(&self, query: RecordHeightsQuery) -> Result<Vec<Height>, ReadError>;
 
     /// The set that decides `height`, at most two heights ahead of the head; `None` beyond.
     ///

@@ -28,7 +28,7 @@ use lockstep_rpc::client::verified::VerifyingLog;
 use tempfile::TempDir;
 
 use crate::attacker::Attacker;
-use crate::entries::{EVM_A, EVM_B, OPAQUE};
+use crate::entries::{EVM_A, EVM_B, OPAQUE, SEQUENCED, sequencer};
 use crate::node::{Node, Ports};
 use crate::wait::until;
 
@@ -91,6 +91,10 @@ impl Cluster {
                 chain(EVM_A.0, Kind::Evm),
                 chain(EVM_B.0, Kind::Evm),
                 chain(OPAQUE.0, Kind::Opaque),
+                ChainEntry {
+                    sequencers: vec![sequencer().address().to_string()],
+                    ..chain(SEQUENCED.0, Kind::Opaque)
+                },
             ],
         };
         let path = directory.path().join("genesis.toml");

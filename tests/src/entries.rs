@@ -3,7 +3,9 @@
 use alloy_primitives::B256;
 use lockstep_core::entry::{Body, Entry, Transaction};
 use lockstep_core::params::ChainKind;
-use lockstep_core::types::{ChainId, UnixMillis};
+use lockstep_core::record::{Record, RecordBody};
+use lockstep_core::signing::SigningKey;
+use lockstep_core::types::{ChainId, NetworkId, UnixMillis};
 use lockstep_node::clock;
 use lockstep_node::load::wallet::Wallet;
 
@@ -13,6 +15,22 @@ pub const EVM_A: ChainId = ChainId(901);
 pub const EVM_B: ChainId = ChainId(902);
 /// A chain that is not EVM.
 pub const OPAQUE: ChainId = ChainId(903);
+
+/// A chain that is not EVM and whose sequencer signs records.
+pub const SEQUENCED: ChainId = ChainId(904);
+
+/// The sequencer key of [`SEQUENCED`].
+#[must_use]
+pub fn sequencer() -> SigningKey {
+    SigningKey::from_bytes([0x5e; 32]).expect("a key")
+}
+
+/// A record of a chain, signed with a key that may be its sequencer's; it expires in 30 s.
+#[must_use]
+pub fn record(network: NetworkId, chain: ChainId, body: RecordBody, key: &SigningKey) -> Entry {
+    let record = Record::sign(network, chain, body, key);
+    Entry::new(Body::Record(record), expires_in(30_000), None).expect("the record is short")
+}
 
 /// An expiry so many milliseconds from now.
 #[must_use]

@@ -87,7 +87,8 @@ impl RocksStore {
             | Space::Passed
             | Space::Lookup
             | Space::Segment
-            | Space::Shard => ::rocksdb::DEFAULT_COLUMN_FAMILY_NAME,
+            | Space::Shard
+            | Space::Record => ::rocksdb::DEFAULT_COLUMN_FAMILY_NAME,
         };
         let missing = || StoreError::Backend { message: format!("no column family {name}") };
         self.db.cf_handle(name).ok_or_else(missing)

@@ -17,14 +17,17 @@
 //! | lookup | height | the height's sorted lookup table (`index.rs`) |
 //! | segment | first height | what a segment of lookup tables covers |
 //! | shard | first height of the segment, shard | a part of the segment's merged table |
+//! | record | chain, kind, height | nothing: the chain has records of that kind at that height |
 
 use alloy_primitives::Address;
 use lockstep_core::batch::BatchPosition;
 use lockstep_core::cut::LanePosition;
-use lockstep_core::types::{BatchDigest, BlockHash, Height, Incarnation, Round, Sequence};
+use lockstep_core::types::{BatchDigest, BlockHash, ChainId, Height, Incarnation, Round, Sequence};
+
+use super::RecordKind;
 
 /// Version of everything on this page. Another one in a directory is refused.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Greater than every key of every space.
 pub const KEY_END: [u8; 80] = [0xff; 80];
@@ -65,11 +68,13 @@ pub enum Space {
     Segment,
     /// Parts of a segment's table.
     Shard,
+    /// Heights of a chain's records.
+    Record,
 }
 
 impl Space {
     /// Every space.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Meta,
         Self::Block,
         Self::Body,
@@ -82,6 +87,7 @@ impl Space {
         Self::Lookup,
         Self::Segment,
         Self::Shard,
+        Self::Record,
     ];
 
     /// The byte in front of the space's keys.
@@ -100,6 +106,7 @@ impl Space {
             Self::Lookup => 9,
             Self::Segment => 10,
             Self::Shard => 11,
+            Self::Record => 12,
         }
     }
 }
@@ -200,9 +207,41 @@ pub fn shard(first: Height, shard: u16) -> Vec<u8> {
     key
 }
 
+/// Key of a chain's records of a kind at a height.
+#[must_use]
+pub fn record(chain: ChainId, kind: RecordKind, at: Height) -> Vec<u8> {
+    let mut key = Vec::with_capacity(17);
+    key.extend_from_slice(&chain.0.to_be_bytes());
+    key.push(kind.tag());
+    key.extend_from_slice(&height(at));
+    key
+}
+
+/// Height of a key that [`record`] made.
+#[must_use]
+pub fn record_height(key: &[u8]) -> Option<Height> {
+    key.get(9..).filter(|height| height.len() == 8).and_then(height_of)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn record_keys_have_the_order_of_heights_within_chain_and_kind() {
+        let keys = [
+            (1, RecordKind::Sealed, 255),
+            (1, RecordKind::Sealed, 256),
+            (1, RecordKind::Limits, 0),
+            (1, RecordKind::Prepared, u64::MAX),
+            (256, RecordKind::Sealed, 0),
+        ]
+        .map(|(chain, kind, at)| (record(ChainId(chain), kind, Height(at)), Height(at)));
+        assert!(keys.is_sorted_by(|a, b| a.0 < b.0));
+        assert!(keys.iter().all(|(key, at)| record_height(key) == Some(*at)));
+        assert_eq!(record_height(&[0; 16]), None);
+        assert_eq!(record_height(&[0; 18]), None);
+    }
 
     #[test]
     fn tags_are_unique() {

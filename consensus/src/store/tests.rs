@@ -1,5 +1,6 @@
 //! One suite for both backends, and what only one of them can do: losing unsynced writes, torn logs, locks.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -172,6 +173,7 @@ fn commit_at(
         cut,
         taken: Vec::new(),
         lookups: Vec::new(),
+        records: BTreeSet::new(),
         state,
         evidence: Vec::new(),
         batches: Vec::new(),
@@ -297,6 +299,77 @@ fn a_commit_is_whole_after_opening_again() {
             assert!(log.bytes_on_disk().unwrap() > 0);
         }
     });
+}
+
+#[test]
+fn heights_of_records_are_found_by_chain_and_kind_from_either_end() {
+    on_both(|home| {
+        let other = ChainId(78);
+        let (sealed, limits) = ((CHAIN, RecordKind::Sealed), (CHAIN, RecordKind::Limits));
+        let log = home.open();
+        for height in 1u64..=6 {
+            let mut commit = commit_of(&log.state(), &[], &[]);
+            if height != 4 {
+                commit.records.insert(sealed);
+            }
+            if height == 2 {
+                commit.records.extend([limits, (other, RecordKind::Sealed)]);
+            }
+            log.commit(commit).unwrap();
+        }
+        for log in [&log, &reopened(&home)] {
+            let before = |of, before, count| {
+                let heights = log.record_heights(of, Height(before), count).unwrap();
+                heights.into_iter().map(|height| height.0).collect::<Vec<_>>()
+            };
+            assert_eq!(before(sealed, 7, 9), [6, 5, 3, 2, 1]);
+            assert_eq!(before(sealed, u64::MAX, 2), [6, 5]);
+            assert_eq!(before(sealed, 5, 2), [3, 2]);
+            assert_eq!(before(sealed, 1, 9), []);
+            assert_eq!(before(sealed, 7, 0), []);
+            assert_eq!(before(limits, 7, 9), [2]);
+            assert_eq!(before((CHAIN, RecordKind::Prepared), 7, 9), []);
+            assert_eq!(before((other, RecordKind::Sealed), 7, 9), [2]);
+            let from = |from, count| {
+                let heights = log.record_heights_from(sealed, Height(from), count).unwrap();
+                heights.into_iter().map(|height| height.0).collect::<Vec<_>>()
+            };
+            assert_eq!(from(0, 9), [1, 2, 3, 5, 6]);
+            assert_eq!(from(3, 2), [3, 5]);
+            assert_eq!(from(7, 9), []);
+        }
+    });
+}
+
+#[test]
+fn reads_of_many_heights_of_records_are_bounded() {
+    on_both(|home| {
+        let of = (CHAIN, RecordKind::Sealed);
+        let mut write = WriteBatch::new();
+        for height in 1..=2 * RECORD_HEIGHTS_READ_MAX as u64 {
+            write.put(Space::Record, schema::record(of.0, of.1, Height(height)), Bytes::new());
+        }
+        let log = home.open();
+        log.write(&write, Durability::Synced).unwrap();
+        let heights = log.record_heights(of, Height(u64::MAX), usize::MAX).unwrap();
+        assert_eq!(heights.len(), RECORD_HEIGHTS_READ_MAX);
+        assert_eq!(heights[0], Height(2 * RECORD_HEIGHTS_READ_MAX as u64));
+        let heights = log.record_heights_from(of, Height(1), usize::MAX).unwrap();
+        assert_eq!((heights.len(), heights[0]), (RECORD_HEIGHTS_READ_MAX, Height(1)));
+    });
+}
+
+#[test]
+fn a_height_that_was_not_written_has_no_records() {
+    let memory = Arc::new(MemoryStore::new());
+    let log = LogStore::on(Arc::clone(&memory) as Arc<dyn Store>, &genesis("test")).unwrap();
+    let of = (CHAIN, RecordKind::Sealed);
+    let mut commit = commit_of(&log.state(), &[], &[]);
+    commit.records.insert(of);
+    memory.fail_writes_after(0);
+    assert!(log.commit(commit).is_err());
+    let log = LogStore::on(Arc::new(memory.crash(0)), &genesis("test")).unwrap();
+    assert_eq!((log.head(), log.record_heights(of, Height(9), 9).unwrap()), (Height(0), vec![]));
 }
 
 /// A log as the next process finds it. On disk that is a copy, since the first one is still open.
@@ -726,13 +799,13 @@ fn reads_of_many_blocks_are_bounded() {
 fn another_schema_is_refused_with_what_to_do() {
     on_both(|home| {
         drop(home.open());
-        for (got, hint) in [(0u32, "sync again"), (2, "newer program")] {
+        for (got, hint) in [(1u32, "sync again"), (3, "newer program")] {
             home.change(|_, write| write.put(Space::Meta, META_SCHEMA, got.to_be_bytes().to_vec()));
             let error = home.try_open(&genesis("test")).unwrap_err();
-            assert_eq!(error, OpenError::Schema { expected: 1, got });
+            assert_eq!(error, OpenError::Schema { expected: 2, got });
             let text = error.to_string();
             assert!(
-                text.contains(&format!("version {got}")) && text.contains("version 1"),
+                text.contains(&format!("version {got}")) && text.contains("version 2"),
                 "{text}"
             );
             assert!(text.contains(hint), "{text}");

@@ -1,5 +1,6 @@
 //! One atomic, synced write per height.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use alloy_primitives::{Address, Bytes};
@@ -9,12 +10,13 @@ use lockstep_core::cut::{Cut, InvalidCut, LanePosition, LaneStep};
 use lockstep_core::encoding::Canonical;
 use lockstep_core::header::Header;
 use lockstep_core::state::State;
-use lockstep_core::types::{BlockHash, Height};
+use lockstep_core::types::{BlockHash, ChainId, Height};
 
 use super::body::{Body, TakenEntry};
 use super::index::{Lookup, table_bytes};
 use super::lanes::{Aside, Placed};
 use super::log::{LogStore, StoredBlock, behind, lock, rlp_bytes};
+use super::records::{RecordKind, put_records};
 use super::schema::{self, META_STATE, Space};
 use super::{Durability, StoreError, WriteBatch};
 
@@ -34,6 +36,8 @@ pub struct Commit {
     pub taken: Vec<TakenEntry>,
     /// Under what the taken entries are found, in any order: see [`Lookup::of_entry`].
     pub lookups: Vec<Lookup>,
+    /// Chains and kinds of the records among the taken entries.
+    pub records: BTreeSet<(ChainId, RecordKind)>,
     /// The state after the block.
     pub state: State,
     /// Evidence of equivocation, at most [`EVIDENCE_PER_HEIGHT_MAX`] pieces; what is beyond is not stored.
@@ -103,7 +107,8 @@ pub enum CommitError {
 }
 
 impl LogStore {
-    /// Writes a decided height: block, references, state, validator set, evidence, lookups, all at once and synced.
+    /// Writes a decided height: block, references, state, validator set, evidence, lookups, heights of records, all at
+    /// once and synced.
     /// Undecided payloads up to it go away in the same write.
     ///
     /// Committing the newest block again does nothing, so it may be called once more after a restart.
@@ -127,6 +132,7 @@ impl LogStore {
         let mut placed = self.place(&commit.batches, &mut write)?;
         let steps = self.put_lanes(&before, &commit, &placed, &mut write)?;
         put_block(&before, &commit, &mut write)?;
+        put_records(&commit, &mut write);
         let table = lookup_table(&commit, hash);
         write.put(Space::Lookup, schema::height(height), table_bytes(&table));
         let mut settled: Vec<Aside> = steps.iter().flat_map(|step| self.asides_to(step)).collect();

@@ -19,6 +19,10 @@ use super::{Field, canonical, hash_bytes};
 use crate::error::InvalidMessage;
 use crate::v1;
 
+mod records;
+
+pub use records::{RECORD_HEIGHTS_MAX, RecordHeightsQuery, RecordKind};
+
 /// Bytes of a slice: a block's batches and what each item adds (index, kind, bundle, lengths).
 pub const SLICE_BYTES_MAX: usize = 6 << 20;
 /// Bytes of a proof without items: header, certificate, and two paths of at most ten hashes.
@@ -209,6 +213,14 @@ pub fn transaction_query(
     const MESSAGE: &str = "GetTransactionProofRequest";
     let chain = chain(MESSAGE, request.chain_id)?;
     Ok((chain, Field(MESSAGE, "transaction_hash").hash(&request.transaction_hash)?))
+}
+
+/// The first height after a time.
+///
+/// # Errors
+/// [`InvalidMessage`] names the field.
+pub fn height_at(response: &v1::GetHeightAtResponse) -> Result<Height, InvalidMessage> {
+    height("GetHeightAtResponse", "height", response.height)
 }
 
 /// First and last height of hand-overs.

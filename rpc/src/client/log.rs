@@ -4,12 +4,12 @@ use alloy_primitives::B256;
 use futures::{Stream, StreamExt};
 use lockstep_core::params::Genesis;
 use lockstep_core::proof::{CertifiedHeader, TransactionProof};
-use lockstep_core::types::{ChainId, Height};
+use lockstep_core::types::{ChainId, Height, UnixMillis};
 use lockstep_core::validator_set::ValidatorSet;
 use lockstep_proto::convert::block::{Block, FullBlock};
 use lockstep_proto::convert::log::{
-    BlockAt, Handovers, ProvenSlice, ProvenTransaction, Registry, SliceRange, SlicesQuery,
-    validator_set_from_v1,
+    BlockAt, Handovers, ProvenSlice, ProvenTransaction, RecordHeightsQuery, Registry, SliceRange,
+    SlicesQuery, height_at, validator_set_from_v1,
 };
 use lockstep_proto::v1;
 use lockstep_proto::v1::log_client::LogClient as Inner;
@@ -143,6 +143,29 @@ impl LogClient {
     pub async fn handovers(&mut self, from: Height, to: Height) -> Result<Handovers, ClientError> {
         let request = v1::GetHandoversRequest { from_height: from.0, to_height: to.0 };
         Ok(self.0.get_handovers(request).await?.into_inner().try_into()?)
+    }
+
+    /// The first height whose block is later than a time.
+    ///
+    /// # Errors
+    /// [`ClientError`]; not found if the node's head is not later, or if the height may lie before what it holds.
+    pub async fn height_after(&mut self, timestamp: UnixMillis) -> Result<Height, ClientError> {
+        let request = v1::GetHeightAtRequest { timestamp_ms: timestamp.0 };
+        let response = self.0.get_height_at(request).await?.into_inner();
+        Ok(height_at(&response)?)
+    }
+
+    /// At which heights a chain has records of a kind, strictly descending.
+    ///
+    /// # Errors
+    /// [`ClientError`] if the node cannot be asked.
+    pub async fn record_heights(
+        &mut self,
+        query: RecordHeightsQuery,
+    ) -> Result<Vec<Height>, ClientError> {
+        let request = v1::GetRecordHeightsRequest::from(query);
+        let response = self.0.get_record_heights(request).await?.into_inner();
+        Ok(query.answer(&response)?)
     }
 
     /// Full blocks from a height on, or from behind the head: history, then live.

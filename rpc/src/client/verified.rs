@@ -12,10 +12,13 @@ use futures::{Stream, StreamExt};
 use lockstep_core::header::Header;
 use lockstep_core::light_client::{Handover, LightClient, NotVerified};
 use lockstep_core::limits::{HANDOVERS_MAX, SLICE_RANGE_MAX};
-use lockstep_core::proof::TransactionProof;
-use lockstep_core::slice::Slice;
+use lockstep_core::proof::{SlicePresence, TransactionProof};
+use lockstep_core::record::Record;
+use lockstep_core::slice::{Content, Slice};
 use lockstep_core::types::{ChainId, Height, UnixMillis};
-use lockstep_proto::convert::log::{ProvenSlice, SliceRange, SlicesQuery};
+use lockstep_proto::convert::log::{
+    ProvenSlice, RecordHeightsQuery, RecordKind, SliceRange, SlicesQuery,
+};
 
 use super::{ClientError, LogClient};
 
@@ -52,6 +55,28 @@ pub enum VerifyError {
         /// Where it says to ask on.
         next: Height,
     },
+    /// The height that the node names is not the first one after a time.
+    #[error("height {height} is not the first after {timestamp}: header {at} is of {got}")]
+    NotFirstAfter {
+        /// The time asked for.
+        timestamp: UnixMillis,
+        /// The height named.
+        height: Height,
+        /// The header that shows it: the height's own, or the one before.
+        at: Height,
+        /// That header's time.
+        got: UnixMillis,
+    },
+    /// The node names a height at which the chain has no such record.
+    #[error("the node names a {kind:?} record of chain {chain} at height {height}, which has none")]
+    NoRecord {
+        /// The chain.
+        chain: ChainId,
+        /// The kind of record.
+        kind: RecordKind,
+        /// The height named.
+        height: Height,
+    },
     /// The node says that more hand-overs happened than one client bridges.
     #[error("the node names more than {HANDOVERS_MAX} hand-overs")]
     TooManyHandovers,
@@ -62,6 +87,9 @@ impl From<NotVerified> for VerifyError {
         Self::NotVerified(Box::new(error))
     }
 }
+
+/// What a chain has at a height, shown: the height's header, and the slice whole, or `None`.
+pub type Shown = (Header, Option<Slice>);
 
 /// A log whose every answer is verified.
 #[derive(Clone, Debug)]
@@ -101,15 +129,11 @@ impl VerifyingLog {
         Ok(block.header)
     }
 
-    /// What a chain has at a height, shown: its slice whole, or `None`.
+    /// What a chain has at a height, shown.
     ///
     /// # Errors
     /// [`VerifyError`] if it is not shown. A height below the trusted set's first is shown by [`VerifyingLog::range`].
-    pub async fn slice(
-        &mut self,
-        chain: ChainId,
-        height: Height,
-    ) -> Result<Option<Slice>, VerifyError> {
+    pub async fn slice(&mut self, chain: ChainId, height: Height) -> Result<Shown, VerifyError> {
         let proven = self.log.slice(chain, height).await?;
         self.verify_slice(chain, height, proven).await
     }
@@ -124,19 +148,77 @@ impl VerifyingLog {
         chain: ChainId,
         from: Height,
         to: Height,
-    ) -> Result<Vec<(Height, Option<Slice>)>, VerifyError> {
+    ) -> Result<Vec<Shown>, VerifyError> {
         let (mut next, mut slices) = (Some(from), Vec::new());
         while let Some(from) = next.filter(|from| *from <= to) {
             let part = self.part(chain, from, to).await?;
             next = part.next;
-            slices.extend(
-                part.proof
-                    .blocks
-                    .into_iter()
-                    .map(|block| (block.header.height, block.presence.slice().cloned())),
-            );
+            let shown = part.proof.blocks.into_iter().map(|block| {
+                let slice = match block.presence {
+                    SlicePresence::Present { slice, .. } => Some(slice),
+                    SlicePresence::Absent(_) => None,
+                };
+                (block.header, slice)
+            });
+            slices.extend(shown);
         }
         Ok(slices)
+    }
+
+    /// The first height whose block is later than a time, shown by its header and the one before it. `chain` may be any:
+    /// the headers come with its slices.
+    ///
+    /// # Errors
+    /// [`VerifyError::NotFirstAfter`] if it is another one. [`ClientError::is_not_found`] if the node's head is not
+    /// later: a node may say so for ever, so ask another one after some time.
+    pub async fn height_after(
+        &mut self,
+        chain: ChainId,
+        timestamp: UnixMillis,
+    ) -> Result<Height, VerifyError> {
+        let height = self.log.height_after(timestamp).await?;
+        let before = height.previous().filter(|before| *before > Height::GENESIS);
+        let shown = self.range(chain, before.unwrap_or(height), height).await?;
+        let last = shown.last().map_or(Height::GENESIS, |(header, _)| header.height);
+        if last != height {
+            return Err(VerifyError::Height { expected: height, got: last });
+        }
+        // Times ascend strictly, so no height further down needs to be looked at.
+        for (header, _) in shown {
+            let (at, got) = (header.height, header.timestamp_ms);
+            if (got > timestamp) != (at == height) {
+                return Err(VerifyError::NotFirstAfter { timestamp, height, at, got });
+            }
+        }
+        Ok(height)
+    }
+
+    /// A chain's records of a kind below a height (`None`: from the head on) at no more than `count` heights, the newest
+    /// first: each with its height's header and its place in the slice, all shown.
+    ///
+    /// That the node leaves none out is not shown. Who needs that reads the [`VerifyingLog::range`].
+    ///
+    /// # Errors
+    /// [`VerifyError::NoRecord`] if the node names a height without one; [`VerifyError`] if a slice is not shown.
+    pub async fn records(
+        &mut self,
+        chain: ChainId,
+        kind: RecordKind,
+        before: Option<Height>,
+        count: u32,
+    ) -> Result<Vec<(Header, u32, Record)>, VerifyError> {
+        let query = RecordHeightsQuery { chain, kind, before, count };
+        let mut records = Vec::new();
+        for height in self.log.record_heights(query).await? {
+            let (header, slice) = self.slice(chain, height).await?;
+            let found = slice.map(|slice| records_of(slice, kind)).unwrap_or_default();
+            if found.is_empty() {
+                return Err(VerifyError::NoRecord { chain, kind, height });
+            }
+            let newest_first = found.into_iter().rev();
+            records.extend(newest_first.map(|(place, record)| (header.clone(), place, record)));
+        }
+        Ok(records)
     }
 
     /// The same for as many heights as one answer has: all that is in it is shown, and `next` tells where the caller
@@ -209,7 +291,7 @@ impl VerifyingLog {
         chain: ChainId,
         height: Height,
         proven: ProvenSlice,
-    ) -> Result<Option<Slice>, VerifyError> {
+    ) -> Result<Shown, VerifyError> {
         let got = proven.block().header.height;
         if got != height {
             return Err(VerifyError::Height { expected: height, got });
@@ -223,14 +305,14 @@ impl VerifyingLog {
                     light.verify_slice(&proof, &slice, handovers, now)
                 })
                 .await?;
-                Ok(Some(slice))
+                Ok((proof.block.header, Some(slice)))
             }
             ProvenSlice::Absent(proof) => {
                 self.verify(height, |light, handovers, now| {
                     light.verify_absence(&proof, chain, handovers, now)
                 })
                 .await?;
-                Ok(None)
+                Ok((proof.block.header, None))
             }
         }
     }
@@ -296,17 +378,25 @@ impl core::fmt::Debug for VerifiedStream<'_> {
 }
 
 impl VerifiedStream<'_> {
-    /// The next height, and what the chain has there. Waits until it is decided.
+    /// The next height's header, and what the chain has there. Waits until it is decided.
     ///
     /// # Errors
     /// [`VerifyError`] if it is not shown, or the node ended the stream.
-    pub async fn next(&mut self) -> Result<(Height, Option<Slice>), VerifyError> {
+    pub async fn next(&mut self) -> Result<Shown, VerifyError> {
         let proven = self.slices.next().await.ok_or(ClientError::Ended)??;
-        let height = self.next;
-        let slice = self.log.verify_slice(self.chain, height, proven).await?;
-        self.next = height.next();
-        Ok((height, slice))
+        let shown = self.log.verify_slice(self.chain, self.next, proven).await?;
+        self.next = self.next.next();
+        Ok(shown)
     }
+}
+
+/// The slice's records of a kind and their places, in order.
+fn records_of(slice: Slice, kind: RecordKind) -> Vec<(u32, Record)> {
+    let records = (0u32..).zip(slice.items).filter_map(|(place, item)| match item.content {
+        Content::Record(record) => Some((place, record)),
+        Content::Transaction { .. } | Content::Leg { .. } => None,
+    });
+    records.filter(|(_, record)| RecordKind::of(&record.body) == kind).collect()
 }
 
 fn now() -> UnixMillis {

@@ -9,7 +9,7 @@ use lockstep_core::proof::{
 use lockstep_core::slice::{Content, Slice};
 use lockstep_core::types::{ChainId, Height, Round, UnixMillis};
 use lockstep_proto::convert::log::{Handovers, ProvenSlice, SliceRange};
-use lockstep_rpc::client::verified::{VerifyError, VerifyingLog};
+use lockstep_rpc::client::verified::{Shown, VerifyError, VerifyingLog};
 use lockstep_rpc::node::{BlockSlice, Log};
 
 use crate::network::{A, B, Lies, MemoryLog, NONE, Node, certify, entry, set_of, strangers};
@@ -40,6 +40,12 @@ fn assert_named(error: &VerifyError, expected: &str, what: &str) {
 /// What the log truly has.
 fn truth(log: &MemoryLog, chain: ChainId, height: u64) -> BlockSlice {
     log.block_slice(Height(height), chain).unwrap().unwrap()
+}
+
+/// What a verifying client shows of [`A`].
+fn shown(log: &MemoryLog, height: u64) -> Shown {
+    let BlockSlice { block, slice, .. } = truth(log, A, height);
+    (block.header, slice)
 }
 
 fn proven(log: &MemoryLog, chain: ChainId, height: u64) -> ProvenSlice {
@@ -103,15 +109,15 @@ async fn the_truth_passed_on_is_believed() {
     let node = node().await;
     let mut log = lied_to(&node, Lies::NONE).await;
     assert_eq!(log.head().await.unwrap(), node.log.certified(Height(6)).header);
-    assert_eq!(log.slice(A, Height(3)).await.unwrap(), truth(&node.log, A, 3).slice);
-    assert_eq!(log.slice(A, Height(4)).await.unwrap(), None);
+    assert_eq!(log.slice(A, Height(3)).await.unwrap(), shown(&node.log, 3));
+    assert_eq!(log.slice(A, Height(4)).await.unwrap().1, None);
     let range = log.range(A, Height(1), Height(6)).await.unwrap();
-    let all = (1..=6).map(|height| (Height(height), truth(&node.log, A, height).slice));
+    let all = (1..=6).map(|height| shown(&node.log, height));
     assert!(range.into_iter().eq(all));
     let proof = log.transaction(A, keccak256([3u8, 1])).await.unwrap();
     assert_eq!(proof.block, node.log.certified(Height(3)));
     let mut stream = log.follow(A, Height(3)).await.unwrap();
-    assert_eq!(stream.next().await.unwrap(), (Height(3), truth(&node.log, A, 3).slice));
+    assert_eq!(stream.next().await.unwrap(), shown(&node.log, 3));
 }
 
 /// Asks in every way there is, and gives why nothing was shown.
@@ -379,7 +385,7 @@ async fn a_range_answered_in_parts_is_whole() {
     let node = node().await;
     let mut log = lied_to(&node, Lies { range: cut_to_two, ..Lies::NONE }).await;
     let range = log.range(A, Height(1), Height(6)).await.unwrap();
-    let all = (1..=6).map(|height| (Height(height), truth(&node.log, A, height).slice));
+    let all = (1..=6).map(|height| shown(&node.log, height));
     assert!(range.into_iter().eq(all));
 }
 
@@ -424,8 +430,7 @@ async fn a_range_that_is_said_to_be_over_hands_over_only_what_was_shown() {
     };
     let mut log = lied_to(&node, Lies { range, ..Lies::NONE }).await;
     let range = log.range(A, Height(1), Height(6)).await.unwrap();
-    let shown = (1..=2).map(|height| (Height(height), truth(&node.log, A, height).slice));
-    assert!(range.into_iter().eq(shown));
+    assert!(range.into_iter().eq((1..=2).map(|height| shown(&node.log, height))));
 }
 
 /// The heights a stream gives instead of the next ones; the first wrong one, expected and got.
@@ -443,8 +448,7 @@ async fn a_stream_out_of_order_is_refused_at_the_first_wrong_height() {
         let mut log = lied_to(&node, Lies { order, ..Lies::NONE }).await;
         let mut stream = log.follow(A, Height(1)).await.unwrap();
         for height in 1..expected {
-            let shown = stream.next().await.unwrap();
-            assert_eq!(shown, (Height(height), truth(&node.log, A, height).slice));
+            assert_eq!(stream.next().await.unwrap(), shown(&node.log, height));
         }
         let error = VerifyError::Height { expected: Height(expected), got: Height(got) };
         assert_eq!(stream.next().await.unwrap_err(), error);
@@ -496,7 +500,7 @@ async fn a_lie_about_a_handover_is_refused() {
     node.log.hand_over();
     node.log.fill(10);
     let honest = lied_to(&node, Lies::NONE).await.slice(A, Height(10)).await;
-    assert_eq!(honest.unwrap(), None);
+    assert_eq!(honest.unwrap().1, None);
     let lies: [HandoverLie; 4] = [
         ("the hand-overs lead to 1", |_, told| told.handovers.clear()),
         ("ends at height 1 and goes on at 2", |from, told| {

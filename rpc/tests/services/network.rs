@@ -1,5 +1,6 @@
 //! A network in one process: real keys, real assembled blocks, real certificates; no consensus, no store.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,7 @@ use lockstep_core::light_client::{Handover, LightClient};
 use lockstep_core::params::{ChainKind, ChainParams, Genesis, NetworkParams};
 use lockstep_core::proof::CertifiedHeader;
 use lockstep_core::proposal::SyncedValue;
+use lockstep_core::record::{Record, RecordBody};
 use lockstep_core::signing::SigningKey;
 use lockstep_core::state::State;
 use lockstep_core::types::{
@@ -28,7 +30,8 @@ use lockstep_rpc::config::ServerConfig;
 use lockstep_rpc::health::{Health, HealthState};
 use lockstep_rpc::metrics::RpcMetrics;
 use lockstep_rpc::node::{
-    Block, BlockAt, BlockSlice, Decided, FullBlock, Ingress, Located, Log, ReadError, Registry,
+    Block, BlockAt, BlockSlice, Decided, FullBlock, Ingress, Located, Log, ReadError,
+    RecordHeightsQuery, RecordKind, Registry,
 };
 use lockstep_rpc::server::{Backend, Server, serve};
 use tokio::sync::watch;
@@ -65,6 +68,11 @@ pub(crate) fn strangers() -> Vec<SigningKey> {
     keys(11..=14)
 }
 
+/// The key that signs every chain's records.
+pub(crate) fn sequencer() -> SigningKey {
+    SigningKey::from_bytes([21; 32]).unwrap()
+}
+
 pub(crate) fn set_of(keys: &[SigningKey]) -> ValidatorSet {
     let validator = |key: &SigningKey| Validator {
         address: key.address(),
@@ -82,7 +90,7 @@ fn genesis(keys: &[SigningKey]) -> Genesis {
         block_time_ms: 2_000,
         gas_per_second: 30_000_000,
         bytes_per_second: 1 << 24,
-        sequencers: Vec::new(),
+        sequencers: vec![sequencer().address()],
         gateways: Vec::new(),
         joins_at: 0,
     };
@@ -118,6 +126,12 @@ pub(crate) fn bundle(bytes: &[u8]) -> Bundle {
     Bundle::new(vec![leg(A), leg(B)], Guarantee::CoOrdered).unwrap()
 }
 
+/// A record of `chain`, signed by its sequencer.
+pub(crate) fn record(network: NetworkId, chain: ChainId, body: RecordBody) -> Entry {
+    let record = Record::sign(network, chain, body, &sequencer());
+    Entry::new(Body::Record(record), expires(), None).unwrap()
+}
+
 struct Decision {
     block: Block,
     assembly: Assembly,
@@ -141,6 +155,8 @@ pub(crate) struct MemoryLog {
     genesis: Arc<Genesis>,
     chain: Mutex<Chain>,
     heads: watch::Sender<Height>,
+    /// The oldest height that is held.
+    earliest: AtomicU64,
 }
 
 impl MemoryLog {
@@ -150,7 +166,13 @@ impl MemoryLog {
         let state = State::genesis(&genesis);
         let chain =
             Chain { next_keys: keys.clone(), keys, state, dedup: Dedup::new(), blocks: Vec::new() };
-        Self { genesis, chain: Mutex::new(chain), heads: watch::Sender::new(Height::GENESIS) }
+        let heads = watch::Sender::new(Height::GENESIS);
+        Self { genesis, chain: Mutex::new(chain), heads, earliest: AtomicU64::new(1) }
+    }
+
+    /// From now on it is the log of a node that joined late: blocks below `height` are not here.
+    pub(crate) fn forget_below(&self, height: u64) {
+        self.earliest.store(height, Ordering::SeqCst);
     }
 
     pub(crate) fn network(&self) -> NetworkId {
@@ -205,6 +227,9 @@ impl MemoryLog {
     }
 
     fn with<T>(&self, height: Height, read: impl FnOnce(&Decision) -> T) -> Option<T> {
+        if height < self.earliest() {
+            return None;
+        }
         let place = usize::try_from(height.previous()?.0).unwrap();
         self.chain.lock().unwrap().blocks.get(place).map(read)
     }
@@ -268,6 +293,10 @@ impl Log for MemoryLog {
         self.heads.subscribe()
     }
 
+    fn earliest(&self) -> Height {
+        Height(self.earliest.load(Ordering::SeqCst))
+    }
+
     fn block(&self, at: BlockAt) -> Result<Option<Block>, ReadError> {
         Ok(match at {
             BlockAt::Height(height) => self.with(height, |decision| decision.block.clone()),
@@ -309,6 +338,24 @@ impl Log for MemoryLog {
             let (entry, index) = decision.taken.iter().find(|(entry, _)| holds(entry))?;
             Some(Located { id: entry.id(), decided: decided(decision, *index) })
         }))
+    }
+
+    fn record_heights(&self, query: RecordHeightsQuery) -> Result<Vec<Height>, ReadError> {
+        let is_it = |entry: &Entry| match entry.body() {
+            Body::Record(record) => {
+                record.chain == query.chain && RecordKind::of(&record.body) == query.kind
+            }
+            Body::Transaction(_) | Body::Bundle(_) => false,
+        };
+        let log = self.chain.lock().unwrap();
+        let has_it = log
+            .blocks
+            .iter()
+            .rev()
+            .filter(|decision| decision.taken.iter().any(|(entry, _)| is_it(entry)));
+        let heights = has_it.map(|decision| decision.block.certified.header.height);
+        let below = heights.filter(|height| query.before.is_none_or(|before| *height < before));
+        Ok(below.take(usize::try_from(query.count).unwrap()).collect())
     }
 
     fn validator_set(&self, height: Height) -> Result<Option<ValidatorSet>, ReadError> {

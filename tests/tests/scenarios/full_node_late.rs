@@ -102,6 +102,18 @@ impl Log for Liar {
     ) -> Answer<v1::GetHandoversResponse> {
         no()
     }
+    async fn get_height_at(
+        &self,
+        _: Request<v1::GetHeightAtRequest>,
+    ) -> Answer<v1::GetHeightAtResponse> {
+        no()
+    }
+    async fn get_record_heights(
+        &self,
+        _: Request<v1::GetRecordHeightsRequest>,
+    ) -> Answer<v1::GetRecordHeightsResponse> {
+        no()
+    }
 }
 
 /// Serves a liar over a real node for as long as the test's runtime lives; its endpoint.
@@ -173,7 +185,7 @@ async fn full_node_that_joins_late_leaves_liars_and_catches_up() {
     let EntryState::Decided(decided) = answer.status.state else { panic!("{answer:?}") };
     cluster.node(full).until_height(decided.height, PATIENCE).await;
     let mut verified = cluster.verified(full).await;
-    let slice = verified.slice(OPAQUE, decided.height).await.expect("is proved");
+    let (_, slice) = verified.slice(OPAQUE, decided.height).await.expect("is proved");
     let slice = slice.expect("has a slice");
     assert!(slice.items.iter().any(|item| item.index == decided.index), "{slice:?}");
     let to = decided.height;

@@ -9,6 +9,7 @@ mod halted;
 mod kill9_under_load;
 mod late_value;
 mod orders_and_proves;
+mod records;
 mod reproposal;
 mod store_tail;
 mod stranger;

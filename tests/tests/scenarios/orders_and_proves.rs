@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alloy_primitives::{B256, keccak256};
 use lockstep_core::entry::{Body, Entry};
-use lockstep_core::types::{ChainId, Height};
+use lockstep_core::types::{ChainId, Height, UnixMillis};
 use lockstep_node::load::wallet;
 use lockstep_proto::convert::ingress::{Decided, EntryState, Milestone, Wait};
 use lockstep_rpc::client::verified::VerifyError;
@@ -71,18 +71,28 @@ async fn what_was_submitted_is_decided_once_and_proved() {
 
     // The bundle: one item in both chains' slices, under one index, of one block.
     for chain in [EVM_A, EVM_B] {
-        let slice = log.slice(chain, bundle_at.height).await.expect("is proved").expect("a slice");
+        let (header, slice) = log.slice(chain, bundle_at.height).await.expect("is proved");
+        assert_eq!(header.hash(), bundle_at.block);
+        let slice = slice.expect("a slice");
         let items: Vec<_> = slice.items.iter().filter(|i| i.index == bundle_at.index).collect();
         assert_eq!(items.len(), 1, "chain {chain}: {slice:?}");
     }
 
     // The opaque bytes as they were given, and the chain's absence where it has nothing.
-    let slice = log.slice(OPAQUE, opaque_at.height).await.expect("is proved").expect("a slice");
+    let (_, slice) = log.slice(OPAQUE, opaque_at.height).await.expect("is proved");
+    let slice = slice.expect("a slice");
     let texts: Vec<_> = slice.items.iter().flat_map(|item| item.transactions()).collect();
     assert!(texts.iter().any(|bytes| bytes.as_ref() == b"opaque bytes"), "{texts:?}");
-    assert_eq!(log.slice(OPAQUE, Height(1)).await.expect("absence is proved"), None);
+    let (first, absent) = log.slice(OPAQUE, Height(1)).await.expect("absence is proved");
+    assert_eq!((first.height, absent), (Height(1), None));
     let stranger = log.slice(ChainId(77), opaque_at.height).await;
-    assert_eq!(stranger.expect("absence is proved"), None, "a chain that is not registered");
+    assert_eq!(stranger.expect("absence is proved").1, None, "a chain that is not registered");
+
+    // A height by its time, and the one after it by the millisecond before.
+    let (second, _) = log.slice(OPAQUE, Height(2)).await.expect("is proved");
+    assert_eq!(log.height_after(OPAQUE, first.timestamp_ms).await, Ok(second.height));
+    let before = UnixMillis(first.timestamp_ms.0 - 1);
+    assert_eq!(log.height_after(OPAQUE, before).await, Ok(first.height));
 
     // All heights of the chain in one range, and each transaction once.
     let range = log.range(OPAQUE, Height(1), opaque_at.height).await.expect("is proved");

@@ -35,6 +35,10 @@ pub(crate) struct Lies {
     pub(crate) handovers: fn(Height, &mut Handovers),
     /// Which height a stream tells of in the place of another.
     pub(crate) order: fn(u64) -> u64,
+    /// To the first height after a time.
+    pub(crate) height_at: fn(&mut u64),
+    /// To the heights that have records.
+    pub(crate) record_heights: fn(&mut Vec<u64>),
 }
 
 impl Lies {
@@ -46,6 +50,8 @@ impl Lies {
         transaction: |_, _| {},
         handovers: |_, _| {},
         order: |height| height,
+        height_at: |_| {},
+        record_heights: |_| {},
     };
 }
 
@@ -151,6 +157,25 @@ impl Log for Liar {
         let mut told = Handovers::try_from(told).unwrap();
         (self.lies.handovers)(from, &mut told);
         Ok(Response::new((&told).into()))
+    }
+
+    async fn get_height_at(
+        &self,
+        request: Request<v1::GetHeightAtRequest>,
+    ) -> Answer<v1::GetHeightAtResponse> {
+        let mut told = self.honest.clone().get_height_at(request.into_inner()).await?.into_inner();
+        (self.lies.height_at)(&mut told.height);
+        Ok(Response::new(told))
+    }
+
+    async fn get_record_heights(
+        &self,
+        request: Request<v1::GetRecordHeightsRequest>,
+    ) -> Answer<v1::GetRecordHeightsResponse> {
+        let told = self.honest.clone().get_record_heights(request.into_inner()).await?;
+        let mut told = told.into_inner();
+        (self.lies.record_heights)(&mut told.heights);
+        Ok(Response::new(told))
     }
 
     async fn get_block(&self, _: Request<v1::GetBlockRequest>) -> Answer<v1::Block> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alloy_primitives::B256;
 use lockstep_consensus::ledger::Ledger;
-use lockstep_consensus::store::{StoreError, StoredBlock};
+use lockstep_consensus::store::{RecordKind as StoredKind, StoreError, StoredBlock};
 use lockstep_core::block::slices_of;
 use lockstep_core::light_client::Handover;
 use lockstep_core::params::Genesis;
@@ -13,7 +13,8 @@ use lockstep_core::slice::Slice;
 use lockstep_core::types::{ChainId, Height};
 use lockstep_core::validator_set::ValidatorSet;
 use lockstep_rpc::node::{
-    Block, BlockAt, BlockSlice, Decided, FullBlock, Located, Log, ReadError, Registry,
+    Block, BlockAt, BlockSlice, Decided, FullBlock, Located, Log, ReadError, RecordHeightsQuery,
+    RecordKind, Registry,
 };
 use tokio::sync::watch;
 
@@ -48,6 +49,10 @@ impl LogView {
 impl Log for LogView {
     fn heads(&self) -> watch::Receiver<Height> {
         self.0.heads()
+    }
+
+    fn earliest(&self) -> Height {
+        self.0.store().earliest()
     }
 
     fn block(&self, at: BlockAt) -> Result<Option<Block>, ReadError> {
@@ -88,6 +93,18 @@ impl Log for LogView {
             return Ok(None);
         };
         Ok(Some(Located { id: entry.id(), decided }))
+    }
+
+    fn record_heights(&self, query: RecordHeightsQuery) -> Result<Vec<Height>, ReadError> {
+        let kind = match query.kind {
+            RecordKind::Sealed => StoredKind::Sealed,
+            RecordKind::Limits => StoredKind::Limits,
+            RecordKind::Prepared => StoredKind::Prepared,
+        };
+        let before = query.before.unwrap_or_else(|| self.0.state().height.next());
+        let count = usize::try_from(query.count).unwrap_or(usize::MAX);
+        let heights = self.0.store().record_heights((query.chain, kind), before, count);
+        heights.map_err(unreadable)
     }
 
     fn validator_set(&self, height: Height) -> Result<Option<ValidatorSet>, ReadError> {

@@ -38,6 +38,8 @@ impl SessionError {
             | VerifyError::Height { .. }
             | VerifyError::Chain { .. }
             | VerifyError::Continuation { .. }
+            | VerifyError::NotFirstAfter { .. }
+            | VerifyError::NoRecord { .. }
             | VerifyError::TooManyHandovers) => Fault::NotProven { chain, first, reason },
         };
         Self::Fault(fault)
@@ -107,8 +109,8 @@ impl Session {
         answer: ProvenSlice,
     ) -> Result<Proven, SessionError> {
         let end = answer.block().clone();
-        let slice = self.log.verify_slice(chain, height, answer).await;
-        let slice = slice.map_err(|error| SessionError::of(chain, height, error))?;
+        let shown = self.log.verify_slice(chain, height, answer).await;
+        let (_, slice) = shown.map_err(|error| SessionError::of(chain, height, error))?;
         Ok(Proven::new(self.log.light_client(), (chain, height), &end, [slice.as_ref()]))
     }
 }
