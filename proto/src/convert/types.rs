@@ -81,6 +81,7 @@ impl From<&NetworkParams> for v1::NetworkParams {
             timeout_delta_ms: params.timeout_delta_ms,
             timeout_ms_max: params.timeout_ms_max,
             open_share_percent: params.open_share_percent,
+            lead_ms: params.lead_ms,
         }
     }
 }
@@ -99,6 +100,7 @@ impl TryFrom<v1::NetworkParams> for NetworkParams {
             timeout_delta_ms: params.timeout_delta_ms,
             timeout_ms_max: params.timeout_ms_max,
             open_share_percent: params.open_share_percent,
+            lead_ms: params.lead_ms,
         };
         params.validate().map_err(|error| {
             InvalidMessage::out_of_range("NetworkParams", "", error.to_string())
@@ -138,7 +140,8 @@ mod tests {
     #[test]
     fn chains_and_parameters_survive_the_wire() {
         assert_eq!(ChainParams::try_from(v1::ChainParams::from(&chain())).unwrap(), chain());
-        let params = NetworkParams { open_share_percent: 0, ..NetworkParams::default() };
+        let params =
+            NetworkParams { open_share_percent: 0, lead_ms: 1, ..NetworkParams::default() };
         assert_eq!(NetworkParams::try_from(v1::NetworkParams::from(&params)).unwrap(), params);
     }
 
@@ -164,5 +167,9 @@ mod tests {
         message.open_share_percent = 101;
         let error = NetworkParams::try_from(message).unwrap_err();
         assert!(error.reason.contains("open_share_percent"), "{error}");
+        let mut message = v1::NetworkParams::from(&NetworkParams::default());
+        message.lead_ms = 0;
+        let error = NetworkParams::try_from(message).unwrap_err();
+        assert!(error.reason.contains("lead_ms"), "{error}");
     }
 }

@@ -1,1 +1,29 @@
-//! The sidecar.
+#![doc = include_str!("../README.md")]
+
+pub mod config;
+pub mod limits;
+
+pub mod attributes;
+pub mod engine;
+pub mod json_rpc;
+pub mod jwt;
+pub mod payload;
+pub mod refusal;
+
+pub mod blocks;
+pub mod chain;
+pub mod committee;
+pub mod feed;
+pub mod ledger;
+pub mod records;
+pub mod state_file;
+
+pub mod build;
+pub mod jobs;
+pub mod proxy;
+
+pub mod health;
+pub mod http;
+pub mod metrics;
+pub mod server;
+pub mod sidecar;

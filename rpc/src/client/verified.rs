@@ -378,6 +378,12 @@ impl core::fmt::Debug for VerifiedStream<'_> {
 }
 
 impl VerifiedStream<'_> {
+    /// What is believed after the slices so far.
+    #[must_use]
+    pub const fn light_client(&self) -> &LightClient {
+        &self.log.light
+    }
+
     /// The next height's header, and what the chain has there. Waits until it is decided.
     ///
     /// # Errors

@@ -23,6 +23,11 @@ pub mod light_client;
 pub mod proof;
 pub mod slice;
 
+pub mod cursor;
+pub mod deposit;
+pub mod weight;
+pub mod window;
+
 pub mod block;
 pub mod budget;
 pub mod dedup;

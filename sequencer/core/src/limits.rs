@@ -4,8 +4,15 @@
 /// Milliseconds an entry may live after the block's time; also the length of the dedup window.
 pub const EXPIRES_MS_MAX: u64 = 60_000;
 
+/// Milliseconds of log time an item may lie before the end of a window and still be offered: it waits behind windows no
+/// longer than an entry may wait before the log. So long may a block be unresolved, too, after its window closed.
+pub const BACKLOG_MS_MAX: u64 = 60_000;
+
 /// Bytes of one transaction: 128 KiB, op-geth's `txMaxSize`.
 pub const TRANSACTION_BYTES_MAX: usize = 128 << 10;
+/// Gas that one transaction counts for at least in an offer: no valid one declares less, and so no offer has more
+/// transactions than its block's gas limit has room for, whatever junk declares.
+pub const TRANSACTION_GAS_MIN: u64 = 21_000;
 /// Legs of one bundle.
 pub const LEGS_MAX: usize = 16;
 /// Fewest legs of a bundle: one leg is a transaction list of one chain, which needs no bundle.
@@ -78,6 +85,8 @@ pub const HANDOVERS_MAX: usize = 1_000;
 /// Age of a light client's trusted header, in milliseconds: 14 days.
 pub const TRUST_MS: u64 = 14 * 24 * 3_600 * 1_000;
 
+const _: () =
+    assert!(BACKLOG_MS_MAX <= EXPIRES_MS_MAX, "an offer spans no more than the dedup window");
 const _: () = assert!(TRANSACTION_BYTES_MAX * 2 < ENTRY_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX < ENTRY_BYTES_MAX);
 const _: () = assert!(ENTRY_BYTES_MAX + BATCH_OVERHEAD_BYTES_MAX <= BATCH_BYTES_MAX);

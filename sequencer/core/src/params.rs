@@ -32,6 +32,9 @@ pub struct NetworkParams {
     pub timeout_ms_max: u64,
     /// Share of a chain's budget, in percent, for entries without its gateway's signature. 0..=100; default 10.
     pub open_share_percent: u64,
+    /// How long before an L2 block's timestamp its window ends: in this time the log decides, the block is built and
+    /// sealed. 1..=10,000; default 700.
+    pub lead_ms: u64,
 }
 
 impl Default for NetworkParams {
@@ -46,6 +49,7 @@ impl Default for NetworkParams {
             timeout_delta_ms: 200,
             timeout_ms_max: 8_000,
             open_share_percent: 10,
+            lead_ms: 700,
         }
     }
 }
@@ -221,7 +225,8 @@ impl NetworkParams {
         in_range("prevote_ms", self.prevote_ms, 10, self.timeout_ms_max)?;
         in_range("precommit_ms", self.precommit_ms, 10, self.timeout_ms_max)?;
         in_range("timeout_delta_ms", self.timeout_delta_ms, 1, self.timeout_ms_max)?;
-        in_range("open_share_percent", self.open_share_percent, 0, 100)
+        in_range("open_share_percent", self.open_share_percent, 0, 100)?;
+        in_range("lead_ms", self.lead_ms, 1, 10_000)
     }
 }
 

@@ -12,7 +12,8 @@ use crate::limits::RECORD_SKIPPED_MAX;
 use crate::signing::{self, InvalidSignature, Signature, SigningKey};
 use crate::types::{ChainId, EntryId, Height, NetworkId};
 
-/// A place in a chain's slices: up to and with this item, everything was offered.
+/// A place in a chain's slices: everything before it was offered, passed over, or is a record. It lies behind an item,
+/// so heights at which the chain has none never move it.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, RlpEncodable, RlpDecodable,
 )]
@@ -69,12 +70,13 @@ pub struct Sealed {
     pub mode: SealMode,
     /// Where the next block's offer begins.
     pub cursor: Cursor,
-    /// Offered items that are not in it, at most [`RECORD_SKIPPED_MAX`].
+    /// Items before the cursor that are not in it, in log order, at most [`RECORD_SKIPPED_MAX`]. A list of that length
+    /// may be cut off: it says nothing of what lies behind its last item.
     pub skipped: Vec<Skipped>,
 }
 
-/// Data-availability limits, in force for windows that end after the record's log time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, RlpEncodable, RlpDecodable)]
+/// Data-availability limits, in force for windows that end at the record's log time or later. The default is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, RlpEncodable, RlpDecodable)]
 pub struct Limits {
     /// Greatest compressed bytes of one transaction; 0 means no limit.
     pub tx_bytes: u64,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use eyre::WrapErr as _;
 
-use crate::commands::{completions, genesis, keys, node, slice, status, submit, verify, watch};
+use crate::commands::{completions, genesis, keys, node, sidecar, slice, status, submit, verify, watch};
 use crate::output::{self, Output};
 use crate::{bench, devnet};
 
@@ -39,6 +39,8 @@ pub enum Command {
     Genesis(genesis::Command),
     /// Run a node: a validator, or one that follows
     Node(node::Args),
+    /// Run the proxy between a chain's op-node and its execution engine
+    Sidecar(sidecar::Args),
     /// Submit a transaction or a bundle
     #[command(subcommand)]
     Submit(submit::Command),
@@ -102,6 +104,7 @@ impl Command {
             Self::Keys(command) => keys::run(command, output)?,
             Self::Genesis(command) => genesis::run(command, output)?,
             Self::Node(args) => node::run(args).await?,
+            Self::Sidecar(args) => sidecar::run(args).await?,
             Self::Submit(command) => submit::run(command, output).await?,
             Self::Status(args) => status::run(args, output).await?,
             Self::Watch(args) => watch::run(args, output).await?,

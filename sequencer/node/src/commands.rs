@@ -5,6 +5,7 @@ pub mod endpoint;
 pub mod genesis;
 pub mod keys;
 pub mod node;
+pub mod sidecar;
 pub mod slice;
 pub mod status;
 pub mod submit;

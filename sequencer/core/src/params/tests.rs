@@ -26,7 +26,7 @@ fn genesis() -> Genesis {
 type Set = fn(&mut Genesis, u64);
 
 /// Every number with a range: its name, least, greatest, and how to set it.
-const RANGES: [(&str, u64, u64, Set); 17] = [
+const RANGES: [(&str, u64, u64, Set); 18] = [
     ("block_interval_ms", 10, 10_000, |g, n| g.params.block_interval_ms = n),
     ("delay_ms", 1, 60_000, |g, n| g.params.delay_ms = n),
     ("drift_ms", 1, 60_000, |g, n| g.params.drift_ms = n),
@@ -35,6 +35,7 @@ const RANGES: [(&str, u64, u64, Set); 17] = [
     ("precommit_ms", 10, 8_000, |g, n| g.params.precommit_ms = n),
     ("timeout_delta_ms", 1, 8_000, |g, n| g.params.timeout_delta_ms = n),
     ("open_share_percent", 0, 100, |g, n| g.params.open_share_percent = n),
+    ("lead_ms", 1, 10_000, |g, n| g.params.lead_ms = n),
     ("name", 1, 64, |g, n| g.name = "x".repeat(n as usize)),
     ("timestamp", 1, 1 << 44, |g, n| g.timestamp = UnixMillis(n)),
     ("id", 1, 901, |g, n| g.chains[0].id = ChainId(n)),

@@ -102,6 +102,8 @@ pub struct ParamsEntry {
     pub timeout_ms_max: u64,
     /// Share of a chain's budget, in percent, for entries without its gateway's signature, 0..=100. Default 10.
     pub open_share_percent: u64,
+    /// How long before an L2 block's timestamp its window ends, 1..=10,000. Default 700.
+    pub lead_ms: u64,
 }
 
 const fn one() -> u64 {
@@ -222,6 +224,7 @@ impl ParamsEntry {
             timeout_delta_ms: self.timeout_delta_ms,
             timeout_ms_max: self.timeout_ms_max,
             open_share_percent: self.open_share_percent,
+            lead_ms: self.lead_ms,
         }
     }
 
@@ -236,6 +239,7 @@ impl ParamsEntry {
             timeout_delta_ms: params.timeout_delta_ms,
             timeout_ms_max: params.timeout_ms_max,
             open_share_percent: params.open_share_percent,
+            lead_ms: params.lead_ms,
         }
     }
 }

@@ -1,0 +1,249 @@
+//! Builds a block from an offer with the engine as the judge: what it refuses is left out, the rest stays in order.
+//!
+//! Engines differ. op-geth refuses the whole build and names the first transaction that failed; op-reth leaves such
+//! transactions out by itself (from its source, not verified against the program); a strict engine refuses and names
+//! nothing. All three end with the same block: every item that is valid when its turn comes, a leg whole or not at all.
+
+use std::collections::BTreeSet;
+
+use lockstep_core::window::Offered;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::attributes::{Attributes, Forkchoice, InvalidAttributes};
+use crate::engine::{Engine, EngineError};
+use crate::limits::REFUSALS_MAX;
+use crate::payload::Payload;
+use crate::refusal::{self, Refused};
+
+/// A block that the engine has built, or is building.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// The engine's payload id, as it came.
+    pub payload_id: Box<RawValue>,
+    /// Items that were left out, by their place among those given.
+    pub left_out: BTreeSet<usize>,
+    /// How often the engine refused.
+    pub refusals: usize,
+}
+
+/// Why nothing was built.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The engine cannot build now: it is away, or syncs, or gives no payload. Try again.
+    #[error("the engine cannot build: {0}")]
+    Engine(String),
+    /// The engine refuses what op-node itself wants in the block. Nothing of ours is at fault.
+    #[error("the engine refuses the deposits: {0}")]
+    OwnTransactions(String),
+    /// The engine refused too often. Offer nothing on this parent.
+    #[error("the engine refused {REFUSALS_MAX} times")]
+    TooManyRefusals,
+    /// The attributes cannot be written.
+    #[error("{0}")]
+    Attributes(#[from] InvalidAttributes),
+}
+
+impl From<EngineError> for BuildError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error.to_string())
+    }
+}
+
+/// The job, as op-node asked for it.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The version of `forkchoiceUpdated` that op-node used.
+    pub method: String,
+    /// The newest forkchoice whose head is the job's parent.
+    pub forkchoice: Forkchoice,
+    /// The attributes.
+    pub attributes: Attributes,
+    /// Where an engine may find items bad only while it builds: the version of `getPayload` to ask for the block at
+    /// once, so that an attempt shows it.
+    pub get_payload: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Updated {
+    payload_status: Status,
+    #[serde(default)]
+    payload_id: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    status: String,
+}
+
+/// One attempt: the engine's payload id, or what it refused.
+enum Attempt {
+    Building(Box<RawValue>),
+    Refused(Refused, String),
+}
+
+/// Builds from those of `items` that are not in `left_out` yet; those that the engine refuses join it.
+///
+/// # Errors
+/// [`BuildError`] if there is no block.
+pub async fn build(
+    engine: &Engine,
+    order: &Order,
+    items: &[Offered],
+    mut left_out: BTreeSet<usize>,
+) -> Result<Build, BuildError> {
+    let mut refusals = 0usize;
+    loop {
+        let kept = kept(items, &left_out);
+        let (which, words) = match attempt(engine, order, items, &kept).await? {
+            Attempt::Building(payload_id) => return Ok(Build { payload_id, left_out, refusals }),
+            Attempt::Refused(which, words) => (which, words),
+        };
+        refusals = refusals.saturating_add(1);
+        if kept.is_empty() {
+            return Err(BuildError::OwnTransactions(words));
+        }
+        if refusals > REFUSALS_MAX {
+            return Err(BuildError::TooManyRefusals);
+        }
+        let bad = match find(items, &kept, which, order.attributes.transactions.len()) {
+            Some(bad) => bad,
+            None => bisect(engine, order, items, &kept, &mut refusals).await?,
+        };
+        left_out.insert(bad);
+    }
+}
+
+fn kept(items: &[Offered], left_out: &BTreeSet<usize>) -> Vec<usize> {
+    (0..items.len()).filter(|index| !left_out.contains(index)).collect()
+}
+
+async fn attempt(
+    engine: &Engine,
+    order: &Order,
+    items: &[Offered],
+    kept: &[usize],
+) -> Result<Attempt, BuildError> {
+    let transactions = kept.iter().filter_map(|index| items.get(*index)).flat_map(|item| item.item.item.transactions());
+    let attributes = order.attributes.with_items(transactions)?;
+    let params = (&order.forkchoice.raw, &attributes);
+    let raw = match engine.call(&order.method, params).await {
+        Ok(raw) => raw,
+        Err(error) => {
+            let refused = error.refusal().and_then(refusal::refused);
+            return match refused {
+                Some(which) => Ok(Attempt::Refused(which, error.to_string())),
+                None => Err(error.into()),
+            };
+        }
+    };
+    let updated: Updated = serde_json::from_str(raw.get())
+        .map_err(|error| BuildError::Engine(format!("answer to {}: {error}", order.method)))?;
+    match (updated.payload_status.status.as_str(), updated.payload_id) {
+        ("VALID", Some(payload_id)) => built(engine, order, payload_id).await,
+        (status, _) => Err(BuildError::Engine(format!("no payload, status {status}"))),
+    }
+}
+
+async fn built(
+    engine: &Engine,
+    order: &Order,
+    payload_id: Box<RawValue>,
+) -> Result<Attempt, BuildError> {
+    let Some(method) = &order.get_payload else {
+        return Ok(Attempt::Building(payload_id));
+    };
+    match engine.call(method, (&payload_id,)).await {
+        Ok(_) => Ok(Attempt::Building(payload_id)),
+        Err(error) if error.refusal().is_some() => {
+            Ok(Attempt::Refused(Refused::Unnamed, error.to_string()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Which of the kept items the engine means. `deposits` come first in the list that it saw.
+fn find(items: &[Offered], kept: &[usize], which: Refused, deposits: usize) -> Option<usize> {
+    match which {
+        Refused::Hash(hash) => kept
+            .iter()
+            .copied()
+            .find(|index| items.get(*index).is_some_and(|item| item.item.hashes.contains(&hash))),
+        Refused::Index(index) => {
+            let mut place = index.checked_sub(deposits)?;
+            kept.iter().copied().find(|kept| {
+                let count = items.get(*kept).map_or(0, |item| item.item.hashes.len());
+                let is_here = place < count;
+                place = place.saturating_sub(count);
+                is_here
+            })
+        }
+        Refused::Unnamed => None,
+    }
+}
+
+/// The first item that an engine refuses which names none: the one behind the longest run that it takes.
+async fn bisect(
+    engine: &Engine,
+    order: &Order,
+    items: &[Offered],
+    kept: &[usize],
+    refusals: &mut usize,
+) -> Result<usize, BuildError> {
+    let (mut taken, mut refused) = (0, kept.len());
+    while refused.saturating_sub(taken) > 1 {
+        let middle = taken.saturating_add(refused) / 2;
+        match attempt(engine, order, items, kept.get(..middle).unwrap_or(kept)).await? {
+            Attempt::Building(_) => taken = middle,
+            Attempt::Refused(..) => {
+                refused = middle;
+                *refusals = refusals.saturating_add(1);
+            }
+        }
+    }
+    kept.get(taken).copied().ok_or(BuildError::TooManyRefusals)
+}
+
+/// What became of the items in the block that the engine built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The block holds the kept items but these, which the engine left out by itself.
+    Good(BTreeSet<usize>),
+    /// The engine left out a part of these legs: they must be left out whole, and the block built again.
+    Torn(BTreeSet<usize>),
+    /// The block is not deposits and kept items in order. It must not be handed on.
+    Foreign,
+}
+
+/// Compares a payload with what it was to be built from.
+#[must_use]
+pub fn outcome(payload: &Payload, attributes: &Attributes, items: &[Offered], left_out: &BTreeSet<usize>) -> Outcome {
+    let Some(mut rest) = payload.transactions.strip_prefix(attributes.transactions.as_slice()) else {
+        return Outcome::Foreign;
+    };
+    let (mut missing, mut torn) = (BTreeSet::new(), BTreeSet::new());
+    for index in kept(items, left_out) {
+        let Some(item) = items.get(index) else { continue };
+        let mut found = 0usize;
+        let transactions = item.item.item.transactions();
+        for transaction in transactions {
+            if let Some((first, behind)) = rest.split_first()
+                && first == transaction
+            {
+                rest = behind;
+                found = found.saturating_add(1);
+            }
+        }
+        if found == 0 {
+            missing.insert(index);
+        } else if found < transactions.len() {
+            torn.insert(index);
+        }
+    }
+    match (rest.is_empty(), torn.is_empty()) {
+        (false, _) => Outcome::Foreign,
+        (true, false) => Outcome::Torn(torn),
+        (true, true) => Outcome::Good(missing),
+    }
+}

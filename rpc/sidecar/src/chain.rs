@@ -1,0 +1,215 @@
+//! Where a block's offer begins: the cursors of the chain's blocks, walked from the nearest one that is known.
+//!
+//! Known are the blocks of the ledger, those that a record speaks of, and the parent of the block at which the chain
+//! joined. The walk fetches; what a block is, core says.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use alloy_primitives::B256;
+use lockstep_core::cursor::{self, Kind, L2Block, Testimony};
+use lockstep_core::params::ChainParams;
+use lockstep_core::record::Cursor;
+use lockstep_core::types::UnixMillis;
+use lockstep_core::window::{self, MissingLog, Offer, Window};
+
+use crate::blocks::Blocks;
+use crate::engine::EngineError;
+use crate::feed::{Feed, FeedError, RecordBook};
+use crate::ledger::{Known, Ledger};
+use crate::limits::WALK_BLOCKS_MAX;
+
+/// Why a cursor is not known yet. All pass; ask again later.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Unresolved {
+    /// The engine cannot tell.
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+    /// The log cannot be read.
+    #[error("{0}")]
+    Feed(#[from] FeedError),
+    /// The log is not known far enough.
+    #[error("{0}")]
+    Log(#[from] MissingLog),
+    /// The engine does not have a block.
+    #[error("the engine does not have block {0}")]
+    NoBlock(B256),
+    /// A block is no OP block.
+    #[error("block {hash}: {reason}")]
+    Block {
+        /// Its hash.
+        hash: B256,
+        /// Why.
+        reason: String,
+    },
+    /// A block's window is not closed in the log yet.
+    #[error("block {hash} is ahead of the log: its window ends at {end}")]
+    AheadOfLog {
+        /// Its hash.
+        hash: B256,
+        /// Its window's end.
+        end: UnixMillis,
+    },
+    /// A block without user transactions, and no record says how it was built.
+    #[error("no record yet says how block {0} was built")]
+    Ambiguous(B256),
+    /// No block with a known cursor is near.
+    #[error("no known block among the {WALK_BLOCKS_MAX} before {0}")]
+    TooFar(B256),
+}
+
+/// A block, its offer and what it is.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The block.
+    pub block: L2Block,
+    /// Its window.
+    pub window: Window,
+    /// What it was offered.
+    pub offer: Offer,
+    /// What it is, by its content and its record.
+    pub kind: Kind,
+}
+
+/// The chain, as far as cursors go.
+#[derive(Debug)]
+pub struct Chain {
+    params: ChainParams,
+    lead_ms: u64,
+    feed: Feed,
+    blocks: Blocks,
+    // Held for map operations only; several calls of op-node may be in work.
+    ledger: Mutex<Ledger>,
+}
+
+impl Chain {
+    /// The chain of a feed and an engine.
+    #[must_use]
+    pub fn new(params: ChainParams, lead_ms: u64, feed: Feed, blocks: Blocks) -> Self {
+        Self { params, lead_ms, feed, blocks, ledger: Mutex::default() }
+    }
+
+    /// Its parameters in the genesis.
+    #[must_use]
+    pub const fn params(&self) -> &ChainParams {
+        &self.params
+    }
+
+    /// The log.
+    #[must_use]
+    pub const fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// The contents of its blocks.
+    #[must_use]
+    pub const fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
+    /// The cursors that are known.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // A panic elsewhere leaves the maps whole: each change is one insertion.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The window of a block with this timestamp, gas limit and deposits.
+    ///
+    /// # Errors
+    /// [`Unresolved::Block`] if the deposits are none.
+    pub fn window(&self, block: &L2Block) -> Result<Window, Unresolved> {
+        let end = window::end(block.timestamp, self.lead_ms);
+        let limits = self.feed.with_book(|book| book.limits_at(end));
+        block
+            .window(self.lead_ms, limits)
+            .map_err(|error| Unresolved::Block { hash: block.hash, reason: error.to_string() })
+    }
+
+    /// When a block's window ends, by its timestamp in seconds.
+    #[must_use]
+    pub const fn end(&self, timestamp: u64) -> UnixMillis {
+        window::end(timestamp, self.lead_ms)
+    }
+
+    /// Whether the log knows all of a window.
+    #[must_use]
+    pub fn is_closed(&self, end: UnixMillis) -> bool {
+        window::is_closed(end, self.feed.newest().borrow().timestamp)
+    }
+
+    /// What the log offers from a cursor up to a window's end. The window is closed.
+    ///
+    /// # Errors
+    /// [`Unresolved`] if the log cannot be read.
+    pub async fn offer(&self, cursor: Cursor, window: &Window) -> Result<Offer, Unresolved> {
+        let blocks = self.feed.blocks(cursor.height, window.end).await?;
+        Ok(window::offer(cursor, blocks.iter().map(|block| &block.slice), window)?)
+    }
+
+    /// Where the offer of a child of this block begins.
+    ///
+    /// # Errors
+    /// [`Unresolved`] if that is not known yet.
+    pub async fn cursor_of(&self, hash: B256) -> Result<Cursor, Unresolved> {
+        let (mut cursor, path) = self.climb(hash).await?;
+        for block in path.into_iter().rev() {
+            let known = (block.hash, block.number, block.parent, block.timestamp);
+            let judged = self.judge(block, cursor).await?;
+            cursor = judged.kind.cursor(&judged.offer).ok_or(Unresolved::Ambiguous(known.0))?;
+            let (hash, number, parent, timestamp) = known;
+            self.ledger().insert(hash, Known { number, parent, timestamp, cursor });
+        }
+        Ok(cursor)
+    }
+
+    /// The nearest known cursor at or before a block, and the blocks behind it, newest first.
+    async fn climb(&self, hash: B256) -> Result<(Cursor, Vec<L2Block>), Unresolved> {
+        let (mut at, mut path) = (hash, Vec::new());
+        while path.len() < WALK_BLOCKS_MAX {
+            if let Some(cursor) = self.known(&at) {
+                return Ok((cursor, path));
+            }
+            let block = self.blocks.get(at).await?.ok_or(Unresolved::NoBlock(at))?;
+            if block.timestamp < self.params.joins_at {
+                return Ok((self.join(&block).await?, path));
+            }
+            at = block.parent;
+            path.push(block);
+        }
+        Err(Unresolved::TooFar(hash))
+    }
+
+    fn known(&self, hash: &B256) -> Option<Cursor> {
+        let known = self.ledger().get(hash).map(|known| known.cursor);
+        known.or_else(|| self.feed.with_book(|book| book.sealed(hash).map(|(_, sealed)| sealed.cursor)))
+    }
+
+    /// The cursor of a block before the chain joined: what comes after its window is its child's.
+    async fn join(&self, parent: &L2Block) -> Result<Cursor, Unresolved> {
+        let end = self.end(parent.timestamp);
+        if !self.is_closed(end) {
+            return Err(Unresolved::AheadOfLog { hash: parent.hash, end });
+        }
+        Ok(Cursor { height: self.feed.height_after(end).await?, items: 0 })
+    }
+
+    /// What a block on a parent with this cursor is.
+    ///
+    /// # Errors
+    /// [`Unresolved`] if the log does not know the whole window yet, or cannot be read.
+    pub async fn judge(&self, block: L2Block, cursor: Cursor) -> Result<Judged, Unresolved> {
+        let window = self.window(&block)?;
+        if !self.is_closed(window.end) {
+            return Err(Unresolved::AheadOfLog { hash: block.hash, end: window.end });
+        }
+        let offer = self.offer(cursor, &window).await?;
+        let recorded = |book: &RecordBook| {
+            book.sealed(&block.hash).map(|(time, sealed)| (*time, sealed.mode))
+        };
+        let testimony = Testimony {
+            record: self.feed.with_book(recorded),
+            newest: self.feed.newest().borrow().timestamp,
+        };
+        let kind = cursor::classify(&block, &window, &offer, &testimony);
+        Ok(Judged { block, window, offer, kind })
+    }
+}

@@ -1,0 +1,156 @@
+//! What the feed does not hold in memory, asked of the endpoints: older slices, records, the height of a time.
+
+use std::sync::Arc;
+
+use lockstep_core::header::Header;
+use lockstep_core::record::Record;
+use lockstep_core::slice::Slice;
+use lockstep_core::types::{Height, UnixMillis};
+use lockstep_proto::convert::log::RecordKind;
+use lockstep_rpc::client::LogClient;
+use lockstep_rpc::client::verified::{VerifyError, VerifyingLog};
+use tracing::{debug, error};
+
+use super::{EndpointState, Feed, FeedError, LogBlock, is_lie};
+
+/// A record with the header of the log block that holds it.
+pub type Recorded = (Header, Record);
+
+/// Asks one endpoint after the other until one shows an answer.
+macro_rules! ask {
+    ($feed:expr, $log:ident => $question:expr) => {{
+        let mut reasons = Vec::new();
+        for index in 0..$feed.endpoints.len() {
+            let answer = match $feed.connect(index).await {
+                Ok(mut $log) => $question.await.map_err(|error| $feed.blame(index, &error)),
+                Err(reason) => Err(reason),
+            };
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        Err(FeedError::NoEndpoint(reasons.join("; ")))
+    }};
+}
+
+impl Feed {
+    /// The chain's log blocks from `from` on, up to the first one after log time `until`, which the caller waited for.
+    ///
+    /// # Errors
+    /// [`FeedError`] if older ones are wanted than are in memory, and no endpoint has them.
+    pub async fn blocks(
+        &self,
+        from: Height,
+        until: UnixMillis,
+    ) -> Result<Vec<Arc<LogBlock>>, FeedError> {
+        let oldest = self.known().blocks.keys().next().copied().unwrap_or(self.newest.borrow().height.next());
+        let mut blocks = Vec::new();
+        if let Some(last) = oldest.previous().filter(|last| from <= *last) {
+            blocks = self.fetch(from, last).await?;
+        }
+        let known = self.known();
+        blocks.extend(known.blocks.range(from.max(oldest)..).map(|(_, block)| Arc::clone(block)));
+        drop(known);
+        let within = blocks.partition_point(|block| block.slice.timestamp <= until);
+        blocks.truncate(within.saturating_add(1));
+        Ok(blocks)
+    }
+
+    async fn fetch(&self, from: Height, to: Height) -> Result<Vec<Arc<LogBlock>>, FeedError> {
+        let range = self.range(from, to).await?;
+        if range.last().map(|(header, _)| header.height) != Some(to) {
+            return Err(FeedError::NoEndpoint(format!("heights {from} to {to} are not all there")));
+        }
+        let blocks: Vec<Arc<LogBlock>> =
+            range.into_iter().map(|(header, slice)| Arc::new(LogBlock::new(&header, self.kind, slice))).collect();
+        let mut known = self.known();
+        for block in &blocks {
+            known.book.note(block);
+        }
+        drop(known);
+        Ok(blocks)
+    }
+
+    async fn range(
+        &self,
+        from: Height,
+        to: Height,
+    ) -> Result<Vec<(Header, Option<Slice>)>, FeedError> {
+        ask!(self, log => log.range(self.chain, from, to))
+    }
+
+    /// The newest header that some endpoint can show.
+    ///
+    /// # Errors
+    /// [`FeedError`] if none can.
+    pub async fn head(&self) -> Result<Header, FeedError> {
+        ask!(self, log => log.head())
+    }
+
+    /// The first height after a log time.
+    ///
+    /// # Errors
+    /// [`FeedError`] if no endpoint can show it.
+    pub async fn height_after(&self, timestamp: UnixMillis) -> Result<Height, FeedError> {
+        ask!(self, log => log.height_after(self.chain, timestamp))
+    }
+
+    /// The chain's newest records of a kind before a height, newest first. An endpoint may keep some to itself, so
+    /// every one is asked and the answer with the newest record counts.
+    ///
+    /// # Errors
+    /// [`FeedError`] if no endpoint answers.
+    pub async fn records(
+        &self,
+        kind: RecordKind,
+        before: Option<Height>,
+        count: u32,
+    ) -> Result<Vec<Recorded>, FeedError> {
+        let mut best: Option<Vec<Recorded>> = None;
+        let mut reasons = Vec::new();
+        for index in 0..self.endpoints.len() {
+            let answer = match self.connect(index).await {
+                Ok(mut log) => log
+                    .records(self.chain, kind, before, count)
+                    .await
+                    .map_err(|error| self.blame(index, &error)),
+                Err(reason) => Err(reason),
+            };
+            match answer {
+                Ok(records) => {
+                    let records: Vec<Recorded> =
+                        records.into_iter().map(|(header, _, record)| (header, record)).collect();
+                    let newest = |records: &Vec<Recorded>| records.first().map(|(header, _)| header.height);
+                    if best.as_ref().is_none_or(|best| newest(&records) > newest(best)) {
+                        best = Some(records);
+                    }
+                }
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        best.ok_or_else(|| FeedError::NoEndpoint(reasons.join("; ")))
+    }
+
+    /// A connection to one endpoint, unless it lied.
+    async fn connect(&self, index: usize) -> Result<VerifyingLog, String> {
+        let endpoint = self.endpoints.get(index).ok_or_else(|| "no such endpoint".to_owned())?;
+        if let Some(EndpointState::Lied(reason)) = self.state(index) {
+            return Err(format!("{} lied: {reason}", endpoint.url));
+        }
+        let channel = endpoint.connect().await.map_err(|error| error.to_string())?;
+        Ok(VerifyingLog::new(LogClient::new(channel), self.trust()))
+    }
+
+    /// Remembers an endpoint that lied, and says why there is no answer.
+    fn blame(&self, index: usize, error: &VerifyError) -> String {
+        let url = self.endpoints.get(index).map_or("", |endpoint| &endpoint.url);
+        if is_lie(error) {
+            error!(endpoint = %url, reason = %error, "an endpoint lied and is not asked again");
+            self.set_state(index, EndpointState::Lied(error.to_string()));
+        } else {
+            debug!(endpoint = %url, reason = %error, "an endpoint has no answer");
+        }
+        format!("{url}: {error}")
+    }
+}

@@ -1,0 +1,105 @@
+//! How the sidecar does, looked at once a second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::config::ExecutionMode;
+use crate::feed::EndpointState;
+use crate::limits::ENDPOINT_SILENT;
+use crate::metrics::Metrics;
+use crate::proxy::Proxy;
+
+/// In which state it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It looks for where its chain is in the log.
+    Starting,
+    /// All is well.
+    Serving,
+    /// The engine serves, but jobs are not filled from the log now.
+    Partial,
+    /// The engine is away.
+    Down,
+}
+
+/// What it says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// In which state it is.
+    pub state: State,
+    /// Whether jobs can be filled.
+    pub is_ready: bool,
+    /// Why, for people; empty while all is well.
+    pub reason: String,
+    /// Newest verified height of the log.
+    pub log_height: u64,
+    /// Each committee node and how it does.
+    pub endpoints: Vec<(String, String)>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            state: State::Starting,
+            is_ready: false,
+            reason: "starting".to_owned(),
+            log_height: 0,
+            endpoints: Vec::new(),
+        }
+    }
+}
+
+/// Looks once a second, for ever.
+pub async fn run(
+    proxy: Arc<Proxy>,
+    has_started: watch::Receiver<bool>,
+    health: watch::Sender<Health>,
+    metrics: Metrics,
+) {
+    loop {
+        let is_started = *has_started.borrow();
+        health.send_replace(look(&proxy, is_started, &metrics).await);
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn look(proxy: &Proxy, has_started: bool, metrics: &Metrics) -> Health {
+    let feed = proxy.chain().feed();
+    let newest = *feed.newest().borrow();
+    let mode = *proxy.mode().borrow();
+    let engine = proxy.chain().blocks().head().await;
+    let states = feed.endpoints();
+    let serving = states.iter().filter(|(_, state)| *state == EndpointState::Serving).count();
+    metrics.log_height.set(i64::try_from(newest.height.0).unwrap_or(i64::MAX));
+    metrics.endpoints_serving.set(i64::try_from(serving).unwrap_or(i64::MAX));
+    let (state, reason) = match engine {
+        Err(error) => (State::Down, error.to_string()),
+        Ok(_) if newest.is_forked => (State::Partial, "the committee's safety has failed".to_owned()),
+        Ok(_) if !has_started => (State::Starting, "looking for where the chain is in the log".to_owned()),
+        Ok(_) if feed.silence() > ENDPOINT_SILENT => {
+            (State::Partial, format!("no log block for {} s", feed.silence().as_secs()))
+        }
+        Ok(_) if mode != ExecutionMode::Enabled => {
+            (State::Partial, format!("execution mode is {}", mode.name()))
+        }
+        Ok(_) => (State::Serving, String::new()),
+    };
+    let shown = |state: EndpointState| match state {
+        EndpointState::Connecting => "connecting".to_owned(),
+        EndpointState::Serving => "serving".to_owned(),
+        EndpointState::Away(reason) => format!("away: {reason}"),
+        EndpointState::Lied(reason) => format!("lied: {reason}"),
+    };
+    Health {
+        is_ready: state == State::Serving,
+        state,
+        reason,
+        log_height: newest.height.0,
+        endpoints: states.into_iter().map(|(url, state)| (url, shown(state))).collect(),
+    }
+}

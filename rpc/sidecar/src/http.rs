@@ -1,0 +1,129 @@
+//! The operators' listener: health, readiness, metrics, the debug switch, and the batcher's throttling.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `GET /healthz` | 200; 206 while the log is silent or the switch is not on `enabled`; 503 while the engine is away |
+//! | `GET /readyz` | 200 once jobs can be filled, else 503 |
+//! | `GET /metrics` | Prometheus' text format |
+//! | `POST /` | JSON-RPC: `debug_setExecutionMode`, `debug_getExecutionMode` (rollup-boost's), `miner_setMaxDASize` (op-batcher's) |
+//!
+//! op-conductor reads `/healthz` as it reads rollup-boost's. There is no authentication: keep it on loopback or behind one.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::to_raw_value;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use crate::config::ExecutionMode;
+use crate::health::{Health, State as HealthState};
+use crate::json_rpc::{self, Body, INVALID_PARAMS, METHOD_NOT_FOUND, PARSE_ERROR, Request};
+use crate::proxy::Proxy;
+
+/// Bytes of one body.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Writes all metrics in Prometheus' text format.
+pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+#[derive(Clone)]
+struct Shared {
+    proxy: Arc<Proxy>,
+    health: watch::Receiver<Health>,
+    metrics: RenderMetrics,
+}
+
+/// Serves operators until the task is dropped.
+pub async fn serve(
+    listener: TcpListener,
+    proxy: Arc<Proxy>,
+    health: watch::Receiver<Health>,
+    metrics: RenderMetrics,
+) {
+    let router = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(render))
+        .route("/", post(call))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(Shared { proxy, health, metrics });
+    if let Err(error) = axum::serve(listener, router).await {
+        error!(%error, "the listener for operators ended");
+    }
+}
+
+async fn healthz(State(shared): State<Shared>) -> Response {
+    let health = shared.health.borrow().clone();
+    let status = match health.state {
+        HealthState::Serving => StatusCode::OK,
+        HealthState::Starting | HealthState::Partial => StatusCode::PARTIAL_CONTENT,
+        HealthState::Down => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    show(status, &health)
+}
+
+async fn readyz(State(shared): State<Shared>) -> Response {
+    let health = shared.health.borrow().clone();
+    let status = match health.is_ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    show(status, &health)
+}
+
+fn show(status: StatusCode, health: &Health) -> Response {
+    let body = serde_json::to_string(health).unwrap_or_default();
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+async fn render(State(shared): State<Shared>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], (shared.metrics)()).into_response()
+}
+
+async fn call(State(shared): State<Shared>, body: Bytes) -> Response {
+    let answer = match json_rpc::parse(&body) {
+        Body::Single(request) => answer(&shared.proxy, &request),
+        Body::Batch(_) | Body::Invalid => json_rpc::error(None, PARSE_ERROR, "expected one JSON-RPC call"),
+    };
+    ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
+}
+
+#[derive(Serialize, Deserialize)]
+struct Mode {
+    execution_mode: String,
+}
+
+fn answer(proxy: &Proxy, request: &Request<'_>) -> Vec<u8> {
+    match request.method {
+        "miner_setMaxDASize" => return proxy.set_max_da_size(request),
+        "debug_getExecutionMode" => {}
+        "debug_setExecutionMode" => {
+            let mode = request
+                .positional()
+                .first()
+                .and_then(|raw| serde_json::from_str::<Mode>(raw.get()).ok())
+                .and_then(|mode| ExecutionMode::from_name(&mode.execution_mode));
+            let Some(mode) = mode else {
+                let words = "expected [{\"execution_mode\": \"enabled\" | \"dry_run\" | \"disabled\"}]";
+                return json_rpc::error(request.id, INVALID_PARAMS, words);
+            };
+            info!(mode = mode.name(), "the execution mode was set");
+            proxy.mode().send_replace(mode);
+        }
+        other => {
+            let words = format!("the method {other} does not exist here");
+            return json_rpc::error(request.id, METHOD_NOT_FOUND, &words);
+        }
+    }
+    let mode = Mode { execution_mode: proxy.mode().borrow().name().to_owned() };
+    json_rpc::result(request.id, &to_raw_value(&mode).unwrap_or_default())
+}

@@ -1,0 +1,49 @@
+//! Every bound of the sidecar, with the arithmetic that gave it. None changes what a block is offered.
+
+use std::time::Duration;
+
+/// Bytes of one body from op-node: a payload of 15 MiB as hex, and some. op-geth's own limit for the Engine API is 128 MiB.
+pub const BODY_BYTES_MAX: usize = 64 << 20;
+/// Bytes of one answer of the engine: op-geth's response limit for the Engine API.
+pub const ENGINE_ANSWER_BYTES_MAX: usize = 128 << 20;
+/// How long the engine may take for one call. op-node gives up after 10 s itself.
+pub const ENGINE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long connecting may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Calls from op-node that are being answered.
+pub const CALLS_MAX: usize = 64;
+
+/// The longest `getPayload` is held, with one block time: while it is held op-node does nothing else.
+pub const HOLD_MAX: Duration = Duration::from_secs(2);
+/// How long jobs on a parent older than a safe head seen before are put off, so that derivation comes first.
+pub const OLD_PARENT_PAUSE: Duration = Duration::from_secs(5);
+/// Jobs that are remembered: op-geth itself tracks 10 payloads.
+pub const JOBS_MAX: usize = 16;
+/// Times an engine may refuse one job's items before nothing is offered on that parent.
+pub const REFUSALS_MAX: usize = 256;
+
+/// Blocks whose cursor is remembered: over an hour at a block time of one second, and deeper than any reorg of
+/// unsafe blocks within the sequencing window's usual use. Older ones are found by records.
+pub const LEDGER_BLOCKS_MAX: usize = 8_192;
+/// Blocks that are walked at most from one known block to the next: what is behind it needs a record.
+pub const WALK_BLOCKS_MAX: usize = 4_096;
+/// Contents of blocks kept from op-node's own payloads, to walk without asking the engine.
+pub const BLOCKS_KEPT_MAX: usize = 256;
+
+/// Log blocks kept in memory: an hour at an interval of 250 ms. Older ones are fetched again.
+pub const LOG_BLOCKS_KEPT_MAX: usize = 16_384;
+/// Endpoints of committee nodes.
+pub const ENDPOINTS_MAX: usize = 16;
+/// An endpoint that gives no log block for so long is left alone while another one does.
+pub const ENDPOINT_SILENT: Duration = Duration::from_secs(5);
+/// Least and greatest pause before an endpoint is tried again.
+pub const ENDPOINT_RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// Records that wait for the log.
+pub const RECORDS_WAITING_MAX: usize = 4_096;
+/// A record that the log does not show yet is submitted again so often.
+pub const RECORD_RETRY: Duration = Duration::from_secs(2);
+/// How long a record's entry may wait for a log block, in milliseconds.
+pub const RECORD_EXPIRES_MS: u64 = 30_000;
+/// Records of a chain that a cold start looks at before it walks from where the chain joined.
+pub const RECORDS_LOOKED_AT_MAX: usize = 256;

@@ -1,0 +1,275 @@
+//! What the sidecar does with each of op-node's calls. One thing is changed: a sequencing job. Everything else passes
+//! through byte for byte, and is only looked at.
+//!
+//! Two rules stand above all. No answer may make op-node exit or wedge: `-38003` and `INVALID` never reach a sequencing
+//! call. And no block is handed on that is not deposits and offered items in order. Source: design section 5.
+
+mod imports;
+mod sequencing;
+mod verifying;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use alloy_primitives::B256;
+use bytes::Bytes;
+use lockstep_core::record::{Limits, RecordBody, Sealed};
+use reqwest::StatusCode;
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use crate::attributes::{Attributes, Forkchoice, payload_id};
+use crate::chain::Chain;
+use crate::config::{ExecutionMode, Role, WhenSilent};
+use crate::engine::{Engine, Reply};
+use crate::jobs::Jobs;
+use crate::json_rpc::{self, Body, Request};
+use crate::limits::HOLD_MAX;
+use crate::metrics::Metrics;
+use crate::records::Records;
+
+/// Everything that the proxy needs.
+#[derive(Debug)]
+pub struct Parts {
+    /// The execution engine.
+    pub engine: Engine,
+    /// The chain's cursors.
+    pub chain: Arc<Chain>,
+    /// Where records go; `None` without a sequencer key.
+    pub records: Option<Records>,
+    /// In front of a sequencer or of a replica.
+    pub role: Role,
+    /// What to do while the committee is silent.
+    pub when_silent: WhenSilent,
+    /// Numbers.
+    pub metrics: Metrics,
+}
+
+/// The proxy between op-node and its engine.
+#[derive(Debug)]
+pub struct Proxy {
+    engine: Engine,
+    chain: Arc<Chain>,
+    records: Option<Records>,
+    role: Role,
+    when_silent: WhenSilent,
+    metrics: Metrics,
+    jobs: Jobs,
+    mode: watch::Sender<ExecutionMode>,
+    // Held for a look or an assignment: op-node's calls come one after the other, jobs read between them.
+    seen: Mutex<Seen>,
+}
+
+/// What op-node said and the engine answered, as far as later calls need it.
+#[derive(Debug, Default)]
+struct Seen {
+    forkchoice: Option<Forkchoice>,
+    /// The highest safe head, and the time until which jobs on older parents are put off.
+    safe: Option<(B256, u64)>,
+    old_parents_until: Option<Instant>,
+    /// Blocks that were handed to op-node and not yet taken by the engine.
+    sealing: BTreeMap<B256, Sealed>,
+    /// Hashes that came out of the engine's own `getPayload`.
+    own: std::collections::VecDeque<B256>,
+}
+
+/// An answer to op-node.
+pub type Answer = (StatusCode, Bytes);
+
+impl Proxy {
+    /// A proxy of these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { engine, chain, records, role, when_silent, metrics } = parts;
+        Self {
+            engine,
+            chain,
+            records,
+            role,
+            when_silent,
+            metrics,
+            jobs: Jobs::default(),
+            mode: watch::Sender::new(ExecutionMode::Enabled),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// The debug switch.
+    pub const fn mode(&self) -> &watch::Sender<ExecutionMode> {
+        &self.mode
+    }
+
+    /// The chain.
+    #[must_use]
+    pub const fn chain(&self) -> &Arc<Chain> {
+        &self.chain
+    }
+
+    /// The engine.
+    #[must_use]
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Answers one body of op-node.
+    pub async fn handle(self: &Arc<Self>, body: Bytes) -> Answer {
+        match json_rpc::parse(&body) {
+            Body::Single(request) => self.route(&request, body.clone()).await,
+            Body::Batch(calls) if calls.iter().any(|call| is_ours(call)) => self.each(&calls).await,
+            Body::Batch(_) | Body::Invalid => self.pass(body).await,
+        }
+    }
+
+    /// A batch with a call that is looked at: each by itself, the answers in order.
+    async fn each(self: &Arc<Self>, calls: &[&RawValue]) -> Answer {
+        let mut answers = Vec::with_capacity(calls.len());
+        for call in calls {
+            let body = Bytes::copy_from_slice(call.get().as_bytes());
+            let (_, answer) = match json_rpc::parse(&body) {
+                Body::Single(request) => self.route(&request, body.clone()).await,
+                Body::Batch(_) | Body::Invalid => self.pass(body).await,
+            };
+            answers.push(answer);
+        }
+        (StatusCode::OK, [b"[".as_slice(), &answers.join(&b","[..]), b"]"].concat().into())
+    }
+
+    async fn route(self: &Arc<Self>, request: &Request<'_>, body: Bytes) -> Answer {
+        let params = request.positional();
+        let method = request.method;
+        if method.starts_with("engine_forkchoiceUpdated") {
+            return self.forkchoice_updated(request, &params, body).await;
+        }
+        if method.starts_with("engine_getPayloadV") {
+            let job = params.first().and_then(|raw| payload_id(raw)).and_then(|id| self.jobs.get(id));
+            return match job {
+                Some(job) => self.get_payload(request, &job).await,
+                None => self.get_own_payload(body).await,
+            };
+        }
+        if method.starts_with("engine_newPayload") {
+            return self.new_payload(request, &params, body).await;
+        }
+        if method == "miner_setMaxDASize" {
+            return ok(self.set_max_da_size(request));
+        }
+        self.pass(body).await
+    }
+
+    async fn forkchoice_updated(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        params: &[&RawValue],
+        body: Bytes,
+    ) -> Answer {
+        let forkchoice = params.first().and_then(|raw| Forkchoice::read(raw).ok());
+        let Some(forkchoice) = forkchoice else {
+            return self.pass(body).await;
+        };
+        self.note_forkchoice(&forkchoice);
+        let attributes = match params.get(1).filter(|raw| raw.get() != "null") {
+            Some(raw) => Attributes::read(raw).ok().filter(Attributes::is_sequencing),
+            None => None,
+        };
+        match attributes {
+            Some(attributes) if self.is_rewritten(&attributes) => {
+                self.start_job(request, forkchoice, attributes).await
+            }
+            Some(_) | None => self.pass(body).await,
+        }
+    }
+
+    /// Whether a sequencing job is Lockstep's to fill: after the chain joined, and unless it is switched off.
+    fn is_rewritten(&self, attributes: &Attributes) -> bool {
+        attributes.timestamp >= self.chain.params().joins_at
+            && *self.mode.borrow() == ExecutionMode::Enabled
+    }
+
+    fn note_forkchoice(self: &Arc<Self>, forkchoice: &Forkchoice) {
+        let mut seen = self.seen();
+        let is_new = forkchoice.safe != B256::ZERO
+            && seen.forkchoice.as_ref().is_none_or(|old| old.safe != forkchoice.safe);
+        seen.forkchoice = Some(forkchoice.clone());
+        drop(seen);
+        if is_new {
+            let (proxy, safe) = (Arc::clone(self), forkchoice.safe);
+            tokio::spawn(async move { proxy.note_safe(safe).await });
+        }
+    }
+
+    /// Remembers the number of the highest safe head.
+    async fn note_safe(&self, safe: B256) {
+        let known = self.chain.ledger().get(&safe).map(|known| known.number);
+        let number = match known {
+            Some(number) => Some(number),
+            None => self.chain.blocks().info(safe).await.ok().flatten().map(|info| info.number()),
+        };
+        let mut seen = self.seen();
+        if let Some(number) = number
+            && seen.safe.is_none_or(|(_, highest)| number > highest)
+        {
+            seen.safe = Some((safe, number));
+        }
+    }
+
+    /// Turns the batcher's throttling into a `Limits` record, which all who follow the chain can see.
+    pub fn set_max_da_size(&self, request: &Request<'_>) -> Vec<u8> {
+        let read = |raw: Option<&&RawValue>| {
+            raw.and_then(|raw| serde_json::from_str::<crate::attributes::Quantity>(raw.get()).ok())
+        };
+        let params = request.positional();
+        let (Some(tx), Some(block)) = (read(params.first()), read(params.get(1))) else {
+            let words = "expected [max transaction bytes, max block bytes] as quantities";
+            return json_rpc::error(request.id, json_rpc::INVALID_PARAMS, words);
+        };
+        match &self.records {
+            Some(records) => records.limits(Limits { tx_bytes: tx.0, block_bytes: block.0 }),
+            None => tracing::warn!("limits of the batcher are not recorded: this sidecar has no sequencer key"),
+        }
+        let yes = RawValue::from_string("true".to_owned()).unwrap_or_default();
+        json_rpc::result(request.id, &yes)
+    }
+
+    /// Carries a body to the engine and its answer back, as they are. 502 if the engine is away.
+    async fn pass(&self, body: Bytes) -> Answer {
+        match self.engine.forward(body).await {
+            Ok(Reply { status, body }) => (status, body),
+            Err(error) => {
+                self.metrics.engine_errors.inc();
+                (StatusCode::BAD_GATEWAY, Bytes::from(error.to_string()))
+            }
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        // A panic elsewhere leaves what was seen whole: each change is one assignment.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn submit(&self, body: RecordBody) {
+        if let Some(records) = &self.records {
+            records.submit(body);
+        }
+    }
+
+    /// How long `getPayload` is held at most.
+    fn hold(&self) -> Duration {
+        Duration::from_millis(self.chain.params().block_time_ms).min(HOLD_MAX)
+    }
+}
+
+fn ok(body: Vec<u8>) -> Answer {
+    (StatusCode::OK, body.into())
+}
+
+fn is_ours(call: &RawValue) -> bool {
+    let request: Result<Request<'_>, _> = serde_json::from_str(call.get());
+    request.is_ok_and(|request| {
+        let method = request.method;
+        ["engine_forkchoiceUpdated", "engine_getPayloadV", "engine_newPayload"]
+            .iter()
+            .any(|ours| method.starts_with(ours))
+            || method == "miner_setMaxDASize"
+    })
+}

@@ -1,0 +1,65 @@
+//! Payloads that pass through: remembered, so that the next block's cursor needs no question to the engine.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::{Answer, Proxy};
+use crate::config::Role;
+use crate::engine::{Reply, result_of};
+use crate::json_rpc::Request;
+use crate::limits::BLOCKS_KEPT_MAX;
+use crate::payload::{self, Payload};
+
+impl Proxy {
+    /// Passes a payload on, and remembers it if the engine takes it.
+    pub(super) async fn new_payload(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        params: &[&RawValue],
+        body: Bytes,
+    ) -> Answer {
+        let payload = params.first().and_then(|raw| Payload::read(raw));
+        if self.role == Role::Verifying
+            && let Some(payload) = &payload
+            && let Some(answer) = self.judge_payload(request, payload).await
+        {
+            return answer;
+        }
+        let answer = self.pass(body).await;
+        if let Some(payload) = payload
+            && is_valid(&answer)
+        {
+            self.chain.blocks().keep(&payload);
+            self.note_taken(&payload);
+        }
+        answer
+    }
+
+    /// Passes a `getPayload` on that is no job's, and remembers what the engine built.
+    pub(super) async fn get_own_payload(&self, body: Bytes) -> Answer {
+        let answer = self.pass(body).await;
+        let reply = Reply { status: answer.0, body: answer.1.clone() };
+        if let Ok(raw) = result_of(&reply)
+            && let Some(payload) = Payload::in_envelope(&raw)
+        {
+            self.note_own(payload.hash);
+        }
+        answer
+    }
+
+    /// Remembers that a block came out of this engine's own `getPayload`.
+    pub(super) fn note_own(&self, hash: alloy_primitives::B256) {
+        let mut seen = self.seen();
+        seen.own.push_back(hash);
+        while seen.own.len() > BLOCKS_KEPT_MAX {
+            seen.own.pop_front();
+        }
+    }
+}
+
+fn is_valid((status, body): &Answer) -> bool {
+    let reply = Reply { status: *status, body: body.clone() };
+    result_of(&reply).ok().and_then(|raw| payload::status(&raw)).is_some_and(|status| status == "VALID")
+}

@@ -1,0 +1,430 @@
+//! Sequencing jobs: answered at once with a payload id of the sidecar's own, filled when their window closes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use alloy_primitives::B256;
+use lockstep_core::record::{Cursor, RecordBody, SealMode, Sealed, Skipped};
+use lockstep_core::limits::RECORD_SKIPPED_MAX;
+use lockstep_core::types::UnixMillis;
+use lockstep_core::window::Offered;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, error, info, warn};
+
+use super::{Answer, Proxy, ok};
+use crate::attributes::{Attributes, Forkchoice, JobId};
+use crate::build::{self, BuildError, Order, Outcome};
+use crate::config::WhenSilent;
+use crate::engine::EngineError;
+use crate::jobs::{BuiltJob, Job, JobState};
+use crate::json_rpc::{self, Request, SERVER_ERROR};
+use crate::ledger::Known;
+use crate::limits::OLD_PARENT_PAUSE;
+use crate::payload::Payload;
+
+/// There is no such payload, or no longer.
+const UNKNOWN_PAYLOAD: i64 = -38001;
+/// The heads contradict each other: op-node resets and derives again.
+const INVALID_FORKCHOICE: i64 = -38002;
+/// Between two looks at a parent whose cursor is not known yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Builds of one block at most, where an engine tears legs.
+const REBUILDS_MAX: usize = 64;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Started<'a> {
+    payload_status: &'a RawValue,
+    payload_id: JobId,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Updated {
+    payload_status: Box<RawValue>,
+}
+
+/// What a job is built from.
+struct Plan {
+    items: Vec<Offered>,
+    passed: Vec<Skipped>,
+    mode: SealMode,
+    cursor: Cursor,
+}
+
+impl Proxy {
+    /// Answers the call that starts a job: the head is set on the engine at once, the block is built when its window
+    /// has closed.
+    pub(super) async fn start_job(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        forkchoice: Forkchoice,
+        attributes: Attributes,
+    ) -> Answer {
+        let parent = forkchoice.head;
+        if self.is_too_old(parent).await {
+            let words = "the engine is behind a safe head seen before: derivation comes first";
+            return ok(json_rpc::error(request.id, SERVER_ERROR, words));
+        }
+        let status = match self.engine.call(request.method, (&forkchoice.raw, ())).await {
+            Ok(raw) => serde_json::from_str::<Updated>(raw.get()).ok(),
+            Err(error) => return ok(refused(request, &error)),
+        };
+        let Some(Updated { payload_status }) = status else {
+            return ok(json_rpc::error(request.id, SERVER_ERROR, "the engine's answer has no status"));
+        };
+        let name = crate::payload::status(&payload_status).unwrap_or_default();
+        if name != "VALID" {
+            // SYNCING would make op-node wait for 30 s, INVALID end: a temporary error is tried again after 1 s.
+            warn!(%parent, status = %name, "the engine does not take the head of a sequencing job");
+            return ok(json_rpc::error(request.id, SERVER_ERROR, &format!("engine: head is {name}")));
+        }
+        let job = Job::new(request.method, parent, attributes);
+        let started = Started { payload_status: &payload_status, payload_id: job.id };
+        let answer = to_raw_value(&started).unwrap_or_default();
+        if let Some(job) = self.jobs.add(job) {
+            self.metrics.jobs.inc();
+            let proxy = Arc::clone(self);
+            tokio::spawn(async move { proxy.run(job).await });
+        }
+        ok(json_rpc::result(request.id, &answer))
+    }
+
+    /// Whether a parent is older than a safe head seen before, and jobs on it are still put off.
+    async fn is_too_old(&self, parent: B256) -> bool {
+        let Some((_, safe)) = self.seen().safe else {
+            return false;
+        };
+        let known = self.chain.ledger().get(&parent).map(|known| known.number);
+        let number = match known {
+            Some(number) => number,
+            None => match self.chain.blocks().info(parent).await {
+                Ok(Some(info)) => info.number(),
+                Ok(None) | Err(_) => return false,
+            },
+        };
+        let mut seen = self.seen();
+        if number >= safe {
+            seen.old_parents_until = None;
+            return false;
+        }
+        let now = Instant::now();
+        let until = *seen.old_parents_until.get_or_insert_with(|| {
+            warn!(%parent, number, safe, "a job on a parent older than a safe head: it is put off");
+            now.checked_add(OLD_PARENT_PAUSE).unwrap_or(now)
+        });
+        if now >= until {
+            // The safe head has really gone back: an L1 reorg.
+            (seen.safe, seen.old_parents_until) = (None, None);
+            return false;
+        }
+        true
+    }
+
+    async fn run(self: Arc<Self>, job: Arc<Job>) {
+        let state = match self.work(&job).await {
+            Ok(built) => JobState::Built(Arc::new(built)),
+            Err(reason) => {
+                debug!(job = %job.id, parent = %job.parent, %reason, "a job ended without a block");
+                JobState::Failed(reason)
+            }
+        };
+        job.state.send_replace(state);
+    }
+
+    async fn work(&self, job: &Job) -> Result<BuiltJob, String> {
+        let plan = tokio::select! {
+            plan = self.plan(job) => plan?,
+            () = job.close.notified() => self.closed_plan(job).await?,
+        };
+        self.build(job, plan).await
+    }
+
+    /// Waits until the job's window has closed, and takes its offer.
+    async fn plan(&self, job: &Job) -> Result<Plan, String> {
+        let cursor = self.parent_cursor(job).await?;
+        let block = job.block();
+        let window = self.chain.window(&block).map_err(|error| error.to_string())?;
+        self.wait_until_closed(job, window.end).await?;
+        // Again: limits may have come in the last log block of the window.
+        let window = self.chain.window(&block).map_err(|error| error.to_string())?;
+        let offer = self.chain.offer(cursor, &window).await.map_err(|error| error.to_string())?;
+        self.metrics.offered.inc_by(offer.items.len() as u64);
+        let mode = match window.closed {
+            Some(_) => SealMode::Closed,
+            None => SealMode::Offered,
+        };
+        Ok(Plan { items: offer.items, cursor: offer.end, passed: offer.passed, mode })
+    }
+
+    async fn parent_cursor(&self, job: &Job) -> Result<Cursor, String> {
+        let mut said = String::new();
+        loop {
+            match self.chain.cursor_of(job.parent).await {
+                Ok(cursor) => return Ok(cursor),
+                Err(error) if error.to_string() != said => {
+                    said = error.to_string();
+                    warn!(parent = %job.parent, reason = %said, "the cursor of a job's parent is not known yet");
+                }
+                Err(_) => {}
+            }
+            self.expect_head(job)?;
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn wait_until_closed(
+        &self,
+        job: &Job,
+        end: UnixMillis,
+    ) -> Result<(), String> {
+        let mut newest = self.chain.feed().newest();
+        let started = now_ms();
+        while !self.chain.is_closed(end) {
+            // A new head ends the wait; the log alone does not tell of it.
+            if let Ok(changed) = timeout(Duration::from_secs(1), newest.changed()).await {
+                changed.map_err(|_| "the feed has ended".to_owned())?;
+            }
+            self.expect_head(job)?;
+            if newest.borrow().is_forked {
+                return Err("the committee's safety has failed".to_owned());
+            }
+        }
+        if now_ms() > started {
+            let due = job.attributes.timestamp.saturating_mul(1_000);
+            self.metrics.margin(due, now_ms());
+        }
+        Ok(())
+    }
+
+    /// Nothing is offered: the cursor stays.
+    async fn closed_plan(&self, job: &Job) -> Result<Plan, String> {
+        let cursor = self.parent_cursor(job).await?;
+        info!(parent = %job.parent, "the committee is silent: a block of deposits only");
+        Ok(Plan { items: Vec::new(), passed: Vec::new(), mode: SealMode::Closed, cursor })
+    }
+
+    fn expect_head(&self, job: &Job) -> Result<Forkchoice, String> {
+        let newest = self.seen().forkchoice.clone();
+        newest
+            .filter(|forkchoice| forkchoice.head == job.parent)
+            .ok_or_else(|| format!("block {} is no longer the head", job.parent))
+    }
+
+    async fn build(&self, job: &Job, plan: Plan) -> Result<BuiltJob, String> {
+        let mut order = self.order(job)?;
+        loop {
+            let started = Instant::now();
+            match build::build(&self.engine, &order, &plan.items, BTreeSet::new()).await {
+                Ok(build) => {
+                    self.metrics.built(started.elapsed(), build.refusals);
+                    let Plan { items, passed, mode, cursor } = plan;
+                    let build::Build { payload_id, left_out, .. } = build;
+                    return Ok(BuiltJob { payload_id, items, left_out, passed, mode, cursor });
+                }
+                Err(BuildError::TooManyRefusals) => return self.build_closed(job, &order).await,
+                Err(BuildError::Engine(reason)) => {
+                    self.metrics.engine_errors.inc();
+                    warn!(job = %job.id, %reason, "the engine cannot build now");
+                    sleep(LOOK_AGAIN).await;
+                    order = self.order(job)?;
+                }
+                Err(error) => {
+                    error!(job = %job.id, %error, "the engine refuses a block without anything of the log");
+                    return Err(error.to_string());
+                }
+            }
+        }
+    }
+
+    /// The last resort, where an engine refuses without end: nothing is offered on this parent.
+    async fn build_closed(&self, job: &Job, order: &Order) -> Result<BuiltJob, String> {
+        error!(job = %job.id, parent = %job.parent, "the engine refuses too often: nothing is offered on this parent");
+        let cursor = self.parent_cursor(job).await?;
+        let build = build::build(&self.engine, order, &[], BTreeSet::new()).await;
+        let payload_id = build.map_err(|error| error.to_string())?.payload_id;
+        Ok(BuiltJob {
+            payload_id,
+            items: Vec::new(),
+            left_out: BTreeSet::new(),
+            passed: Vec::new(),
+            mode: SealMode::Closed,
+            cursor,
+        })
+    }
+
+    fn order(&self, job: &Job) -> Result<Order, String> {
+        Ok(Order {
+            method: job.method.clone(),
+            forkchoice: self.expect_head(job)?,
+            attributes: job.attributes.clone(),
+            get_payload: None,
+        })
+    }
+
+    /// Answers a `getPayload` for a job: holds it until the block is there, but not for long.
+    pub(super) async fn get_payload(self: &Arc<Self>, request: &Request<'_>, job: &Arc<Job>) -> Answer {
+        if self.expect_head(job).is_err() {
+            return ok(json_rpc::error(request.id, UNKNOWN_PAYLOAD, "Unknown payload"));
+        }
+        let started = Instant::now();
+        let built = self.wait_until_built(job).await;
+        self.metrics.held(started.elapsed());
+        let sealed = match built {
+            Ok(built) => self.seal(request, job, built).await,
+            Err(reason) => Err(reason),
+        };
+        ok(match sealed {
+            Ok(raw) => json_rpc::result(request.id, &raw),
+            Err(reason) => {
+                self.metrics.unsealed.inc();
+                json_rpc::error(request.id, SERVER_ERROR, &reason)
+            }
+        })
+    }
+
+    async fn wait_until_built(&self, job: &Job) -> Result<Arc<BuiltJob>, String> {
+        let mut state = job.state.subscribe();
+        let hold = self.hold();
+        let is_silent = self.chain.feed().silence() >= hold;
+        if self.when_silent == WhenSilent::DepositsOnly && is_silent {
+            job.close.notify_one();
+        }
+        let mut waited = timeout(hold, ended(&mut state)).await;
+        if waited.is_err() && self.when_silent == WhenSilent::DepositsOnly {
+            job.close.notify_one();
+            waited = timeout(hold, ended(&mut state)).await;
+        }
+        match waited {
+            Ok(ended) => ended,
+            Err(_) => Err("the log is not decided up to this block's window yet".to_owned()),
+        }
+    }
+
+    /// Takes the block from the engine, and checks it before it is handed on.
+    async fn seal(
+        &self,
+        request: &Request<'_>,
+        job: &Job,
+        built: Arc<BuiltJob>,
+    ) -> Result<Box<RawValue>, String> {
+        let mut built = (*built).clone();
+        for _ in 0..REBUILDS_MAX {
+            let raw = match self.engine.call(request.method, (&built.payload_id,)).await {
+                Ok(raw) => raw,
+                Err(error) => {
+                    self.rebuild(request, job, &mut built, &error).await?;
+                    continue;
+                }
+            };
+            let payload = Payload::in_envelope(&raw).ok_or("the engine's payload cannot be read")?;
+            match build::outcome(&payload, &job.attributes, &built.items, &built.left_out) {
+                Outcome::Good(missing) => {
+                    self.note_sealed(&payload, &built, &missing);
+                    return Ok(raw);
+                }
+                Outcome::Torn(torn) => {
+                    built.left_out.extend(torn);
+                    let order = self.order(job)?;
+                    let left_out = built.left_out.clone();
+                    let build = build::build(&self.engine, &order, &built.items, left_out).await;
+                    let build = build.map_err(|error| error.to_string())?;
+                    (built.payload_id, built.left_out) = (build.payload_id, build.left_out);
+                }
+                Outcome::Foreign => {
+                    error!(hash = %payload.hash, "the engine built something else than deposits and offered items");
+                    job.state.send_replace(JobState::Failed("foreign payload".to_owned()));
+                    return Err("the engine's payload is not what was to be built".to_owned());
+                }
+            }
+        }
+        Err("the engine tears legs without end".to_owned())
+    }
+
+    /// The engine has no payload for a job: it was restarted, or it is strict and found the items bad while it built.
+    async fn rebuild(
+        &self,
+        request: &Request<'_>,
+        job: &Job,
+        built: &mut BuiltJob,
+        error: &EngineError,
+    ) -> Result<(), String> {
+        job.state.send_replace(JobState::Failed(error.to_string()));
+        if error.refusal().is_none() {
+            return Err(error.to_string());
+        }
+        let order = Order { get_payload: Some(request.method.to_owned()), ..self.order(job)? };
+        let build = build::build(&self.engine, &order, &built.items, built.left_out.clone()).await;
+        let build = build.map_err(|error| error.to_string())?;
+        (built.payload_id, built.left_out) = (build.payload_id, build.left_out);
+        job.state.send_replace(JobState::Built(Arc::new(built.clone())));
+        Ok(())
+    }
+
+    fn note_sealed(&self, payload: &Payload, built: &BuiltJob, missing: &BTreeSet<usize>) {
+        let mut skipped = built.skipped(missing);
+        skipped.truncate(RECORD_SKIPPED_MAX);
+        let sealed = Sealed {
+            number: payload.number,
+            hash: payload.hash,
+            parent: payload.parent,
+            timestamp: payload.timestamp,
+            mode: built.mode,
+            cursor: built.cursor,
+            skipped,
+        };
+        let known = Known {
+            number: sealed.number,
+            parent: sealed.parent,
+            timestamp: sealed.timestamp,
+            cursor: sealed.cursor,
+        };
+        self.chain.ledger().insert(sealed.hash, known);
+        let mut seen = self.seen();
+        seen.sealing.insert(sealed.hash, sealed);
+        while seen.sealing.len() > crate::limits::JOBS_MAX {
+            seen.sealing.pop_first();
+        }
+    }
+
+    /// A block that was handed to op-node is the chain's now: its record goes to the log.
+    pub(super) fn note_taken(&self, payload: &Payload) {
+        let Some(sealed) = self.seen().sealing.remove(&payload.hash) else {
+            return;
+        };
+        self.metrics.sealed(&sealed, now_ms());
+        info!(number = sealed.number, hash = %sealed.hash, transactions = payload.transactions.len(),
+            skipped = sealed.skipped.len(), "sealed a block");
+        self.submit(RecordBody::Sealed(sealed));
+    }
+}
+
+async fn ended(
+    state: &mut tokio::sync::watch::Receiver<JobState>,
+) -> Result<Arc<BuiltJob>, String> {
+    let ended = state.wait_for(|state| !matches!(state, JobState::Waiting)).await;
+    match ended.as_deref() {
+        Ok(JobState::Built(built)) => Ok(Arc::clone(built)),
+        Ok(JobState::Failed(reason)) => Err(reason.clone()),
+        Ok(JobState::Waiting) | Err(_) => Err("the job has ended".to_owned()),
+    }
+}
+
+/// What op-node hears when the engine refuses the head of a job: only what makes it reset, or try again.
+fn refused(request: &Request<'_>, error: &EngineError) -> Vec<u8> {
+    match error.refusal() {
+        Some(refusal) if refusal.code == INVALID_FORKCHOICE => {
+            json_rpc::error(request.id, refusal.code, &refusal.message)
+        }
+        Some(_) | None => json_rpc::error(request.id, SERVER_ERROR, &error.to_string()),
+    }
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

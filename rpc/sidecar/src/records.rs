@@ -1,0 +1,151 @@
+//! Says to the log what the chain's sequencer says of its blocks, until the log shows it.
+//!
+//! A record is submitted to several validators and again until a log block of the chain holds it; the feed tells. It
+//! knows nothing of what records mean.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use alloy_primitives::B256;
+use futures::StreamExt;
+use lockstep_core::entry::{Body, Entry};
+use lockstep_core::record::{Limits, Record, RecordBody};
+use lockstep_core::signing::SigningKey;
+use lockstep_core::slice::Content;
+use lockstep_core::types::{ChainId, Height, NetworkId, UnixMillis};
+use tokio::sync::Notify;
+use tokio::time::{Duration, sleep};
+use tracing::{debug, warn};
+
+use crate::committee::Committee;
+use crate::feed::Feed;
+use crate::limits::{RECORD_EXPIRES_MS, RECORD_RETRY, RECORDS_WAITING_MAX};
+
+/// Submissions at a time.
+const AT_ONCE: usize = 16;
+
+#[derive(Debug)]
+struct Waiting {
+    record: Record,
+    submitted: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    network: NetworkId,
+    chain: ChainId,
+    key: SigningKey,
+    // By what the sequencer signs. Held for map operations only.
+    waiting: Mutex<BTreeMap<B256, Waiting>>,
+    changed: Notify,
+}
+
+/// Where a chain's records go; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Records(Arc<Shared>);
+
+impl Records {
+    /// Records of `chain`, signed with its sequencer's key.
+    #[must_use]
+    pub fn new(network: NetworkId, chain: ChainId, key: SigningKey) -> Self {
+        let shared =
+            Shared { network, chain, key, waiting: Mutex::default(), changed: Notify::new() };
+        Self(Arc::new(shared))
+    }
+
+    /// Takes a record. Doing it twice is once.
+    pub fn submit(&self, body: RecordBody) {
+        let digest = Record::digest(self.0.network, self.0.chain, &body);
+        let record = Record::sign(self.0.network, self.0.chain, body, &self.0.key);
+        let mut waiting = self.waiting();
+        if waiting.len() >= RECORDS_WAITING_MAX {
+            warn!("more than {RECORDS_WAITING_MAX} records wait for the log: the newest is given up");
+            return;
+        }
+        waiting.entry(digest).or_insert(Waiting { record, submitted: None });
+        drop(waiting);
+        self.0.changed.notify_one();
+    }
+
+    /// Takes new limits; older ones that still wait are given up.
+    pub fn limits(&self, limits: Limits) {
+        self.waiting().retain(|_, waiting| !matches!(waiting.record.body, RecordBody::Limits(_)));
+        self.submit(RecordBody::Limits(limits));
+    }
+
+    /// The records that the log does not show yet, to be kept for the next start.
+    #[must_use]
+    pub fn waiting_bodies(&self) -> Vec<RecordBody> {
+        self.waiting().values().map(|waiting| waiting.record.body.clone()).collect()
+    }
+
+    /// Submits what waits, for ever.
+    pub async fn run(self, committee: Arc<Committee>, feed: Feed) {
+        let mut newest = feed.newest();
+        let mut scanned = newest.borrow().height;
+        loop {
+            self.submit_due(&committee).await;
+            tokio::select! {
+                () = self.0.changed.notified() => {}
+                () = sleep(RECORD_RETRY) => {}
+                Ok(()) = newest.changed() => {
+                    scanned = self.strike_out(&feed, scanned);
+                }
+            }
+        }
+    }
+
+    async fn submit_due(&self, committee: &Committee) {
+        let due = self.due();
+        futures::stream::iter(due)
+            .for_each_concurrent(AT_ONCE, |record| async move {
+                let expires = UnixMillis(now_ms().saturating_add(RECORD_EXPIRES_MS));
+                match Entry::new(Body::Record(record), expires, None) {
+                    Ok(entry) => {
+                        if let Err(error) = committee.submit(&entry).await {
+                            debug!(%error, "a record was not taken; it is submitted again");
+                        }
+                    }
+                    Err(error) => warn!(%error, "a record that is no entry"),
+                }
+            })
+            .await;
+    }
+
+    /// Those that were not submitted lately.
+    fn due(&self) -> Vec<Record> {
+        let now = Instant::now();
+        let is_due = |waiting: &Waiting| {
+            waiting.submitted.is_none_or(|at| now.duration_since(at) >= RECORD_RETRY)
+        };
+        let mut due = Vec::new();
+        for waiting in self.waiting().values_mut().filter(|waiting| is_due(waiting)) {
+            waiting.submitted = Some(now);
+            due.push(waiting.record.clone());
+        }
+        due
+    }
+
+    /// Forgets what the log shows by now.
+    fn strike_out(&self, feed: &Feed, after: Height) -> Height {
+        let blocks = feed.after(after);
+        let last = blocks.last().map_or(after, |block| block.slice.height);
+        let mut waiting = self.waiting();
+        for weighed in blocks.iter().flat_map(|block| &block.slice.items) {
+            if let Content::Record(record) = &weighed.item.content {
+                waiting.remove(&Record::digest(self.0.network, self.0.chain, &record.body));
+            }
+        }
+        last
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<B256, Waiting>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn now_ms() -> u64 {
+    let since: Duration = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,321 @@
+//! The whole sidecar: finds where its chain is in the log, then serves op-node, wallets and operators.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_core::light_client::{InvalidStart, LightClient};
+use lockstep_core::params::ChainParams;
+use lockstep_core::record::RecordBody;
+use lockstep_core::types::{ChainId, Height, UnixMillis};
+use lockstep_proto::convert::log::RecordKind;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use crate::blocks::Blocks;
+use crate::chain::{Chain, Unresolved};
+use crate::committee::Committee;
+use crate::config::{Config, Role};
+use crate::engine::{Engine, EngineError};
+use crate::feed::{Feed, FeedError};
+use crate::health::{self, Health};
+use crate::http;
+use crate::limits::RECORDS_LOOKED_AT_MAX;
+use crate::metrics::Metrics;
+use crate::proxy::{Parts, Proxy};
+use crate::records::Records;
+use crate::server;
+use crate::state_file::{self, StateFile};
+
+/// Between two attempts to find where the chain is.
+const START_RETRY: Duration = Duration::from_millis(500);
+/// Between two looks at whether what is known has to be kept.
+const KEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why the sidecar cannot start. The operator must mend something.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The chain is not in the genesis.
+    #[error("chain {0} is not registered in the genesis")]
+    UnknownChain(ChainId),
+    /// A key is not one that the genesis registers.
+    #[error("{field} {got} is not a key of chain {chain} in the genesis")]
+    Key {
+        /// `sequencer_key` or `gateway_key`.
+        field: &'static str,
+        /// Its address.
+        got: alloy_primitives::Address,
+        /// The chain.
+        chain: ChainId,
+    },
+    /// The genesis is none.
+    #[error("{0}")]
+    Genesis(#[from] InvalidStart),
+    /// An address is taken.
+    #[error("cannot listen on {listen} ({field}): {error}")]
+    Bind {
+        /// The option.
+        field: &'static str,
+        /// The address.
+        listen: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory: {0}")]
+    Data(std::io::Error),
+    /// No HTTP client.
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+}
+
+/// A running sidecar. Dropping it stops everything.
+#[derive(Debug)]
+pub struct Sidecar {
+    tasks: JoinSet<()>,
+    engine_address: SocketAddr,
+    http_address: SocketAddr,
+    health: watch::Receiver<Health>,
+}
+
+impl Sidecar {
+    /// Where op-node calls.
+    #[must_use]
+    pub const fn engine_address(&self) -> SocketAddr {
+        self.engine_address
+    }
+
+    /// Where operators call.
+    #[must_use]
+    pub const fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// How it does.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
+    /// Runs until a task ends, which it does only on a fault of ours.
+    pub async fn run(&mut self) {
+        if let Some(Err(error)) = self.tasks.join_next().await {
+            error!(%error, "a part of the sidecar ended");
+        }
+    }
+}
+
+/// Starts a sidecar. It listens when this returns; jobs are filled once the chain's place in the log is found.
+///
+/// # Errors
+/// [`StartError`] names what is wrong with the options.
+pub async fn start(config: Config) -> Result<Sidecar, StartError> {
+    let params = chain_params(&config)?;
+    let network = config.genesis.network_id();
+    let file = StateFile::new(&config.data, network, config.chain.0).map_err(StartError::Data)?;
+    let kept = file.read();
+    let trust = match kept.trust {
+        Some(trust) => trust,
+        None => LightClient::from_genesis(&config.genesis, now())?,
+    };
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let engine = Engine::new(&config.engine_url, Some(config.engine_secret.clone()))?;
+    let feed = Feed::new((config.chain, params.kind), config.endpoints.clone(), trust);
+    let blocks = Blocks::new(engine.clone());
+    let lead_ms = config.genesis.params.lead_ms;
+    let chain = Arc::new(Chain::new(params, lead_ms, feed.clone(), blocks));
+    for (hash, known) in kept.blocks {
+        chain.ledger().insert(hash, known);
+    }
+    let records = config.sequencer.clone().map(|key| Records::new(network, config.chain, key));
+    for body in kept.records {
+        if let Some(records) = &records {
+            records.submit(body);
+        }
+    }
+    let proxy = Arc::new(Proxy::new(Parts {
+        engine,
+        chain: Arc::clone(&chain),
+        records: records.clone(),
+        role: config.role,
+        when_silent: config.when_silent,
+        metrics: metrics.clone(),
+    }));
+    let parts = Running { config, chain, proxy, records, metrics, file, registry };
+    parts.listen().await
+}
+
+/// Everything that is put to work.
+struct Running {
+    config: Config,
+    chain: Arc<Chain>,
+    proxy: Arc<Proxy>,
+    records: Option<Records>,
+    metrics: Metrics,
+    file: StateFile,
+    registry: Registry,
+}
+
+impl Running {
+    async fn listen(self) -> Result<Sidecar, StartError> {
+        let Self { config, chain, proxy, records, metrics, file, registry } = self;
+        let engine = bind("listen", config.listen).await?;
+        let operators = bind("http_listen", config.http_listen).await?;
+        let address = |listener: &TcpListener, field, listen| {
+            listener.local_addr().map_err(|error| StartError::Bind { field, listen, error })
+        };
+        let engine_address = address(&engine, "listen", config.listen)?;
+        let http_address = address(&operators, "http_listen", config.http_listen)?;
+        let (started, has_started) = watch::channel(false);
+        let (health_sender, health) = watch::channel(Health::default());
+        let registry = Arc::new(registry);
+        let render: http::RenderMetrics = Arc::new(move || {
+            let mut text = String::new();
+            // A string takes everything.
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap_or_default();
+            text
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(server::serve(engine, Arc::clone(&proxy), config.secret.clone()));
+        tasks.spawn(http::serve(operators, Arc::clone(&proxy), health.clone(), render));
+        tasks.spawn(health::run(Arc::clone(&proxy), has_started, health_sender, metrics));
+        let feed = chain.feed().clone();
+        if let Some(records) = records.clone() {
+            let committee = Arc::new(Committee::new(config.endpoints.clone()));
+            tasks.spawn(records.run(committee, feed));
+        }
+        tasks.spawn(keep(Arc::clone(&chain), records, file));
+        tasks.spawn(async move {
+            let mut followers = find(&chain).await;
+            started.send_replace(true);
+            // Followers end only where their endpoint lied; the rest of the sidecar goes on without a log.
+            while followers.join_next().await.is_some() {}
+            std::future::pending::<()>().await;
+        });
+        info!(%engine_address, %http_address, role = ?config.role, "the sidecar listens");
+        Ok(Sidecar { tasks, engine_address, http_address, health })
+    }
+}
+
+fn chain_params(config: &Config) -> Result<ChainParams, StartError> {
+    let chain = config.chain;
+    let params = config.genesis.chains.iter().find(|params| params.id == chain);
+    let params = params.ok_or(StartError::UnknownChain(chain))?.clone();
+    let keys = [
+        ("sequencer_key", config.sequencer.as_ref(), &params.sequencers),
+        (
+            "gateway_key",
+            config.public.as_ref().and_then(|public| public.gateway.as_ref()),
+            &params.gateways,
+        ),
+    ];
+    for (field, key, registered) in keys {
+        if let Some(got) = key.map(|key| key.address()).filter(|got| !registered.contains(got)) {
+            return Err(StartError::Key { field, got, chain });
+        }
+    }
+    if config.role == Role::Sequencing && config.sequencer.is_none() {
+        warn!("no sequencer key: blocks are sealed without records, and a standby cannot tell closed ones");
+    }
+    Ok(params)
+}
+
+async fn bind(field: &'static str, listen: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(listen).await.map_err(|error| StartError::Bind { field, listen, error })
+}
+
+/// Why the chain's place in the log is not found yet.
+#[derive(Debug, thiserror::Error)]
+enum NotFound {
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+    #[error("{0}")]
+    Feed(#[from] FeedError),
+    #[error("{0}")]
+    Chain(#[from] Unresolved),
+    #[error("the engine has no head")]
+    NoHead,
+}
+
+/// Finds from which height on the log is needed, and follows it.
+async fn find(chain: &Arc<Chain>) -> JoinSet<()> {
+    let mut said = String::new();
+    loop {
+        match first_height(chain).await {
+            Ok(height) => {
+                info!(%height, "the log is followed from here");
+                return chain.feed().follow(height);
+            }
+            Err(error) if error.to_string() != said => {
+                said = error.to_string();
+                warn!(reason = %said, "the chain's place in the log is not found yet");
+            }
+            Err(_) => {}
+        }
+        sleep(START_RETRY).await;
+    }
+}
+
+async fn first_height(chain: &Chain) -> Result<Height, NotFound> {
+    let head = chain.blocks().head().await?.ok_or(NotFound::NoHead)?;
+    if let Some(known) = chain.ledger().get(&head.hash) {
+        return Ok(known.cursor.height);
+    }
+    let count = u32::try_from(RECORDS_LOOKED_AT_MAX).unwrap_or(u32::MAX);
+    let feed = chain.feed();
+    let limits = feed.records(RecordKind::Limits, None, 1).await?;
+    let sealed = feed.records(RecordKind::Sealed, None, count).await?;
+    feed.note_records(limits.iter().chain(sealed.iter().rev()));
+    for (_, record) in &sealed {
+        let RecordBody::Sealed(sealed) = &record.body else { continue };
+        if sealed.number <= head.number() && chain.blocks().is_canonical(sealed.hash, sealed.number).await? {
+            return Ok(sealed.cursor.height);
+        }
+    }
+    // The block before the chain joined is at most one block time, a minute, older.
+    let end = chain.end(head.timestamp().min(chain.params().joins_at.saturating_sub(60)));
+    let newest = feed.head().await?;
+    if newest.timestamp_ms <= end {
+        return Ok(newest.height.next());
+    }
+    Ok(feed.height_after(end).await?)
+}
+
+/// Keeps what is known, whenever it changed.
+async fn keep(chain: Arc<Chain>, records: Option<Records>, file: StateFile) {
+    let mut last = (Height::GENESIS, None, 0);
+    loop {
+        sleep(KEEP_INTERVAL).await;
+        let trust = chain.feed().trust();
+        let blocks = state_file::newest(&chain.ledger());
+        let waiting = records.as_ref().map(Records::waiting_bodies).unwrap_or_default();
+        let now = (Height::GENESIS, blocks.first().map(|(hash, _)| *hash), waiting.len());
+        if now == last && !is_minute(&trust) {
+            continue;
+        }
+        let written = {
+            let file = file.clone();
+            tokio::task::spawn_blocking(move || file.write(&trust, &blocks, &waiting)).await
+        };
+        match written {
+            Ok(Ok(())) => last = now,
+            Ok(Err(error)) => warn!(%error, "cannot keep what is known"),
+            Err(error) => error!(%error, "keeping what is known ended early"),
+        }
+    }
+}
+
+/// Whether the trust is to be kept although no block was sealed: about once a minute of an idle chain.
+fn is_minute(trust: &LightClient) -> bool {
+    trust.head().is_some_and(|header| header.height.0 % 240 < 4)
+}
+
+fn now() -> UnixMillis {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    UnixMillis(u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX))
+}

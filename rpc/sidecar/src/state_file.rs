@@ -1,0 +1,159 @@
+//! What is kept between starts: whom to believe, the newest cursors, and records that the log does not show yet.
+//!
+//! A cache: without it, or with an older one, a start takes longer and comes to the same. It is replaced whole, so a
+//! crash leaves the one before. A file that cannot be read is set aside.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use alloy_primitives::{B256, Bytes};
+use alloy_rlp::Decodable;
+use lockstep_core::encoding::Canonical;
+use lockstep_core::header::Header;
+use lockstep_core::light_client::LightClient;
+use lockstep_core::record::{Cursor, RecordBody};
+use lockstep_core::types::{Height, NetworkId, UnixMillis};
+use lockstep_core::validator_set::ValidatorSet;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::ledger::{Known, Ledger};
+
+/// Cursors that are kept: what a restart needs, and a reorg of some minutes.
+const CURSORS_KEPT_MAX: usize = 256;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct File {
+    network: B256,
+    chain: u64,
+    header: Bytes,
+    validators: Bytes,
+    blocks: Vec<Block>,
+    records: Vec<Bytes>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Block {
+    hash: B256,
+    number: u64,
+    parent: B256,
+    timestamp: u64,
+    height: u64,
+    items: u32,
+}
+
+/// What a start finds.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Whom to believe.
+    pub trust: Option<LightClient>,
+    /// Cursors.
+    pub blocks: Vec<(B256, Known)>,
+    /// Records that the log did not show.
+    pub records: Vec<RecordBody>,
+}
+
+/// The file of one chain of one network.
+#[derive(Clone, Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    network: NetworkId,
+    chain: u64,
+}
+
+impl StateFile {
+    /// The file in a directory, which is made.
+    ///
+    /// # Errors
+    /// If the directory cannot be made.
+    pub fn new(directory: &Path, network: NetworkId, chain: u64) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        Ok(Self { path: directory.join("sidecar.json"), network, chain })
+    }
+
+    /// What was kept; nothing if there is no file, or none of this network and chain.
+    #[must_use]
+    pub fn read(&self) -> Kept {
+        let bytes = match fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Kept::default(),
+            Err(error) => {
+                warn!(path = %self.path.display(), %error, "cannot read what was kept; it is fetched anew");
+                return Kept::default();
+            }
+        };
+        let file: Option<File> = serde_json::from_slice(&bytes).ok();
+        match file.filter(|file| file.network == self.network.0 && file.chain == self.chain) {
+            Some(file) => kept(file),
+            None => {
+                warn!(path = %self.path.display(), "what was kept is not of this chain, or torn; it is fetched anew");
+                Kept::default()
+            }
+        }
+    }
+
+    /// Keeps what is known now.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write(&self, trust: &LightClient, ledger: &[(B256, Known)], records: &[RecordBody]) -> io::Result<()> {
+        let Some(header) = trust.head() else {
+            return Ok(());
+        };
+        let (_, validators) = trust.validators();
+        let file = File {
+            network: self.network.0,
+            chain: self.chain,
+            header: header.to_canonical().into(),
+            validators: alloy_rlp::encode(validators).into(),
+            blocks: ledger.iter().map(|(hash, known)| block(*hash, known)).collect(),
+            records: records.iter().map(|body| alloy_rlp::encode(body).into()).collect(),
+        };
+        let new = self.path.with_extension("json.new");
+        fs::write(&new, serde_json::to_vec(&file)?)?;
+        fs::rename(&new, &self.path)
+    }
+}
+
+/// The newest cursors of a ledger, as they are kept.
+#[must_use]
+pub fn newest(ledger: &Ledger) -> Vec<(B256, Known)> {
+    ledger.newest(CURSORS_KEPT_MAX).map(|(hash, known)| (hash, known.clone())).collect()
+}
+
+const fn block(hash: B256, known: &Known) -> Block {
+    Block {
+        hash,
+        number: known.number,
+        parent: known.parent,
+        timestamp: known.timestamp,
+        height: known.cursor.height.0,
+        items: known.cursor.items,
+    }
+}
+
+fn kept(file: File) -> Kept {
+    let known = |block: &Block| Known {
+        number: block.number,
+        parent: block.parent,
+        timestamp: block.timestamp,
+        cursor: Cursor { height: Height(block.height), items: block.items },
+    };
+    Kept {
+        trust: trust(&file),
+        blocks: file.blocks.iter().map(|block| (block.hash, known(block))).collect(),
+        records: file
+            .records
+            .iter()
+            .filter_map(|bytes| RecordBody::decode(&mut bytes.as_ref()).ok())
+            .collect(),
+    }
+}
+
+fn trust(file: &File) -> Option<LightClient> {
+    let header = Header::from_canonical(&file.header).ok()?;
+    let validators = ValidatorSet::decode(&mut file.validators.as_ref()).ok()?;
+    let time: UnixMillis = header.timestamp_ms;
+    LightClient::from_header(header.hash(), header, validators, time).ok()
+}

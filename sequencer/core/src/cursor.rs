@@ -1,0 +1,207 @@
+//! What became of an offer: what kind of block an L2 block is, and where the offer of its children begins.
+//!
+//! The cursor of a block follows from its parent's cursor, its own content and the log. So whoever walks a chain of blocks
+//! from any of them whose cursor is known, or from the block at which the chain joined, comes to the same cursors.
+//! Source: design section 4.
+//!
+//! | content | kind | cursor |
+//! |---|---|---|
+//! | closed by its deposits or by drift, no user's transaction | [`Kind::Closed`] | stays |
+//! | a user's transaction that was not offered, or not in its turn | [`Kind::Foreign`] | stays |
+//! | other users' transactions, or none where nothing was offered | [`Kind::Offered`] | end of the offer |
+//! | no user's transaction, something was offered | what the first record of its hash says: [`Kind::Offered`] or [`Kind::Closed`] | |
+//! | that, and no record in time | [`Kind::Offered`]: every item was invalid, or L1 replaced the block | end of the offer |
+//! | that, and a record may still come in time | [`Kind::Ambiguous`] | not known |
+//!
+//! Content comes before records: a record can't make a block closed that took its offer, nor one that was offered nothing.
+//! Nothing here checks signatures of records, or asks an engine which blocks are canonical.
+
+use alloy_primitives::{B256, Bytes, keccak256};
+
+use crate::deposit::is_deposit;
+use crate::header::Header;
+use crate::limits::{BACKLOG_MS_MAX, RECORD_SKIPPED_MAX};
+use crate::record::{Cursor, Limits, SealMode, Sealed, SkipReason, Skipped};
+use crate::types::UnixMillis;
+use crate::window::{self, InvalidBlock, Offer, Offered, Place, Window};
+
+/// What matters here of an L2 block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct L2Block {
+    /// Its number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+    /// Hash of its parent.
+    pub parent: B256,
+    /// Its timestamp, seconds.
+    pub timestamp: u64,
+    /// Its gas limit.
+    pub gas_limit: u64,
+    /// EIP-2718 bytes of its transactions, deposits first.
+    pub transactions: Vec<Bytes>,
+}
+
+impl L2Block {
+    /// The block's window; see [`Window::of`].
+    ///
+    /// # Errors
+    /// [`InvalidBlock`] if its deposits can't be read.
+    pub fn window(&self, lead_ms: u64, limits: Limits) -> Result<Window, InvalidBlock> {
+        Window::of(self.timestamp, self.gas_limit, &self.transactions, lead_ms, limits)
+    }
+}
+
+/// What the log says of a block so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Testimony {
+    /// Log time and mode of the first `Sealed` record with the block's hash. Who seals the block puts its own word here.
+    pub record: Option<(UnixMillis, SealMode)>,
+    /// Log time of the newest log block that is known.
+    pub newest: UnixMillis,
+}
+
+/// What kind of block it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing was offered to it.
+    Closed,
+    /// It holds a user's transaction that was not offered, was not in its turn, or is part of a leg without the rest.
+    Foreign {
+        /// Place in the block of the first such transaction.
+        index: u32,
+        /// Its hash.
+        hash: B256,
+    },
+    /// It took its offer.
+    Offered(Outcome),
+    /// It is not known yet whether it was offered something.
+    Ambiguous,
+}
+
+/// What became of each item of an offer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Items in the block, in order.
+    pub included: Vec<Included>,
+    /// The other ones between the parent's cursor and the block's, in log order.
+    pub skipped: Vec<Skipped>,
+}
+
+/// An item in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Included {
+    /// Where it is in the log.
+    pub place: Place,
+    /// Index in the block of its first transaction, deposits counted.
+    pub index: u32,
+    /// How many transactions it has; they follow each other.
+    pub count: u32,
+}
+
+/// Whether a record came early enough to say how a block was sealed: within [`BACKLOG_MS_MAX`] of the first log block after
+/// the block's window ended. (Not of the end itself: while the log is silent, no record can come.)
+///
+/// Who starts from a record must not take a late one of a closed block: the block may count as offered since.
+#[must_use]
+pub const fn is_timely(recorded: UnixMillis, closed_at: UnixMillis) -> bool {
+    recorded.since(closed_at) <= BACKLOG_MS_MAX
+}
+
+/// What kind of block `block` is, by its window and its offer. Pure, and final unless it is [`Kind::Ambiguous`]: no later
+/// log block changes the answer.
+#[must_use]
+pub fn classify(block: &L2Block, window: &Window, offer: &Offer, testimony: &Testimony) -> Kind {
+    let users: Vec<_> = (0u32..)
+        .zip(&block.transactions)
+        .filter(|(_, bytes)| !is_deposit(bytes))
+        .map(|(index, bytes)| (index, keccak256(bytes)))
+        .collect();
+    if !users.is_empty() {
+        return compare(&users, offer);
+    }
+    if window.closed.is_some() {
+        return Kind::Closed;
+    }
+    let record = testimony.record.filter(|(time, _)| is_timely(*time, offer.closed_at));
+    match record {
+        _ if offer.items.is_empty() => compare(&users, offer),
+        Some((_, SealMode::Closed)) => Kind::Closed,
+        Some((_, SealMode::Offered)) => compare(&users, offer),
+        None if is_timely(testimony.newest, offer.closed_at) => Kind::Ambiguous,
+        None => compare(&users, offer),
+    }
+}
+
+/// Finds each offered item in the block: one after the other, each whole.
+fn compare(users: &[(u32, B256)], offer: &Offer) -> Kind {
+    let mut rest = users;
+    let mut outcome = Outcome { skipped: offer.passed.clone(), ..Outcome::default() };
+    for Offered { place, item } in &offer.items {
+        let here = rest.iter().take(item.hashes.len()).map(|(_, hash)| hash);
+        let included = rest.first().filter(|_| here.eq(&item.hashes)).and_then(|(index, _)| {
+            let count = u32::try_from(item.hashes.len()).ok()?;
+            rest = rest.get(item.hashes.len()..)?;
+            Some(Included { place: *place, index: *index, count })
+        });
+        match included {
+            Some(included) => outcome.included.push(included),
+            None => outcome.skipped.push(Skipped {
+                height: place.height,
+                item: place.item,
+                reason: SkipReason::Invalid,
+            }),
+        }
+    }
+    if let Some(&(index, hash)) = rest.first() {
+        return Kind::Foreign { index, hash };
+    }
+    outcome.skipped.sort_unstable_by_key(|skipped| (skipped.height, skipped.item));
+    Kind::Offered(outcome)
+}
+
+impl Kind {
+    /// The block's cursor, where the offers of its children begin; `None` while that is not known.
+    #[must_use]
+    pub const fn cursor(&self, offer: &Offer) -> Option<Cursor> {
+        match self {
+            Self::Closed | Self::Foreign { .. } => Some(offer.begin),
+            Self::Offered(_) => Some(offer.end),
+            Self::Ambiguous => None,
+        }
+    }
+
+    /// The record of a block of this kind; `None` while that is not known.
+    ///
+    /// It names the first [`RECORD_SKIPPED_MAX`] skipped items. A foreign block's record says closed.
+    #[must_use]
+    pub fn sealed(&self, block: &L2Block, offer: &Offer) -> Option<Sealed> {
+        let (mode, skipped) = match self {
+            Self::Offered(outcome) => (SealMode::Offered, outcome.skipped.as_slice()),
+            Self::Closed | Self::Foreign { .. } => (SealMode::Closed, [].as_slice()),
+            Self::Ambiguous => return None,
+        };
+        Some(Sealed {
+            number: block.number,
+            hash: block.hash,
+            parent: block.parent,
+            timestamp: block.timestamp,
+            mode,
+            cursor: self.cursor(offer)?,
+            skipped: skipped.iter().take(RECORD_SKIPPED_MAX).copied().collect(),
+        })
+    }
+}
+
+/// The cursor of the parent of the block at which a chain joined: in front of the first item after that parent's window.
+///
+/// `first` is the first log block after the end of the parent's window, which the caller has checked against the log block
+/// before it. `None` if it is not after the end.
+#[must_use]
+pub fn join_cursor(parent_timestamp: u64, lead_ms: u64, first: &Header) -> Option<Cursor> {
+    let end = window::end(parent_timestamp, lead_ms);
+    window::is_closed(end, first.timestamp_ms).then_some(Cursor { height: first.height, items: 0 })
+}
+
+#[cfg(test)]
+mod tests;
