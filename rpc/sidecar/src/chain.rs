@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use alloy_primitives::B256;
 use lockstep_core::cursor::{self, Kind, L2Block, Testimony};
 use lockstep_core::params::ChainParams;
-use lockstep_core::record::Cursor;
+use lockstep_core::record::{Cursor, SealMode, Sealed};
 use lockstep_core::types::UnixMillis;
 use lockstep_core::window::{self, MissingLog, Offer, Window};
 
@@ -180,7 +180,14 @@ impl Chain {
 
     fn known(&self, hash: &B256) -> Option<Cursor> {
         let known = self.ledger().get(hash).map(|known| known.cursor);
-        known.or_else(|| self.feed.with_book(|book| book.sealed(hash).map(|(_, sealed)| sealed.cursor)))
+        // The word of a late record on a closed block may be overtaken by then.
+        let is_good = |(time, sealed): &&(UnixMillis, Sealed)| {
+            sealed.mode == SealMode::Offered || cursor::is_timely(*time, self.end(sealed.timestamp))
+        };
+        let recorded = |book: &RecordBook| {
+            book.sealed(hash).filter(is_good).map(|(_, sealed)| sealed.cursor)
+        };
+        known.or_else(|| self.feed.with_book(recorded))
     }
 
     /// The cursor of a block before the chain joined: what comes after its window is its child's.

@@ -142,6 +142,52 @@ impl Engine {
     }
 }
 
+#[derive(Deserialize)]
+struct Id {
+    id: u32,
+}
+
+impl Engine {
+    /// Makes several calls in one body. One result per call, in their order; `None` where the engine refused.
+    ///
+    /// # Errors
+    /// [`EngineError`] if the engine does not answer, or not with a batch.
+    pub async fn batch<P: Serialize>(
+        &self,
+        calls: &[(&str, P)],
+    ) -> Result<Vec<Option<Box<RawValue>>>, EngineError> {
+        let body: Vec<_> = (0u32..)
+            .zip(calls)
+            .map(|(id, (method, params))| Call { jsonrpc: "2.0", id, method, params })
+            .collect();
+        let reply = self.forward(encode(&body)?).await?;
+        let bad = |reason: String| EngineError::Answer { status: reply.status.as_u16(), reason };
+        let answers: Vec<Box<RawValue>> =
+            serde_json::from_slice(&reply.body).map_err(|error| bad(error.to_string()))?;
+        let mut results: Vec<Option<Box<RawValue>>> = calls.iter().map(|_| None).collect();
+        for raw in answers {
+            let head: Id = serde_json::from_str(raw.get()).map_err(|error| bad(error.to_string()))?;
+            let answer: Answer = serde_json::from_str(raw.get()).map_err(|error| bad(error.to_string()))?;
+            if let Some(place) = usize::try_from(head.id).ok().and_then(|index| results.get_mut(index)) {
+                *place = answer.result;
+            }
+        }
+        Ok(results)
+    }
+
+    /// Reads one result of a batch.
+    ///
+    /// # Errors
+    /// [`EngineError`] if there is none, or it is not of this type.
+    pub fn parse<T: for<'a> Deserialize<'a>>(
+        result: Option<Option<Box<RawValue>>>,
+    ) -> Result<T, EngineError> {
+        let bad = |reason: String| EngineError::Answer { status: 200, reason };
+        let raw = result.flatten().ok_or_else(|| bad("no result in a batch".to_owned()))?;
+        serde_json::from_str(raw.get()).map_err(|error| bad(error.to_string()))
+    }
+}
+
 /// The result in an answer.
 ///
 /// # Errors

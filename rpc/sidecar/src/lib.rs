@@ -20,6 +20,7 @@ pub mod state_file;
 
 pub mod build;
 pub mod jobs;
+pub mod precheck;
 pub mod proxy;
 
 pub mod health;

@@ -83,6 +83,52 @@ impl Payload {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Built<'a> {
+    #[serde(borrow)]
+    timestamp: &'a RawValue,
+    #[serde(borrow)]
+    prev_randao: &'a RawValue,
+    #[serde(borrow)]
+    fee_recipient: &'a RawValue,
+    #[serde(borrow)]
+    withdrawals: &'a RawValue,
+    #[serde(borrow)]
+    gas_limit: &'a RawValue,
+    extra_data: Bytes,
+    transactions: Vec<Bytes>,
+}
+
+/// The attributes from which a payload was built, its deposits alone among the transactions; `None` if its fields do not
+/// say. `extraData` is version, denominator, elasticity (Holocene), and the minimum base fee (Jovian, version 1).
+#[must_use]
+pub fn attributes(raw: &RawValue, beacon_root: Option<&RawValue>) -> Option<Box<RawValue>> {
+    let built: Built<'_> = serde_json::from_str(raw.get()).ok()?;
+    let is_deposit = |bytes: &&Bytes| lockstep_core::deposit::is_deposit(bytes);
+    let deposits: Vec<&Bytes> = built.transactions.iter().take_while(is_deposit).collect();
+    let mut fields = serde_json::Map::new();
+    let mut put = |name: &str, value: serde_json::Value| fields.insert(name.to_owned(), value);
+    let value = |raw: &RawValue| serde_json::from_str::<serde_json::Value>(raw.get()).ok();
+    put("timestamp", value(built.timestamp)?);
+    put("prevRandao", value(built.prev_randao)?);
+    put("suggestedFeeRecipient", value(built.fee_recipient)?);
+    put("withdrawals", value(built.withdrawals)?);
+    put("gasLimit", value(built.gas_limit)?);
+    put("transactions", serde_json::to_value(&deposits).ok()?);
+    put("noTxPool", true.into());
+    if let Some(root) = beacon_root {
+        put("parentBeaconBlockRoot", value(root)?);
+    }
+    if let Some(params) = built.extra_data.get(1..9) {
+        put("eip1559Params", serde_json::to_value(Bytes::copy_from_slice(params)).ok()?);
+    }
+    if let Some(fee) = built.extra_data.get(9..17).and_then(|bytes| bytes.first_chunk()) {
+        put("minBaseFee", u64::from_be_bytes(*fee).into());
+    }
+    serde_json::value::to_raw_value(&fields).ok()
+}
+
 /// The `status` of a payload status: `VALID`, `INVALID`, `SYNCING`, `ACCEPTED`.
 #[must_use]
 pub fn status(raw: &RawValue) -> Option<String> {

@@ -75,7 +75,15 @@ struct Seen {
 }
 
 /// An answer to op-node.
-pub type Answer = (StatusCode, Bytes);
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// The body.
+    pub body: Bytes,
+    /// How long the engine took, for an answer that is the engine's own.
+    pub engine: Option<Duration>,
+}
 
 impl Proxy {
     /// A proxy of these parts.
@@ -114,11 +122,16 @@ impl Proxy {
 
     /// Answers one body of op-node.
     pub async fn handle(self: &Arc<Self>, body: Bytes) -> Answer {
-        match json_rpc::parse(&body) {
+        let started = Instant::now();
+        let answer = match json_rpc::parse(&body) {
             Body::Single(request) => self.route(&request, body.clone()).await,
             Body::Batch(calls) if calls.iter().any(|call| is_ours(call)) => self.each(&calls).await,
             Body::Batch(_) | Body::Invalid => self.pass(body).await,
+        };
+        if let Some(engine) = answer.engine {
+            self.metrics.added(started.elapsed().saturating_sub(engine));
         }
+        answer
     }
 
     /// A batch with a call that is looked at: each by itself, the answers in order.
@@ -126,13 +139,13 @@ impl Proxy {
         let mut answers = Vec::with_capacity(calls.len());
         for call in calls {
             let body = Bytes::copy_from_slice(call.get().as_bytes());
-            let (_, answer) = match json_rpc::parse(&body) {
+            let answer = match json_rpc::parse(&body) {
                 Body::Single(request) => self.route(&request, body.clone()).await,
                 Body::Batch(_) | Body::Invalid => self.pass(body).await,
             };
-            answers.push(answer);
+            answers.push(answer.body);
         }
-        (StatusCode::OK, [b"[".as_slice(), &answers.join(&b","[..]), b"]"].concat().into())
+        ok([b"[".as_slice(), &answers.join(&b","[..]), b"]"].concat())
     }
 
     async fn route(self: &Arc<Self>, request: &Request<'_>, body: Bytes) -> Answer {
@@ -233,13 +246,15 @@ impl Proxy {
 
     /// Carries a body to the engine and its answer back, as they are. 502 if the engine is away.
     async fn pass(&self, body: Bytes) -> Answer {
-        match self.engine.forward(body).await {
+        let started = Instant::now();
+        let (status, body) = match self.engine.forward(body).await {
             Ok(Reply { status, body }) => (status, body),
             Err(error) => {
                 self.metrics.engine_errors.inc();
                 (StatusCode::BAD_GATEWAY, Bytes::from(error.to_string()))
             }
-        }
+        };
+        Answer { status, body, engine: Some(started.elapsed()) }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -260,7 +275,7 @@ impl Proxy {
 }
 
 fn ok(body: Vec<u8>) -> Answer {
-    (StatusCode::OK, body.into())
+    Answer { status: StatusCode::OK, body: body.into(), engine: None }
 }
 
 fn is_ours(call: &RawValue) -> bool {

@@ -48,8 +48,9 @@ async fn call(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> 
     // A call goes on when its caller hangs up: what the engine did must be seen.
     let proxy = Arc::clone(&shared.proxy);
     match tokio::spawn(async move { proxy.handle(body).await }).await {
-        Ok((status, body)) => {
-            (status, [(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response()
+        Ok(answer) => {
+            let kind = [(header::CONTENT_TYPE, "application/json")];
+            (answer.status, kind, Body::from(answer.body)).into_response()
         }
         Err(error) => {
             error!(%error, "a call ended early");

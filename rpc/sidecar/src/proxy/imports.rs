@@ -22,8 +22,8 @@ impl Proxy {
     ) -> Answer {
         let payload = params.first().and_then(|raw| Payload::read(raw));
         if self.role == Role::Verifying
-            && let Some(payload) = &payload
-            && let Some(answer) = self.judge_payload(request, payload).await
+            && let (Some(payload), Some(raw)) = (&payload, params.first())
+            && let Some(answer) = self.judge_payload(request, (payload, raw)).await
         {
             return answer;
         }
@@ -40,7 +40,7 @@ impl Proxy {
     /// Passes a `getPayload` on that is no job's, and remembers what the engine built.
     pub(super) async fn get_own_payload(&self, body: Bytes) -> Answer {
         let answer = self.pass(body).await;
-        let reply = Reply { status: answer.0, body: answer.1.clone() };
+        let reply = Reply { status: answer.status, body: answer.body.clone() };
         if let Ok(raw) = result_of(&reply)
             && let Some(payload) = Payload::in_envelope(&raw)
         {
@@ -59,7 +59,7 @@ impl Proxy {
     }
 }
 
-fn is_valid((status, body): &Answer) -> bool {
-    let reply = Reply { status: *status, body: body.clone() };
+fn is_valid(answer: &Answer) -> bool {
+    let reply = Reply { status: answer.status, body: answer.body.clone() };
     result_of(&reply).ok().and_then(|raw| payload::status(&raw)).is_some_and(|status| status == "VALID")
 }

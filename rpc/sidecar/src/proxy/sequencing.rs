@@ -24,6 +24,7 @@ use crate::json_rpc::{self, Request, SERVER_ERROR};
 use crate::ledger::Known;
 use crate::limits::OLD_PARENT_PAUSE;
 use crate::payload::Payload;
+use crate::precheck;
 
 /// There is no such payload, or no longer.
 const UNKNOWN_PAYLOAD: i64 = -38001;
@@ -216,9 +217,12 @@ impl Proxy {
 
     async fn build(&self, job: &Job, plan: Plan) -> Result<BuiltJob, String> {
         let mut order = self.order(job)?;
+        let (chain, deposits) = (self.chain.params().id, &job.attributes.transactions);
+        let hopeless =
+            precheck::check(&self.engine, chain, job.parent, deposits, &plan.items).await;
         loop {
             let started = Instant::now();
-            match build::build(&self.engine, &order, &plan.items, BTreeSet::new()).await {
+            match build::build(&self.engine, &order, &plan.items, hopeless.clone()).await {
                 Ok(build) => {
                     self.metrics.built(started.elapsed(), build.refusals);
                     let Plan { items, passed, mode, cursor } = plan;

@@ -3,25 +3,48 @@
 //! op-node uses one call for gossip and for what it derived from L1, and a refusal of a derived block forks the replica
 //! for good. So a block that the own engine built passes always (L1 is the truth; the alarm is raised), and `INVALID` is
 //! said only to one that it did not build. What is not known yet is an error that op-node tries again, never `INVALID`
-//! or `SYNCING`. Source: design section 5; `poc/interop/RESULTS.md` section 5.
+//! or `SYNCING`. Source: design section 5.
+//!
+//! | the block | answer |
+//! |---|---|
+//! | has no user's transaction, or is from before the chain joined | passes |
+//! | takes its whole offer | passes |
+//! | leaves something of its offer out | is built again by the own engine: passes if the hash is the same, else `INVALID` |
+//! | has anything else | `INVALID` |
+//! | cannot be compared now | −32000 |
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use alloy_primitives::B256;
 use lockstep_core::cursor::Kind;
-use serde_json::value::to_raw_value;
+use lockstep_core::record::SkipReason;
+use serde_json::value::{RawValue, to_raw_value};
 use tracing::{error, warn};
 
 use super::{Answer, Proxy, ok};
-use crate::chain::Unresolved;
+use crate::attributes::Attributes;
+use crate::build::{self, Order};
+use crate::chain::{Judged, Unresolved};
 use crate::json_rpc::{self, Request, SERVER_ERROR};
-use crate::payload::Payload;
+use crate::payload::{self, Payload};
 
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Status<'a> {
     status: &'a str,
-    latest_valid_hash: Option<alloy_primitives::B256>,
+    latest_valid_hash: Option<B256>,
     validation_error: &'a str,
+}
+
+/// What a block is to its slice.
+enum Verdict {
+    /// It is what the log says.
+    Good,
+    /// It is not, and why.
+    Bad(String),
+    /// That cannot be told now.
+    Unknown(String),
 }
 
 impl Proxy {
@@ -29,40 +52,97 @@ impl Proxy {
     pub(super) async fn judge_payload(
         self: &Arc<Self>,
         request: &Request<'_>,
-        payload: &Payload,
+        (payload, raw): (&Payload, &RawValue),
     ) -> Option<Answer> {
         let is_own = self.seen().own.contains(&payload.hash);
+        let hash = payload.hash;
+        match self.verdict(request, (payload, raw)).await {
+            Verdict::Good => None,
+            Verdict::Bad(reason) if is_own => {
+                self.metrics.foreign.inc();
+                error!(block = %hash, %reason, "a block derived from L1 left its slice");
+                None
+            }
+            Verdict::Unknown(_) if is_own => None,
+            Verdict::Bad(reason) => {
+                self.metrics.foreign.inc();
+                error!(block = %hash, %reason, "refused a block that is not of its slice");
+                let status =
+                    Status { status: "INVALID", latest_valid_hash: None, validation_error: &reason };
+                let raw = to_raw_value(&status).unwrap_or_default();
+                Some(ok(json_rpc::result(request.id, &raw)))
+            }
+            Verdict::Unknown(reason) => {
+                warn!(block = %hash, %reason, "a block cannot be compared with the log yet");
+                Some(ok(json_rpc::error(request.id, SERVER_ERROR, &reason)))
+            }
+        }
+    }
+
+    async fn verdict(&self, request: &Request<'_>, (payload, raw): (&Payload, &RawValue)) -> Verdict {
         let has_users = payload.transactions.iter().any(|bytes| bytes.first() != Some(&0x7e));
         if !has_users || payload.timestamp < self.chain.params().joins_at {
-            return None;
+            return Verdict::Good;
         }
         let judged = match self.chain.cursor_of(payload.parent).await {
             Ok(cursor) => self.chain.judge(payload.clone().into(), cursor).await,
             Err(error) => Err(error),
         };
-        match judged {
-            Ok(judged) => {
-                let Kind::Foreign { hash, .. } = judged.kind else {
-                    return None;
-                };
-                self.metrics.foreign.inc();
-                if is_own {
-                    error!(block = %payload.hash, transaction = %hash, "a block derived from L1 left its slice");
-                    return None;
-                }
-                error!(block = %payload.hash, transaction = %hash, "refused a block that is not of its slice");
-                let words = format!("transaction {hash} was not offered to this block");
-                let status =
-                    Status { status: "INVALID", latest_valid_hash: None, validation_error: &words };
-                let raw = to_raw_value(&status).unwrap_or_default();
-                Some(ok(json_rpc::result(request.id, &raw)))
+        let judged = match judged {
+            Ok(judged) => judged,
+            // op-node asks for blocks whose parent the engine lacks, and hears from it what it lacks.
+            Err(Unresolved::NoBlock(_)) => return Verdict::Good,
+            Err(error) => return Verdict::Unknown(error.to_string()),
+        };
+        match &judged.kind {
+            Kind::Foreign { index, hash } => {
+                Verdict::Bad(format!("transaction {index} ({hash}) was not offered to this block"))
             }
-            Err(_) if is_own => None,
-            Err(Unresolved::NoBlock(_)) => None,
-            Err(error) => {
-                warn!(block = %payload.hash, %error, "a block cannot be compared with the log yet");
-                Some(ok(json_rpc::error(request.id, SERVER_ERROR, &error.to_string())))
+            Kind::Offered(outcome)
+                if outcome.skipped.iter().any(|skipped| skipped.reason == SkipReason::Invalid) =>
+            {
+                self.build_again(request, raw, &judged).await
             }
+            Kind::Offered(_) | Kind::Closed | Kind::Ambiguous => Verdict::Good,
+        }
+    }
+
+    /// Whether the own engine comes to the same block from the whole offer. Somebody who left a valid item out is found.
+    async fn build_again(&self, request: &Request<'_>, raw: &RawValue, judged: &Judged) -> Verdict {
+        let unknown = |reason: &dyn core::fmt::Display| Verdict::Unknown(reason.to_string());
+        let beacon_root = request.positional().get(2).map(|raw| (*raw).to_owned());
+        let forkchoice = self.seen().forkchoice.clone();
+        let Some(forkchoice) = forkchoice.filter(|forkchoice| forkchoice.head == judged.block.parent) else {
+            return Verdict::Unknown("its parent is not the head".to_owned());
+        };
+        let attributes = match payload::attributes(raw, beacon_root.as_deref()) {
+            Some(raw) => Attributes::read(&raw),
+            None => return Verdict::Bad("its header has no attributes".to_owned()),
+        };
+        let attributes = match attributes {
+            Ok(attributes) => attributes,
+            Err(error) => return unknown(&error),
+        };
+        let get_payload = request.method.replace("newPayload", "getPayload");
+        let order = Order {
+            method: "engine_forkchoiceUpdatedV3".to_owned(),
+            forkchoice,
+            attributes,
+            get_payload: None,
+        };
+        let built = build::build(&self.engine, &order, &judged.offer.items, BTreeSet::new()).await;
+        let payload_id = match built {
+            Ok(build) => build.payload_id,
+            Err(error) => return unknown(&error),
+        };
+        let own = match self.engine.call(&get_payload, (&payload_id,)).await {
+            Ok(raw) => Payload::in_envelope(&raw).map(|payload| payload.hash),
+            Err(error) => return unknown(&error),
+        };
+        match own {
+            Some(own) if own == judged.block.hash => Verdict::Good,
+            Some(own) => Verdict::Bad(format!("items that are valid were left out: the block of the whole offer is {own}")),
+            None => Verdict::Unknown("the engine's payload cannot be read".to_owned()),
         }
     }
 }

@@ -1,0 +1,72 @@
+//! The rules, case by case: what is certain is said, what is not is left to the engine.
+
+use alloy_primitives::Address;
+
+use super::*;
+
+const A: Address = Address::repeat_byte(0xa);
+const B: Address = Address::repeat_byte(0xb);
+
+fn transaction(sender: Address, nonce: u64) -> Facts {
+    Facts { sender, nonce, fee: 100, authorities: Vec::new() }
+}
+
+fn state(accounts: &[(Address, u64, bool)]) -> State {
+    let accounts = accounts
+        .iter()
+        .map(|(address, nonce, has_code)| (*address, Account { nonce: *nonce, has_code: *has_code }))
+        .collect();
+    State { accounts, base_fee: Some(50) }
+}
+
+fn check(items: &[&[Facts]], state: &State, expected: &[usize]) {
+    let facts: Vec<_> = items.iter().map(|item| Some(item.to_vec())).collect();
+    let found: Vec<usize> = hopeless(&facts, &[], state).into_iter().collect();
+    assert_eq!(found, expected, "{items:?}");
+}
+
+#[test]
+fn nonces_of_a_sender_follow_one_another() {
+    let at_five = state(&[(A, 5, false), (B, 0, false)]);
+    check(&[&[transaction(A, 5)], &[transaction(A, 6)], &[transaction(B, 0)]], &at_five, &[]);
+    check(&[&[transaction(A, 4)], &[transaction(A, 5)]], &at_five, &[0]);
+    check(&[&[transaction(A, 7)], &[transaction(A, 5)], &[transaction(A, 6)]], &at_five, &[0]);
+    check(&[&[transaction(A, 6)], &[transaction(B, 0)], &[transaction(A, 7)]], &at_five, &[0, 2]);
+}
+
+#[test]
+fn second_use_of_a_nonce_is_left_to_the_engine() {
+    // The first may fail for its balance; then the second is good.
+    check(&[&[transaction(A, 5)], &[transaction(A, 5)]], &state(&[(A, 5, false)]), &[]);
+}
+
+#[test]
+fn leg_with_one_hopeless_transaction_is_hopeless_and_counts_for_nothing() {
+    let zero = state(&[(A, 0, false), (B, 0, false)]);
+    check(&[&[transaction(A, 0), transaction(B, 3)], &[transaction(A, 0)]], &zero, &[0]);
+    check(&[&[transaction(A, 0), transaction(B, 3)], &[transaction(A, 1)]], &zero, &[0, 1]);
+}
+
+#[test]
+fn fee_cap_below_the_base_fee_is_hopeless_and_at_it_is_not() {
+    let zero = state(&[(A, 0, false)]);
+    check(&[&[Facts { fee: 49, ..transaction(A, 0) }]], &zero, &[0]);
+    check(&[&[Facts { fee: 50, ..transaction(A, 0) }]], &zero, &[]);
+    let unknown = State { base_fee: None, ..zero };
+    check(&[&[Facts { fee: 1, ..transaction(A, 0) }]], &unknown, &[]);
+}
+
+#[test]
+fn gap_is_not_certain_where_something_else_may_raise_the_nonce() {
+    check(&[&[transaction(A, 7)]], &state(&[(A, 5, true)]), &[]);
+    let authorized = Facts { authorities: vec![A], ..transaction(B, 0) };
+    check(&[&[authorized], &[transaction(A, 7)]], &state(&[(A, 5, false), (B, 0, false)]), &[]);
+    check(&[&[transaction(A, 7)]], &state(&[]), &[]);
+}
+
+#[test]
+fn what_cannot_be_read_ends_the_check() {
+    let facts = vec![Some(vec![transaction(A, 9)]), None, Some(vec![transaction(A, 9)])];
+    let found = hopeless(&facts, &[], &state(&[(A, 0, false)]));
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), [0]);
+}
