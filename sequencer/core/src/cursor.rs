@@ -55,7 +55,8 @@ impl L2Block {
 /// What the log says of a block so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Testimony {
-    /// Log time and mode of the first `Sealed` record with the block's hash. Who seals the block puts its own word here.
+    /// Log time and mode of the first `Sealed` record with the block's hash. Who seals the block puts its own word here,
+    /// as of [`Offer::closed_at`], until the record is decided or late.
     pub record: Option<(UnixMillis, SealMode)>,
     /// Log time of the newest log block that is known.
     pub newest: UnixMillis,

@@ -51,7 +51,7 @@ impl Weight {
 /// Reads the gas limit of an EIP-2718 transaction that the log has checked, and nothing else of it.
 fn declared_gas(transaction: &[u8]) -> alloy_rlp::Result<u64> {
     let (fields_before, mut rest) = match transaction {
-        [first, ..] if *first >= 0xc0 => (2, transaction),
+        [0xc0..=0xff, ..] => (2, transaction),
         [1, rest @ ..] => (3, rest),
         [2 | 4, rest @ ..] => (4, rest),
         _ => return Err(alloy_rlp::Error::Custom("unknown type of transaction")),

@@ -149,7 +149,7 @@ fn a_block_whose_deposits_cannot_be_read_is_an_error() {
     };
     let first = first(Form::Isthmus, T, 0);
     assert_eq!(of(&[]), InvalidBlock::Empty);
-    let reason = InvalidDeposit::Type { got: Some(0xc7) };
+    let reason = InvalidDeposit::Type { got: Some(0xc6) };
     assert_eq!(of(&[transaction(1, 1, 0)]), InvalidBlock::Deposit { index: 0, reason });
     let error = of(&[deposit(DEPOSITOR, 1, false, b"")]);
     assert_eq!(error, InvalidBlock::L1Info(InvalidL1Info::Selector { got: vec![] }));

@@ -1,0 +1,60 @@
+//! Twenty items that are invalid when their turn comes, in one window, among good ones: the good ones land in time.
+
+use alloy_primitives::{Address, B256, Bytes, keccak256};
+use lockstep_core::entry::{Body, Entry, Transaction};
+use lockstep_core::params::ChainKind;
+use lockstep_core::types::{ChainId, UnixMillis};
+use lockstep_node::devnet::world::accounts::Account;
+use lockstep_rpc::client::{Endpoint, IngressClient};
+
+use crate::run::{PATIENCE, Run};
+
+/// Admitted by the chain's gateway as if its engine had not been asked.
+fn entry(run: &Run, bytes: Bytes) -> Entry {
+    let transaction = Transaction { chain: ChainId(901), kind: ChainKind::Evm, bytes };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let expires = UnixMillis(now.as_millis() as u64 + 30_000);
+    let entry = Entry::new(Body::Transaction(transaction), expires, None).expect("an entry");
+    let network = run.world.layout.genesis.network_id();
+    entry.admitted_by(network, run.chain(901).gateway_key.key()).expect("an admitted entry")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tier_one_twenty_invalid_items_hold_nothing_up() {
+    let run = Run::one("invalid-items", 1).await;
+    run.head_at(901, 12, PATIENCE).await;
+    let mut raw: Vec<Bytes> = Vec::new();
+    let (mut good, mut bad): (Vec<B256>, Vec<B256>) = (Vec::new(), Vec::new());
+    for index in 0..40usize {
+        let (bytes, is_good) = match index % 4 {
+            // No balance; a nonce too high.
+            0 => (Account::of_purpose(&format!("poor {index}")).transfer(901, 0, Address::repeat_byte(1), 1), false),
+            2 => (run.transfer(901, index, 7), false),
+            _ => (run.transfer(901, index, 0), true),
+        };
+        if is_good { good.push(keccak256(&bytes)) } else { bad.push(keccak256(&bytes)) }
+        raw.push(bytes);
+    }
+    let before = run.metrics(901).await;
+    let channel = Endpoint::new(run.world.endpoints().remove(0)).connect().await.expect("a validator");
+    let mut ingress = IngressClient::new(channel);
+    for bytes in raw {
+        ingress.submit(&entry(&run, bytes), None).await.expect("a validator takes it");
+    }
+    for hash in &good {
+        run.landed(901, *hash, PATIENCE).await;
+    }
+    run.more_blocks(901, 5, PATIENCE).await;
+    run.expect_landed_once(901, &good).await;
+    let side = &run.chain(901).sequencer;
+    for hash in &bad {
+        assert_eq!(side.landed(*hash).await.ok().flatten(), None, "{hash} is invalid and landed");
+    }
+    run.expect_audited(901);
+    let metrics = run.metrics(901).await;
+    let series = "lockstep_sidecar_skipped_total{reason=\"invalid\"}";
+    assert_eq!(metrics.get(series) - before.get(series), bad.len() as f64, "skipped items are counted");
+    let late = 1.0 - metrics.share("lockstep_sidecar_late_seconds", "0.0");
+    println!("20 invalid items: build p99 <= {} s, share of late blocks {late:.3}", metrics.quantile("lockstep_sidecar_build_seconds", 0.99));
+    run.end().await;
+}
