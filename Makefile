@@ -18,7 +18,7 @@ TEST_LINTS_OFF := arithmetic_side_effects cast_possible_truncation cast_sign_los
 # Part of clippy's arguments, so that its results are kept per clone (see deploy/setup/env.sh).
 CLIPPY_CLONE := --cfg 'lockstep_clone="$(CURDIR)"'
 
-.PHONY: help setup build devnet test bench lint fmt doc vectors deny env clean-cache
+.PHONY: help setup peers build devnet test interop bench lint fmt doc vectors deny env clean-cache
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,15 +26,22 @@ help: ## List the targets
 setup: ## Install or build what this machine lacks (libclang, RocksDB's library, once: 15 min)
 	@deploy/setup/setup.sh
 
+peers: ## Build op-node, op-batcher, op-geth and fetch anvil, once per machine (4 min, 230 MB; 2 GB in Go's caches)
+	@deploy/setup/peers.sh
+
 build: setup ## Build the `lockstep` program
 	@$(ENV) && cargo build --workspace --locked
 
-devnet: build ## Run four validators, two chains and a small load; Ctrl-C stops all (ARGS="--validators 7")
+# The log alone needs no programs but ours.
+devnet: build $(if $(findstring --log-only,$(ARGS)),,peers) ## Run L1, four validators and two OP chains; Ctrl-C stops all (ARGS="--log-only", ARGS=--help)
 	@$(ENV) && exec "$$LOCKSTEP_BIN" devnet $(ARGS)
 
 # The scenarios start the program, and `cargo test` alone would not build it.
 test: build ## Run all tests (ARGS="tidy" runs those with tidy in the name)
 	@$(ENV) && cargo test --workspace --locked $(ARGS)
+
+interop: build peers ## Run the end-to-end suite against real op-node, op-batcher and op-geth (ARGS as for test)
+	@$(ENV) && cargo test --workspace --locked --test interop -- --test-threads=1 $(ARGS)
 
 bench: build ## Measure throughput, latency, memory and disk of four validators
 	@$(ENV) && exec "$$LOCKSTEP_BIN" bench $(ARGS)

@@ -7,6 +7,7 @@ use lockstep_core::params::Genesis;
 use lockstep_core::signing::SigningKey;
 use lockstep_core::types::ChainId;
 use lockstep_rpc::client::Endpoint;
+use lockstep_rpc::quota::QuotaConfig;
 
 use crate::jwt::Secret;
 
@@ -66,8 +67,10 @@ pub struct Public {
     pub rpc_url: String,
     /// The engine's public JSON-RPC over WebSocket, if it has one.
     pub ws_url: Option<String>,
-    /// Signs what is admitted, if the chain has gateways.
-    pub gateway: Option<SigningKey>,
+    /// Signs what is admitted; a gateway of the chain, if it has any.
+    pub gateway: SigningKey,
+    /// What one client may submit.
+    pub quota: QuotaConfig,
 }
 
 /// All options.

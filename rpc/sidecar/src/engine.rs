@@ -11,9 +11,21 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::json_rpc::ErrorObject;
 use crate::jwt::Secret;
 use crate::limits::{CONNECT_TIMEOUT, ENGINE_ANSWER_BYTES_MAX, ENGINE_TIMEOUT};
+
+/// The `error` of an answer.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ErrorObject {
+    /// What went wrong, in a number.
+    pub code: i64,
+    /// The same for people.
+    #[serde(default)]
+    pub message: String,
+    /// More, as it came.
+    #[serde(default)]
+    pub data: Option<Box<RawValue>>,
+}
 
 /// What the engine answered, unread.
 #[derive(Clone, Debug)]

@@ -25,7 +25,7 @@ use tracing::{error, info};
 
 use crate::config::ExecutionMode;
 use crate::health::{Health, State as HealthState};
-use crate::json_rpc::{self, Body, INVALID_PARAMS, METHOD_NOT_FOUND, PARSE_ERROR, Request};
+use crate::json_rpc::{self, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Parsed, Request};
 use crate::proxy::Proxy;
 
 /// Bytes of one body.
@@ -91,8 +91,9 @@ async fn render(State(shared): State<Shared>) -> Response {
 
 async fn call(State(shared): State<Shared>, body: Bytes) -> Response {
     let answer = match json_rpc::parse(&body) {
-        Body::Single(request) => answer(&shared.proxy, &request),
-        Body::Batch(_) | Body::Invalid => json_rpc::error(None, PARSE_ERROR, "expected one JSON-RPC call"),
+        Parsed::Single(request) => answer(&shared.proxy, &request),
+        Parsed::Batch(_) => json_rpc::error(None, INVALID_REQUEST, "expected one call, not a batch", None),
+        Parsed::Invalid(malformed) => malformed.answer(),
     };
     ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
 }
@@ -102,8 +103,8 @@ struct Mode {
     execution_mode: String,
 }
 
-fn answer(proxy: &Proxy, request: &Request<'_>) -> Vec<u8> {
-    match request.method {
+fn answer(proxy: &Proxy, request: &Request<'_>) -> String {
+    match request.method.as_ref() {
         "miner_setMaxDASize" => return proxy.set_max_da_size(request),
         "debug_getExecutionMode" => {}
         "debug_setExecutionMode" => {
@@ -114,14 +115,14 @@ fn answer(proxy: &Proxy, request: &Request<'_>) -> Vec<u8> {
                 .and_then(|mode| ExecutionMode::from_name(&mode.execution_mode));
             let Some(mode) = mode else {
                 let words = "expected [{\"execution_mode\": \"enabled\" | \"dry_run\" | \"disabled\"}]";
-                return json_rpc::error(request.id, INVALID_PARAMS, words);
+                return json_rpc::error(request.id, INVALID_PARAMS, words, None);
             };
             info!(mode = mode.name(), "the execution mode was set");
             proxy.mode().send_replace(mode);
         }
         other => {
             let words = format!("the method {other} does not exist here");
-            return json_rpc::error(request.id, METHOD_NOT_FOUND, &words);
+            return json_rpc::error(request.id, METHOD_NOT_FOUND, &words, None);
         }
     }
     let mode = Mode { execution_mode: proxy.mode().borrow().name().to_owned() };

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use alloy_primitives::B256;
 use lockstep_core::cursor::L2Block;
@@ -32,6 +33,8 @@ pub struct BuiltJob {
     pub mode: SealMode,
     /// Where its child's offer begins.
     pub cursor: Cursor,
+    /// When the log block that closed its window was there.
+    pub closed: Instant,
 }
 
 impl BuiltJob {

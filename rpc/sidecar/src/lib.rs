@@ -17,6 +17,7 @@ pub mod feed;
 pub mod ledger;
 pub mod records;
 pub mod state_file;
+pub mod submitter;
 
 pub mod build;
 pub mod jobs;
@@ -28,3 +29,4 @@ pub mod http;
 pub mod metrics;
 pub mod server;
 pub mod sidecar;
+pub mod wallet;

@@ -30,6 +30,7 @@ pub struct Metrics {
     hold: Histogram,
     build: Histogram,
     late: Histogram,
+    sealing: Histogram,
     added: Histogram,
     pub(crate) log_height: Gauge,
     pub(crate) head_number: Gauge,
@@ -65,6 +66,7 @@ impl Metrics {
             ("hold_seconds", "How long getPayload was held", &metrics.hold),
             ("build_seconds", "How long the engine built", &metrics.build),
             ("late_seconds", "From a block's timestamp until it was sealed", &metrics.late),
+            ("sealing_seconds", "From the arrival of a window's last log block until its block was sealed", &metrics.sealing),
             ("added_seconds", "Time the sidecar adds to a call that nothing holds", &metrics.added),
         ];
         for (name, help, histogram) in histograms {
@@ -97,6 +99,7 @@ impl Metrics {
             hold: Histogram::new(SECONDS),
             build: Histogram::new(SECONDS),
             late: Histogram::new([-1.0, -0.05, -0.01, 0.0].into_iter().chain(SECONDS)),
+            sealing: Histogram::new(SECONDS),
             added: Histogram::new(SMALL),
             log_height: Gauge::default(),
             head_number: Gauge::default(),
@@ -122,6 +125,11 @@ impl Metrics {
     pub(crate) fn built(&self, time: Duration, refusals: usize) {
         self.build.observe(time.as_secs_f64());
         self.refusals.inc_by(refusals as u64);
+    }
+
+    /// A block was sealed so long after the log block that closed its window had come.
+    pub(crate) fn sealing(&self, time: Duration) {
+        self.sealing.observe(time.as_secs_f64());
     }
 
     pub(crate) fn sealed(&self, sealed: &Sealed, now_ms: u64) {

@@ -17,14 +17,14 @@ use bytes::Bytes;
 use lockstep_core::record::{Limits, RecordBody, Sealed};
 use reqwest::StatusCode;
 use serde_json::value::RawValue;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::attributes::{Attributes, Forkchoice, payload_id};
 use crate::chain::Chain;
 use crate::config::{ExecutionMode, Role, WhenSilent};
 use crate::engine::{Engine, Reply};
 use crate::jobs::Jobs;
-use crate::json_rpc::{self, Body, Request};
+use crate::json_rpc::{self, Malformed, Parsed, Request};
 use crate::limits::HOLD_MAX;
 use crate::metrics::Metrics;
 use crate::records::Records;
@@ -38,6 +38,8 @@ pub struct Parts {
     pub chain: Arc<Chain>,
     /// Where records go; `None` without a sequencer key.
     pub records: Option<Records>,
+    /// Where the hashes of skipped transactions go.
+    pub skipped: mpsc::Sender<Vec<B256>>,
     /// In front of a sequencer or of a replica.
     pub role: Role,
     /// What to do while the committee is silent.
@@ -52,6 +54,7 @@ pub struct Proxy {
     engine: Engine,
     chain: Arc<Chain>,
     records: Option<Records>,
+    skipped: mpsc::Sender<Vec<B256>>,
     role: Role,
     when_silent: WhenSilent,
     metrics: Metrics,
@@ -68,8 +71,8 @@ struct Seen {
     /// The highest safe head, and the time until which jobs on older parents are put off.
     safe: Option<(B256, u64)>,
     old_parents_until: Option<Instant>,
-    /// Blocks that were handed to op-node and not yet taken by the engine.
-    sealing: BTreeMap<B256, Sealed>,
+    /// Blocks that were handed to op-node and not yet taken by the engine, and when their windows had closed.
+    sealing: BTreeMap<B256, (Sealed, Instant)>,
     /// Hashes that came out of the engine's own `getPayload`.
     own: std::collections::VecDeque<B256>,
 }
@@ -89,11 +92,12 @@ impl Proxy {
     /// A proxy of these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { engine, chain, records, role, when_silent, metrics } = parts;
+        let Parts { engine, chain, records, skipped, role, when_silent, metrics } = parts;
         Self {
             engine,
             chain,
             records,
+            skipped,
             role,
             when_silent,
             metrics,
@@ -124,9 +128,9 @@ impl Proxy {
     pub async fn handle(self: &Arc<Self>, body: Bytes) -> Answer {
         let started = Instant::now();
         let answer = match json_rpc::parse(&body) {
-            Body::Single(request) => self.route(&request, body.clone()).await,
-            Body::Batch(calls) if calls.iter().any(|call| is_ours(call)) => self.each(&calls).await,
-            Body::Batch(_) | Body::Invalid => self.pass(body).await,
+            Parsed::Single(request) => self.route(&request, body.clone()).await,
+            Parsed::Batch(calls) if calls.iter().flatten().any(is_ours) => self.each(&calls).await,
+            Parsed::Batch(_) | Parsed::Invalid(_) => self.pass(body).await,
         };
         if let Some(engine) = answer.engine {
             self.metrics.added(started.elapsed().saturating_sub(engine));
@@ -135,22 +139,23 @@ impl Proxy {
     }
 
     /// A batch with a call that is looked at: each by itself, the answers in order.
-    async fn each(self: &Arc<Self>, calls: &[&RawValue]) -> Answer {
+    async fn each(self: &Arc<Self>, calls: &[Result<Request<'_>, Malformed>]) -> Answer {
         let mut answers = Vec::with_capacity(calls.len());
         for call in calls {
-            let body = Bytes::copy_from_slice(call.get().as_bytes());
-            let answer = match json_rpc::parse(&body) {
-                Body::Single(request) => self.route(&request, body.clone()).await,
-                Body::Batch(_) | Body::Invalid => self.pass(body).await,
-            };
-            answers.push(answer.body);
+            answers.push(match call {
+                Ok(request) => {
+                    let body = Bytes::copy_from_slice(request.raw.get().as_bytes());
+                    self.route(request, body).await.body
+                }
+                Err(malformed) => malformed.answer().into(),
+            });
         }
-        ok([b"[".as_slice(), &answers.join(&b","[..]), b"]"].concat())
+        ok(format!("[{}]", answers.iter().map(|answer| String::from_utf8_lossy(answer)).collect::<Vec<_>>().join(",")))
     }
 
     async fn route(self: &Arc<Self>, request: &Request<'_>, body: Bytes) -> Answer {
         let params = request.positional();
-        let method = request.method;
+        let method = request.method.as_ref();
         if method.starts_with("engine_forkchoiceUpdated") {
             return self.forkchoice_updated(request, &params, body).await;
         }
@@ -227,14 +232,14 @@ impl Proxy {
     }
 
     /// Turns the batcher's throttling into a `Limits` record, which all who follow the chain can see.
-    pub fn set_max_da_size(&self, request: &Request<'_>) -> Vec<u8> {
+    pub fn set_max_da_size(&self, request: &Request<'_>) -> String {
         let read = |raw: Option<&&RawValue>| {
             raw.and_then(|raw| serde_json::from_str::<crate::attributes::Quantity>(raw.get()).ok())
         };
         let params = request.positional();
         let (Some(tx), Some(block)) = (read(params.first()), read(params.get(1))) else {
             let words = "expected [max transaction bytes, max block bytes] as quantities";
-            return json_rpc::error(request.id, json_rpc::INVALID_PARAMS, words);
+            return json_rpc::error(request.id, json_rpc::INVALID_PARAMS, words, None);
         };
         match &self.records {
             Some(records) => records.limits(Limits { tx_bytes: tx.0, block_bytes: block.0 }),
@@ -274,17 +279,14 @@ impl Proxy {
     }
 }
 
-fn ok(body: Vec<u8>) -> Answer {
+fn ok(body: String) -> Answer {
     Answer { status: StatusCode::OK, body: body.into(), engine: None }
 }
 
-fn is_ours(call: &RawValue) -> bool {
-    let request: Result<Request<'_>, _> = serde_json::from_str(call.get());
-    request.is_ok_and(|request| {
-        let method = request.method;
-        ["engine_forkchoiceUpdated", "engine_getPayloadV", "engine_newPayload"]
-            .iter()
-            .any(|ours| method.starts_with(ours))
-            || method == "miner_setMaxDASize"
-    })
+fn is_ours(request: &Request<'_>) -> bool {
+    let method = request.method.as_ref();
+    ["engine_forkchoiceUpdated", "engine_getPayloadV", "engine_newPayload"]
+        .iter()
+        .any(|ours| method.starts_with(ours))
+        || method == "miner_setMaxDASize"
 }

@@ -104,7 +104,7 @@ impl Records {
                 match Entry::new(Body::Record(record), expires, None) {
                     Ok(entry) => {
                         if let Err(error) = committee.submit(&entry).await {
-                            debug!(%error, "a record was not taken; it is submitted again");
+                            debug!(reason = %error.reason, "a record was not taken; it is submitted again");
                         }
                     }
                     Err(error) => warn!(%error, "a record that is no entry"),

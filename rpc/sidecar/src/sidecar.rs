@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_primitives::B256;
 use lockstep_core::light_client::{InvalidStart, LightClient};
 use lockstep_core::params::ChainParams;
 use lockstep_core::record::RecordBody;
@@ -11,7 +12,7 @@ use lockstep_core::types::{ChainId, Height, UnixMillis};
 use lockstep_proto::convert::log::RecordKind;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
@@ -24,12 +25,14 @@ use crate::engine::{Engine, EngineError};
 use crate::feed::{Feed, FeedError};
 use crate::health::{self, Health};
 use crate::http;
-use crate::limits::RECORDS_LOOKED_AT_MAX;
+use crate::limits::{RECORDS_LOOKED_AT_MAX, SKIPS_WAITING_MAX};
 use crate::metrics::Metrics;
 use crate::proxy::{Parts, Proxy};
 use crate::records::Records;
 use crate::server;
 use crate::state_file::{self, StateFile};
+use crate::submitter::Validators;
+use crate::wallet::{self, WalletMetrics};
 
 /// Between two attempts to find where the chain is.
 const START_RETRY: Duration = Duration::from_millis(500);
@@ -65,6 +68,9 @@ pub enum StartError {
         /// Why.
         error: std::io::Error,
     },
+    /// The wallets' port cannot be opened.
+    #[error("public_listen: {0}")]
+    Wallet(#[from] wallet::ServeError),
     /// The data directory cannot be used.
     #[error("cannot use the data directory: {0}")]
     Data(std::io::Error),
@@ -124,6 +130,7 @@ pub async fn start(config: Config) -> Result<Sidecar, StartError> {
     };
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
+    let wallets = WalletMetrics::register(&mut registry);
     let engine = Engine::new(&config.engine_url, Some(config.engine_secret.clone()))?;
     let feed = Feed::new((config.chain, params.kind), config.endpoints.clone(), trust);
     let blocks = Blocks::new(engine.clone());
@@ -138,15 +145,17 @@ pub async fn start(config: Config) -> Result<Sidecar, StartError> {
             records.submit(body);
         }
     }
+    let (skipped, skips) = mpsc::channel(SKIPS_WAITING_MAX);
     let proxy = Arc::new(Proxy::new(Parts {
         engine,
+        skipped,
         chain: Arc::clone(&chain),
         records: records.clone(),
         role: config.role,
         when_silent: config.when_silent,
         metrics: metrics.clone(),
     }));
-    let parts = Running { config, chain, proxy, records, metrics, file, registry };
+    let parts = Running { config, chain, proxy, records, metrics, file, registry, wallets, skips };
     parts.listen().await
 }
 
@@ -159,11 +168,17 @@ struct Running {
     metrics: Metrics,
     file: StateFile,
     registry: Registry,
+    wallets: WalletMetrics,
+    skips: mpsc::Receiver<Vec<B256>>,
 }
 
 impl Running {
     async fn listen(self) -> Result<Sidecar, StartError> {
-        let Self { config, chain, proxy, records, metrics, file, registry } = self;
+        let Self { config, chain, proxy, records, metrics, file, registry, wallets, skips } = self;
+        let wallet = match wallet_config(&config) {
+            Some(options) => Some(wallet::serve(options, wallets).await?),
+            None => None,
+        };
         let engine = bind("listen", config.listen).await?;
         let operators = bind("http_listen", config.http_listen).await?;
         let address = |listener: &TcpListener, field, listen| {
@@ -186,9 +201,11 @@ impl Running {
         tasks.spawn(health::run(Arc::clone(&proxy), has_started, health_sender, metrics));
         let feed = chain.feed().clone();
         if let Some(records) = records.clone() {
-            let committee = Arc::new(Committee::new(config.endpoints.clone()));
+            let validators = Arc::new(Validators::new(config.endpoints.clone()));
+            let committee = Arc::new(Committee::new(validators));
             tasks.spawn(records.run(committee, feed));
         }
+        tasks.spawn(tell_skipped(wallet, skips));
         tasks.spawn(keep(Arc::clone(&chain), records, file));
         tasks.spawn(async move {
             let mut followers = find(&chain).await;
@@ -210,7 +227,7 @@ fn chain_params(config: &Config) -> Result<ChainParams, StartError> {
         ("sequencer_key", config.sequencer.as_ref(), &params.sequencers),
         (
             "gateway_key",
-            config.public.as_ref().and_then(|public| public.gateway.as_ref()),
+            config.public.as_ref().map(|public| &public.gateway),
             &params.gateways,
         ),
     ];
@@ -223,6 +240,31 @@ fn chain_params(config: &Config) -> Result<ChainParams, StartError> {
         warn!("no sequencer key: blocks are sealed without records, and a standby cannot tell closed ones");
     }
     Ok(params)
+}
+
+fn wallet_config(config: &Config) -> Option<wallet::Config> {
+    let public = config.public.clone()?;
+    Some(wallet::Config {
+        listen: public.listen,
+        rpc_url: public.rpc_url,
+        ws_url: public.ws_url,
+        chain: config.chain,
+        network: config.genesis.network_id(),
+        gateway: public.gateway,
+        endpoints: config.endpoints.clone(),
+        tip_min: 0,
+        quota: public.quota,
+    })
+}
+
+/// Tells the wallets' port which transactions were passed over; keeps it open.
+async fn tell_skipped(wallet: Option<wallet::Handle>, mut skips: mpsc::Receiver<Vec<B256>>) {
+    while let Some(hashes) = skips.recv().await {
+        if let Some(wallet) = &wallet {
+            wallet.skipped(&hashes);
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 async fn bind(field: &'static str, listen: SocketAddr) -> Result<TcpListener, StartError> {

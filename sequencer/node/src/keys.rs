@@ -121,7 +121,7 @@ pub fn show(directory: &Path) -> Result<PublicKeys, KeyError> {
     })
 }
 
-/// Reads a validator key.
+/// Reads a validator key, or any other of secp256k1.
 ///
 /// # Errors
 /// [`KeyError`] if the file cannot be read, if others could read it, or if it holds no key.
@@ -163,7 +163,11 @@ fn random_secp256k1() -> Result<Zeroizing<[u8; 32]>, KeyError> {
     }
 }
 
-fn write(path: &Path, secret: &[u8; 32]) -> Result<(), KeyError> {
+/// Writes a new file of a key or another secret of 32 bytes.
+///
+/// # Errors
+/// [`KeyError`]; a file that exists is not overwritten.
+pub fn write(path: &Path, secret: &[u8; 32]) -> Result<(), KeyError> {
     let mut text = Zeroizing::new(hex::encode(secret));
     text.push('\n');
     let mut options = OpenOptions::new();

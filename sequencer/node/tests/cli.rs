@@ -217,10 +217,10 @@ fn devnet_leaves_other_peoples_directories_alone() {
     let here = directory();
     fs::create_dir(here.path().join("photos")).expect("makes it");
     fs::write(here.path().join("photos/cat.jpg"), "meow").expect("writes");
-    fails(here.path(), 1, "devnet --dir photos", &["photos has files in it", "--dir"]);
+    fails(here.path(), 1, "devnet --log-only --dir photos", &["photos has files in it", "--dir"]);
     assert!(here.path().join("photos/cat.jpg").exists());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("has one").port();
-    let taken = format!("devnet --dir d --base-port {port}");
+    let taken = format!("devnet --log-only --dir d --base-port {port}");
     fails(here.path(), 1, &taken, &[&format!("port {port} is taken")]);
 }

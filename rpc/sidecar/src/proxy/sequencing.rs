@@ -54,6 +54,7 @@ struct Plan {
     passed: Vec<Skipped>,
     mode: SealMode,
     cursor: Cursor,
+    closed: Instant,
 }
 
 impl Proxy {
@@ -68,22 +69,22 @@ impl Proxy {
         let parent = forkchoice.head;
         if self.is_too_old(parent).await {
             let words = "the engine is behind a safe head seen before: derivation comes first";
-            return ok(json_rpc::error(request.id, SERVER_ERROR, words));
+            return ok(json_rpc::error(request.id, SERVER_ERROR, words, None));
         }
-        let status = match self.engine.call(request.method, (&forkchoice.raw, ())).await {
+        let status = match self.engine.call(&request.method, (&forkchoice.raw, ())).await {
             Ok(raw) => serde_json::from_str::<Updated>(raw.get()).ok(),
             Err(error) => return ok(refused(request, &error)),
         };
         let Some(Updated { payload_status }) = status else {
-            return ok(json_rpc::error(request.id, SERVER_ERROR, "the engine's answer has no status"));
+            return ok(json_rpc::error(request.id, SERVER_ERROR, "the engine's answer has no status", None));
         };
         let name = crate::payload::status(&payload_status).unwrap_or_default();
         if name != "VALID" {
             // SYNCING would make op-node wait for 30 s, INVALID end: a temporary error is tried again after 1 s.
             warn!(%parent, status = %name, "the engine does not take the head of a sequencing job");
-            return ok(json_rpc::error(request.id, SERVER_ERROR, &format!("engine: head is {name}")));
+            return ok(json_rpc::error(request.id, SERVER_ERROR, &format!("engine: head is {name}"), None));
         }
-        let job = Job::new(request.method, parent, attributes);
+        let job = Job::new(&request.method, parent, attributes);
         let started = Started { payload_status: &payload_status, payload_id: job.id };
         let answer = to_raw_value(&started).unwrap_or_default();
         if let Some(job) = self.jobs.add(job) {
@@ -150,6 +151,7 @@ impl Proxy {
         let block = job.block();
         let window = self.chain.window(&block).map_err(|error| error.to_string())?;
         self.wait_until_closed(job, window.end).await?;
+        let closed = Instant::now();
         // Again: limits may have come in the last log block of the window.
         let window = self.chain.window(&block).map_err(|error| error.to_string())?;
         let offer = self.chain.offer(cursor, &window).await.map_err(|error| error.to_string())?;
@@ -158,7 +160,7 @@ impl Proxy {
             Some(_) => SealMode::Closed,
             None => SealMode::Offered,
         };
-        Ok(Plan { items: offer.items, cursor: offer.end, passed: offer.passed, mode })
+        Ok(Plan { items: offer.items, cursor: offer.end, passed: offer.passed, mode, closed })
     }
 
     async fn parent_cursor(&self, job: &Job) -> Result<Cursor, String> {
@@ -205,7 +207,8 @@ impl Proxy {
     async fn closed_plan(&self, job: &Job) -> Result<Plan, String> {
         let cursor = self.parent_cursor(job).await?;
         info!(parent = %job.parent, "the committee is silent: a block of deposits only");
-        Ok(Plan { items: Vec::new(), passed: Vec::new(), mode: SealMode::Closed, cursor })
+        let (mode, closed) = (SealMode::Closed, Instant::now());
+        Ok(Plan { items: Vec::new(), passed: Vec::new(), mode, cursor, closed })
     }
 
     fn expect_head(&self, job: &Job) -> Result<Forkchoice, String> {
@@ -225,9 +228,9 @@ impl Proxy {
             match build::build(&self.engine, &order, &plan.items, hopeless.clone()).await {
                 Ok(build) => {
                     self.metrics.built(started.elapsed(), build.refusals);
-                    let Plan { items, passed, mode, cursor } = plan;
+                    let Plan { items, passed, mode, cursor, closed } = plan;
                     let build::Build { payload_id, left_out, .. } = build;
-                    return Ok(BuiltJob { payload_id, items, left_out, passed, mode, cursor });
+                    return Ok(BuiltJob { payload_id, items, left_out, passed, mode, cursor, closed });
                 }
                 Err(BuildError::TooManyRefusals) => return self.build_closed(job, &order).await,
                 Err(BuildError::Engine(reason)) => {
@@ -257,6 +260,7 @@ impl Proxy {
             passed: Vec::new(),
             mode: SealMode::Closed,
             cursor,
+            closed: Instant::now(),
         })
     }
 
@@ -272,7 +276,7 @@ impl Proxy {
     /// Answers a `getPayload` for a job: holds it until the block is there, but not for long.
     pub(super) async fn get_payload(self: &Arc<Self>, request: &Request<'_>, job: &Arc<Job>) -> Answer {
         if self.expect_head(job).is_err() {
-            return ok(json_rpc::error(request.id, UNKNOWN_PAYLOAD, "Unknown payload"));
+            return ok(json_rpc::error(request.id, UNKNOWN_PAYLOAD, "Unknown payload", None));
         }
         let started = Instant::now();
         let built = self.wait_until_built(job).await;
@@ -285,7 +289,7 @@ impl Proxy {
             Ok(raw) => json_rpc::result(request.id, &raw),
             Err(reason) => {
                 self.metrics.unsealed.inc();
-                json_rpc::error(request.id, SERVER_ERROR, &reason)
+                json_rpc::error(request.id, SERVER_ERROR, &reason, None)
             }
         })
     }
@@ -317,7 +321,7 @@ impl Proxy {
     ) -> Result<Box<RawValue>, String> {
         let mut built = (*built).clone();
         for _ in 0..REBUILDS_MAX {
-            let raw = match self.engine.call(request.method, (&built.payload_id,)).await {
+            let raw = match self.engine.call(&request.method, (&built.payload_id,)).await {
                 Ok(raw) => raw,
                 Err(error) => {
                     self.rebuild(request, job, &mut built, &error).await?;
@@ -360,7 +364,7 @@ impl Proxy {
         if error.refusal().is_none() {
             return Err(error.to_string());
         }
-        let order = Order { get_payload: Some(request.method.to_owned()), ..self.order(job)? };
+        let order = Order { get_payload: Some(request.method.to_string()), ..self.order(job)? };
         let build = build::build(&self.engine, &order, &built.items, built.left_out.clone()).await;
         let build = build.map_err(|error| error.to_string())?;
         (built.payload_id, built.left_out) = (build.payload_id, build.left_out);
@@ -380,6 +384,10 @@ impl Proxy {
             cursor: built.cursor,
             skipped,
         };
+        let hashes: Vec<_> = built.left_out.union(missing).filter_map(|index| built.items.get(*index)).flat_map(|item| item.item.hashes.clone()).collect();
+        if !hashes.is_empty() && self.skipped.try_send(hashes).is_err() {
+            debug!("the wallets' port does not hear of skipped items");
+        }
         let known = Known {
             number: sealed.number,
             parent: sealed.parent,
@@ -388,7 +396,7 @@ impl Proxy {
         };
         self.chain.ledger().insert(sealed.hash, known);
         let mut seen = self.seen();
-        seen.sealing.insert(sealed.hash, sealed);
+        seen.sealing.insert(sealed.hash, (sealed, built.closed));
         while seen.sealing.len() > crate::limits::JOBS_MAX {
             seen.sealing.pop_first();
         }
@@ -396,9 +404,10 @@ impl Proxy {
 
     /// A block that was handed to op-node is the chain's now: its record goes to the log.
     pub(super) fn note_taken(&self, payload: &Payload) {
-        let Some(sealed) = self.seen().sealing.remove(&payload.hash) else {
+        let Some((sealed, closed)) = self.seen().sealing.remove(&payload.hash) else {
             return;
         };
+        self.metrics.sealing(closed.elapsed());
         self.metrics.sealed(&sealed, now_ms());
         info!(number = sealed.number, hash = %sealed.hash, transactions = payload.transactions.len(),
             skipped = sealed.skipped.len(), "sealed a block");
@@ -418,12 +427,12 @@ async fn ended(
 }
 
 /// What op-node hears when the engine refuses the head of a job: only what makes it reset, or try again.
-fn refused(request: &Request<'_>, error: &EngineError) -> Vec<u8> {
+fn refused(request: &Request<'_>, error: &EngineError) -> String {
     match error.refusal() {
         Some(refusal) if refusal.code == INVALID_FORKCHOICE => {
-            json_rpc::error(request.id, refusal.code, &refusal.message)
+            json_rpc::error(request.id, refusal.code, &refusal.message, None)
         }
-        Some(_) | None => json_rpc::error(request.id, SERVER_ERROR, &error.to_string()),
+        Some(_) | None => json_rpc::error(request.id, SERVER_ERROR, &error.to_string(), None),
     }
 }
 

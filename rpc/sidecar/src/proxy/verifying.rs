@@ -74,7 +74,7 @@ impl Proxy {
             }
             Verdict::Unknown(reason) => {
                 warn!(block = %hash, %reason, "a block cannot be compared with the log yet");
-                Some(ok(json_rpc::error(request.id, SERVER_ERROR, &reason)))
+                Some(ok(json_rpc::error(request.id, SERVER_ERROR, &reason, None)))
             }
         }
     }

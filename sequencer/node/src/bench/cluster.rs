@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use eyre::{WrapErr as _, bail};
 
 use crate::config::NodeOptions;
-use crate::devnet::layout::Layout;
-use crate::devnet::process::{self, Validator};
-use crate::devnet::{self, health};
+use crate::devnet::health;
+use crate::devnet::layout::{Layout, Plan};
+use crate::devnet::process::{self, Process, Program};
 use crate::genesis::GenesisFile;
 
 /// Validators of every row.
@@ -36,7 +36,7 @@ pub struct Cluster {
     /// Directory, genesis, ports.
     pub layout: Layout,
     /// The processes.
-    pub validators: Vec<Validator>,
+    pub validators: Vec<Process>,
 }
 
 impl Cluster {
@@ -45,19 +45,19 @@ impl Cluster {
     /// # Errors
     /// If one does not start in time; its last words are in the message.
     pub async fn start(options: &Options) -> eyre::Result<Self> {
-        let args = devnet::Args {
+        let plan = Plan {
+            directory: options.dir.clone(),
             validators: VALIDATORS,
-            chains: 2,
-            dir: options.dir.clone(),
+            chains: Plan::open_chains(2),
             keep: false,
             base_port: None,
-            no_load: true,
-            rate: 1,
+            port_blocks: 0,
         };
-        let layout = Layout::prepare(&args)?;
+        let layout = Layout::prepare(&plan)?;
         tune(&layout, options.interval_ms)?;
-        let mut validators: Vec<Validator> =
-            layout.places.iter().cloned().map(Validator::new).collect();
+        let program = process::own_program()?;
+        let process = |place| Process::new(Program::validator(&program, place));
+        let mut validators: Vec<Process> = layout.places.iter().map(process).collect();
         for validator in &mut validators {
             validator.start()?;
         }
@@ -68,15 +68,15 @@ impl Cluster {
 
     async fn wait_until_serving(&mut self) -> eyre::Result<()> {
         let start = Instant::now();
-        for validator in &mut self.validators {
+        for (place, validator) in self.layout.places.iter().zip(&mut self.validators) {
             loop {
-                let health = health::ask(validator.place.ports.http).await;
+                let health = health::ask(place.ports.http).await;
                 if health.is_some_and(|health| health.state == "serving") {
                     break;
                 }
                 if !validator.is_running() || start.elapsed() > START_PATIENCE {
-                    let words = validator.last_words();
-                    bail!("validator {} does not serve:\n{words}", validator.place.index);
+                    let words = validator.program().last_words();
+                    bail!("{} does not serve:\n{words}", validator.name());
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -93,7 +93,7 @@ impl Cluster {
     /// Process ids.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
-        self.validators.iter().filter_map(Validator::pid).collect()
+        self.validators.iter().filter_map(Process::pid).collect()
     }
 
     /// Data directories.

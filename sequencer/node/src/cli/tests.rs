@@ -38,7 +38,10 @@ fn every_command_is_taken() {
         "verify --genesis g.toml --chain 901 --chain 902 --from 5 --follow --trust-now",
         "verify --trusted-header HASH --chain 901 --to 9 --endpoint https://a:1 --ca ca.pem",
         "devnet",
-        "devnet --validators 7 --chains 3 --keep --dir d --base-port 30000 --no-load --rate 50",
+        "devnet --validators 7 --chains 3 --block-time 1 --dir d --base-port 30000 --no-load",
+        "devnet --verifiers --no-load",
+        "devnet --verifiers checked",
+        "devnet --log-only --validators 7 --chains 3 --keep --rate 50",
         "completions bash",
         "--json status HASH",
     ];
@@ -86,7 +89,13 @@ fn what_means_nothing_is_refused() {
         "devnet --validators 0",
         "devnet --validators 101",
         "devnet --chains 0",
-        "devnet --rate 0",
+        "devnet --log-only --rate 0",
+        "devnet --rate 50",
+        "devnet --keep",
+        "devnet --block-time 3",
+        "devnet --log-only --block-time 1",
+        "devnet --log-only --verifiers",
+        "devnet --verifiers all",
         "completions cmd",
     ];
     for line in lines {
@@ -106,6 +115,7 @@ fn defaults_are_those_of_a_node_on_this_machine() {
     let Command::Devnet(args) = parse("devnet").expect("is taken").command else {
         panic!("a devnet");
     };
-    assert_eq!((args.validators, args.chains, args.keep), (4, 2, false));
+    assert_eq!((args.validators, args.chains, args.block_time), (4, 2, 2));
+    assert_eq!((args.log_only, args.verifiers, args.keep), (false, None, false));
     assert_eq!(args.dir, std::path::Path::new("devnet"));
 }

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use eyre::{WrapErr as _, eyre};
 use lockstep_core::types::ChainId;
 use lockstep_rpc::client::Endpoint;
+use lockstep_rpc::quota::QuotaConfig;
 use lockstep_sidecar::config::{Config, Public, Role, WhenSilent};
 use lockstep_sidecar::jwt::Secret;
 use lockstep_sidecar::limits::ENDPOINTS_MAX;
 use lockstep_sidecar::sidecar;
 use serde::{Deserialize, Serialize};
 
-use crate::config::LogOptions;
+use crate::config::{LogOptions, QuotaOptions};
 use crate::genesis::GenesisFile;
 use crate::home::Home;
 use crate::stop::StopSignals;
@@ -91,7 +92,7 @@ pub struct SidecarOptions {
     /// File of the chain's sequencer key, mode 0600. Default: none, no records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequencer_key: Option<PathBuf>,
-    /// File of the chain's gateway key, mode 0600. Default: none, entries use the open share.
+    /// File of the chain's gateway key, mode 0600; needed with `public_listen`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway_key: Option<PathBuf>,
     /// In front of a sequencer or a replica. Default `sequencing`.
@@ -100,6 +101,9 @@ pub struct SidecarOptions {
     /// What the chain does while the committee is silent. Default `halt`.
     #[serde(default)]
     pub when_silent: Silence,
+    /// What one wallet's address may use.
+    #[serde(default)]
+    pub quota: QuotaOptions,
     /// What is logged, and how.
     #[serde(default)]
     pub log: LogOptions,
@@ -181,6 +185,12 @@ impl SidecarOptions {
         };
         let rpc_url = self.rpc_url.clone();
         let rpc_url = rpc_url.ok_or_else(|| eyre!("public_listen needs rpc_url"))?;
-        Ok(Some(Public { listen, rpc_url, ws_url: self.ws_url.clone(), gateway }))
+        let gateway = gateway.ok_or_else(|| eyre!("public_listen needs gateway_key"))?;
+        let quota = self.quota;
+        let quota = QuotaConfig {
+            submissions_per_second: quota.submissions_per_second,
+            bytes_per_second: quota.bytes_per_second,
+        };
+        Ok(Some(Public { listen, rpc_url, ws_url: self.ws_url.clone(), gateway, quota }))
     }
 }

@@ -6,6 +6,8 @@
 //!   genesis.toml
 //!   validator-0/     node.toml, keys/, data/, node.log
 //! ```
+//!
+//! What else is in it when the chains have blocks says [`world`](super::world).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,8 +16,8 @@ use eyre::{WrapErr as _, bail, ensure};
 use lockstep_core::params::Genesis;
 use serde::{Deserialize, Serialize};
 
-use super::Args;
 use super::ports::{self, Ports};
+use super::process;
 use crate::clock;
 use crate::commands::genesis::{entry, write_new};
 use crate::config::{
@@ -27,6 +29,8 @@ use crate::keys;
 
 /// Id of the first chain; the others follow.
 pub const FIRST_CHAIN: u64 = 901;
+/// What else may run on a devnet's files than its validators.
+const PROGRAMS: [&str; 5] = ["anvil", "op-geth", "op-node", "op-batcher", "sidecar"];
 /// Name of the file that says what a devnet is.
 const DEVNET: &str = "devnet.toml";
 /// Name of the genesis' file.
@@ -48,6 +52,35 @@ struct Marker {
     base_port: u16,
     /// Whether its data is kept.
     keep: bool,
+}
+
+/// What is to be made, or found again.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Directory of keys, options, data and logs.
+    pub directory: PathBuf,
+    /// How many validators.
+    pub validators: u16,
+    /// The chains.
+    pub chains: Vec<ChainEntry>,
+    /// Whether the data is kept at the end.
+    pub keep: bool,
+    /// First port; `None`: the first of a few bases with free ports.
+    pub base_port: Option<u16>,
+    /// Blocks of ports that other parts need behind the validators'.
+    pub port_blocks: u16,
+}
+
+impl Plan {
+    /// Chains with ids from [`FIRST_CHAIN`] on, open to everybody, that are built by nobody.
+    #[must_use]
+    pub fn open_chains(count: u16) -> Vec<ChainEntry> {
+        (FIRST_CHAIN..).take(count.into()).map(|id| ChainEntry::new(id, Kind::Evm)).collect()
+    }
+
+    fn chain_count(&self) -> u16 {
+        u16::try_from(self.chains.len()).unwrap_or(u16::MAX)
+    }
 }
 
 /// Where one validator's things are.
@@ -97,6 +130,8 @@ pub struct Layout {
     pub places: Vec<Place>,
     /// Whether the data was there before.
     pub is_resumed: bool,
+    /// First port.
+    pub base_port: u16,
     keep: bool,
     _home: Home,
 }
@@ -106,8 +141,8 @@ impl Layout {
     ///
     /// # Errors
     /// Says what is in the way (a directory in use, a stale process, a port, other data), and what to do about it.
-    pub fn prepare(args: &Args) -> eyre::Result<Self> {
-        let directory = &args.dir;
+    pub fn prepare(plan: &Plan) -> eyre::Result<Self> {
+        let directory = &plan.directory;
         if directory.exists() {
             // Before anything is written into a directory that is not ours.
             Marker::find(directory)?;
@@ -117,14 +152,14 @@ impl Layout {
         let marker = match found {
             Some(marker) => {
                 refuse_stale(directory, marker)?;
-                marker.resume(args)?
+                marker.resume(plan)?
             }
             None => None,
         };
         let is_resumed = marker.is_some();
         let marker = match marker {
             Some(marker) => {
-                ports::choose(Some(marker.base_port), marker.validators)
+                ports::choose(Some(marker.base_port), marker.validators, 0)
                     .wrap_err("a kept devnet has its ports in its genesis")?;
                 marker
             }
@@ -132,9 +167,7 @@ impl Layout {
                 if found.is_some() {
                     clean(directory)?;
                 }
-                let base_port = ports::choose(args.base_port, args.validators)?;
-                let (validators, chains) = (args.validators, args.chains);
-                Marker { validators, chains, base_port, keep: args.keep }
+                Marker::new(plan)?
             }
         };
         let places: Vec<Place> = (0u16..)
@@ -143,13 +176,21 @@ impl Layout {
             .collect();
         if !is_resumed {
             marker.write(directory)?;
-            make(directory, &places, marker.chains)?;
+            make(directory, &places, &plan.chains)?;
         }
         let genesis_file = directory.join(GENESIS);
         let genesis = GenesisFile::load(&genesis_file)?;
-        let directory = directory.clone();
-        let keep = args.keep;
-        Ok(Self { directory, genesis_file, genesis, places, is_resumed, keep, _home: home })
+        let (directory, base_port, keep) = (directory.clone(), marker.base_port, plan.keep);
+        Ok(Self {
+            directory,
+            genesis_file,
+            genesis,
+            places,
+            is_resumed,
+            base_port,
+            keep,
+            _home: home,
+        })
     }
 
     /// Ends the devnet's use of the directory: removes it, unless it is kept.
@@ -166,6 +207,13 @@ impl Layout {
 }
 
 impl Marker {
+    /// What a fresh devnet is; its ports are free now.
+    fn new(plan: &Plan) -> eyre::Result<Self> {
+        let (validators, chains) = (plan.validators, plan.chain_count());
+        let base_port = ports::choose(plan.base_port, validators, plan.port_blocks)?;
+        Ok(Self { validators, chains, base_port, keep: plan.keep })
+    }
+
     /// What the directory says it is.
     fn find(directory: &Path) -> eyre::Result<Option<Self>> {
         let path = directory.join(DEVNET);
@@ -188,17 +236,17 @@ impl Marker {
     }
 
     /// The devnet to go on with: `None` if what is there may be removed.
-    fn resume(self, args: &Args) -> eyre::Result<Option<Self>> {
-        let shown = args.dir.display();
+    fn resume(self, plan: &Plan) -> eyre::Result<Option<Self>> {
+        let shown = plan.directory.display();
         if !self.keep {
             // What an earlier run without --keep left behind when it was killed.
             return Ok(None);
         }
         ensure!(
-            args.keep,
+            plan.keep,
             "{shown} has data that --keep kept: use it with --keep, remove it, or choose another --dir"
         );
-        if (self.validators, self.chains) != (args.validators, args.chains) {
+        if (self.validators, self.chains) != (plan.validators, plan.chain_count()) {
             bail!(
                 "the devnet in {shown} has {} validators and {} chains: use --validators {} --chains {}, \
                  or choose another --dir",
@@ -208,7 +256,7 @@ impl Marker {
                 self.chains
             );
         }
-        if let Some(base) = args.base_port {
+        if let Some(base) = plan.base_port {
             let has = self.base_port;
             ensure!(base == has, "the devnet in {shown} has --base-port {has}, in its genesis");
         }
@@ -230,6 +278,14 @@ fn refuse_stale(directory: &Path, marker: Marker) -> eyre::Result<()> {
         };
         bail!("validator {index} of an earlier devnet still runs: stop it with `kill {pid}`");
     }
+    let directory = std::path::absolute(directory).wrap_err("finding the directory")?;
+    let parts = process::using(&directory, &PROGRAMS);
+    if !parts.is_empty() {
+        let names: Vec<&str> = parts.iter().map(|(_, name)| name.as_str()).collect();
+        let pids: Vec<String> = parts.iter().map(|(pid, _)| pid.to_string()).collect();
+        let (names, pids) = (names.join(", "), pids.join(" "));
+        bail!("of an earlier devnet there still run {names}: stop them with `kill {pids}`");
+    }
     Ok(())
 }
 
@@ -249,19 +305,18 @@ fn clean(directory: &Path) -> eyre::Result<()> {
 }
 
 /// Makes keys, genesis and options.
-fn make(directory: &Path, places: &[Place], chains: u16) -> eyre::Result<()> {
+fn make(directory: &Path, places: &[Place], chains: &[ChainEntry]) -> eyre::Result<()> {
     let mut validators = Vec::new();
     for place in places {
         validators.push(make_keys(place)?);
         write_new(&place.config, &toml::to_string(&options(place))?)?;
     }
-    let chains = (FIRST_CHAIN..).take(chains.into()).map(|id| ChainEntry::new(id, Kind::Evm));
     let genesis = GenesisFile {
         name: "devnet".to_owned(),
         timestamp_ms: clock::now().0,
         params: ParamsEntry::default(),
         validators,
-        chains: chains.collect(),
+        chains: chains.to_vec(),
     };
     write_new(&directory.join(GENESIS), &toml::to_string(&genesis)?)
 }

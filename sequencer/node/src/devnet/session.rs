@@ -1,68 +1,52 @@
 //! A devnet while it runs: started, introduced, watched, loaded and verified. Ends only by a fault, or when it is dropped.
 
-use std::collections::BTreeMap;
-use std::fmt::{self, Display, Formatter};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use eyre::{WrapErr as _, bail};
 use futures::future::{join_all, try_join_all};
 use lockstep_core::types::ChainId;
-use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, interval};
 
+use super::bundles::{self, Landed, NEWS_MAX, News};
 use super::follow::{EVENTS_MAX, Event, follow};
-use super::layout::Layout;
-use super::process::Validator;
+use super::introduction::Introduction;
+use super::layout::Place;
+use super::process::{self, Process};
 use super::traffic::{self, Counters};
 use super::view::{self, ChainRow, Picture, ValidatorRow, View};
+use super::world::World;
 use super::{Args, health};
 use crate::commands::endpoint::Remote;
 use crate::output::{Output, Progress};
 use crate::verifier::Proven;
 
-/// How long the validators have to serve.
-const START_PATIENCE: Duration = Duration::from_secs(90);
-/// How often they are asked meanwhile.
-const START_INTERVAL: Duration = Duration::from_millis(200);
+/// Bundles that are shown.
+const BUNDLES_SHOWN: usize = 3;
 
-/// Starts the validators and shows what happens, until a fault.
+/// Starts a world and shows what happens, until a fault.
 ///
 /// # Errors
-/// If a validator does not start, or the result cannot be shown.
-pub async fn run(
-    args: &Args,
-    layout: &Layout,
-    validators: &mut [Validator],
-    output: &mut Output,
-) -> eyre::Result<()> {
-    for validator in validators.iter_mut() {
-        validator.start()?;
-    }
-    wait_until_serving(validators).await?;
-    output.show(&Introduction::of(layout, validators)?)?;
+/// If a process does not start, or the result cannot be shown.
+pub async fn run(args: &Args, world: &mut World, output: &mut Output) -> eyre::Result<()> {
+    let mut progress = Progress::default();
+    world.start(&mut |what| progress.update(format_args!("starting: waiting for {what}"))).await?;
+    progress.clear();
+    let lockstep = process::quoted(&process::own_program()?.display().to_string());
+    output.show(&Introduction::of(world, &lockstep))?;
     let mut tasks = JoinSet::new();
     let (sender, mut events) = mpsc::channel(EVENTS_MAX);
-    let endpoints: Vec<String> = layout.places.iter().map(super::layout::Place::endpoint).collect();
-    let genesis = Arc::new(layout.genesis.clone());
+    let genesis = Arc::new(world.layout.genesis.clone());
     let chains: Vec<ChainId> = genesis.chains.iter().map(|chain| chain.id).collect();
     for &chain in &chains {
-        tasks.spawn(follow(Arc::clone(&genesis), chain, endpoints.clone(), sender.clone()));
+        tasks.spawn(follow(Arc::clone(&genesis), chain, world.endpoints(), sender.clone()));
     }
     let counters = Arc::new(Counters::default());
-    if !args.no_load {
-        let remotes = endpoints.iter().map(|url| Remote::connect(url, None));
-        let remotes = try_join_all(remotes).await.wrap_err("connecting")?;
-        let load = traffic::run(chains.clone(), remotes, args.rate, Arc::clone(&counters));
-        tasks.spawn(async move {
-            if let Err(error) = load.await {
-                crate::output::note(format_args!("the load ended: {error:#}"));
-            }
-        });
-    }
+    let (sender, mut news) = mpsc::channel(NEWS_MAX);
+    spawn_load(args, world, Arc::clone(&counters), &mut tasks, &sender).await?;
     let mut seen = Seen::new(&chains, counters);
     let mut ticks = interval(view::interval(output));
     let mut view = View::default();
@@ -73,39 +57,42 @@ pub async fn run(
                 Some(Event::Alarm(alarm)) => bail!("the light client refuses what a validator says: {alarm}"),
                 None => bail!("nobody verifies any more"),
             },
-            _ = ticks.tick() => view.show(&seen.picture(validators).await, output)?,
+            // `sender` is kept here: the channel does not close.
+            Some(news) = news.recv() => seen.hear(news, output)?,
+            _ = ticks.tick() => view.show(&seen.picture(world).await, output)?,
         }
     }
 }
 
-async fn wait_until_serving(validators: &mut [Validator]) -> eyre::Result<()> {
-    let mut progress = Progress::default();
-    let deadline = Instant::now().checked_add(START_PATIENCE);
-    loop {
-        let mut serving = 0usize;
-        let mut states = String::new();
-        for validator in validators.iter_mut() {
-            let index = validator.place.index;
-            if !validator.is_running() {
-                progress.clear();
-                let (log, words) = (validator.place.log.display(), validator.last_words());
-                bail!("validator {index} ended at its start; the end of {log}:\n{words}");
-            }
-            let health = health::ask(validator.place.ports.http).await;
-            let state = health.map_or("starting".to_owned(), |health| health.state);
-            serving = serving.saturating_add(usize::from(state == "serving"));
-            states.push_str(&format!(" {index}:{state}"));
-        }
-        if serving == validators.len() {
-            return Ok(());
-        }
-        if deadline.is_none_or(|deadline| Instant::now() >= deadline) {
-            progress.clear();
-            bail!("not all validators serve after {} s:{states}", START_PATIENCE.as_secs());
-        }
-        progress.update(format_args!("starting:{states}"));
-        sleep(START_INTERVAL).await;
+/// What is sent to the network: bundles that its chains execute; to a log without chains, transfers that nobody does.
+async fn spawn_load(
+    args: &Args,
+    world: &World,
+    counters: Arc<Counters>,
+    tasks: &mut JoinSet<()>,
+    news: &mpsc::Sender<News>,
+) -> eyre::Result<()> {
+    for rollup in world.rollups() {
+        tasks.spawn(bundles::watch(rollup.clone(), news.clone()));
     }
+    if args.no_load {
+        return Ok(());
+    }
+    let endpoints = world.endpoints();
+    let remotes = endpoints.iter().map(|url| Remote::connect(url, None));
+    let remotes = try_join_all(remotes).await.wrap_err("connecting")?;
+    if !world.rollups().is_empty() {
+        tasks.spawn(bundles::run(world.rollups().to_vec(), remotes, news.clone()));
+        return Ok(());
+    }
+    let chains = world.layout.genesis.chains.iter().map(|chain| chain.id).collect();
+    let load = traffic::run(chains, remotes, args.rate, counters);
+    tasks.spawn(async move {
+        if let Err(error) = load.await {
+            crate::output::note(format_args!("the load ended: {error:#}"));
+        }
+    });
+    Ok(())
 }
 
 /// What was seen since the start.
@@ -113,6 +100,8 @@ struct Seen {
     start: Instant,
     chains: BTreeMap<u64, ChainRow>,
     bundles: u64,
+    /// The last bundles that were followed into blocks, the oldest first.
+    landed: VecDeque<Landed>,
     counters: Arc<Counters>,
     /// When the last picture was made, and its transactions.
     last: (Instant, u64),
@@ -120,12 +109,10 @@ struct Seen {
 
 impl Seen {
     fn new(chains: &[ChainId], counters: Arc<Counters>) -> Self {
-        let row = |chain: &ChainId| {
-            (chain.0, ChainRow { chain: chain.0, height: 0, transactions: 0, legs: 0 })
-        };
+        let row = |chain: &ChainId| (chain.0, ChainRow { chain: chain.0, ..ChainRow::default() });
         let start = Instant::now();
         let chains = chains.iter().map(row).collect();
-        Self { start, chains, bundles: 0, counters, last: (start, 0) }
+        Self { start, chains, bundles: 0, landed: VecDeque::new(), counters, last: (start, 0) }
     }
 
     fn add(&mut self, proven: &Proven) {
@@ -137,8 +124,36 @@ impl Seen {
         }
     }
 
-    async fn picture(&mut self, validators: &mut [Validator]) -> Picture {
-        let rows = join_all(validators.iter_mut().map(row)).await;
+    fn hear(&mut self, news: News, output: &mut Output) -> eyre::Result<()> {
+        match news {
+            News::Heads(chain, heads) => {
+                if let Some(row) = self.chains.get_mut(&chain) {
+                    row.heads = Some(heads.into());
+                }
+            }
+            News::Bundle(landed) => {
+                if !output.is_terminal() {
+                    output.say(view::landed(&landed))?;
+                }
+                self.landed.push_back(landed);
+                if self.landed.len() > BUNDLES_SHOWN {
+                    self.landed.pop_front();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn picture(&mut self, world: &mut World) -> Picture {
+        let places = world.layout.places.clone();
+        let (validators, others) = split(world.processes_mut(), places.len());
+        let rows =
+            join_all(places.iter().zip(validators).map(|(place, one)| row(place, one))).await;
+        let down = others.iter_mut().filter_map(|one| {
+            let is_down = !one.is_running();
+            is_down.then(|| one.name().to_owned())
+        });
+        let down = down.collect();
         let chains: Vec<ChainRow> = self.chains.values().cloned().collect();
         let transactions =
             chains.iter().fold(0u64, |sum, row| sum.saturating_add(row.transactions));
@@ -154,6 +169,8 @@ impl Seen {
             refused: self.counters.refused.load(Ordering::Relaxed),
             validators: rows,
             chains,
+            landed: self.landed.iter().cloned().collect(),
+            down,
         }
     }
 
@@ -165,95 +182,19 @@ impl Seen {
     }
 }
 
-async fn row(validator: &mut Validator) -> ValidatorRow {
-    let ports = validator.place.ports;
+/// The validators' processes are the first.
+fn split(processes: &mut [Process], count: usize) -> (&mut [Process], &mut [Process]) {
+    processes.split_at_mut(count.min(processes.len()))
+}
+
+async fn row(place: &Place, validator: &mut Process) -> ValidatorRow {
     let is_running = validator.is_running();
-    let health = if is_running { health::ask(ports.http).await } else { None };
+    let health = if is_running { health::ask(place.ports.http).await } else { None };
     ValidatorRow {
-        index: validator.place.index,
+        index: place.index,
         process: if is_running { "up" } else { "down" },
         health: health.map(Into::into),
-        grpc: validator.place.endpoint(),
-        http: format!("http://127.0.0.1:{}", ports.http),
-    }
-}
-
-/// What a user needs to know once.
-#[derive(Debug, Serialize)]
-struct Introduction {
-    network: String,
-    directory: String,
-    is_resumed: bool,
-    chains: Vec<u64>,
-    validators: Vec<ValidatorIntroduced>,
-    verify: String,
-}
-
-/// One validator, once.
-#[derive(Debug, Serialize)]
-struct ValidatorIntroduced {
-    index: u16,
-    mesh: u16,
-    grpc: String,
-    health: String,
-    metrics: String,
-    log: String,
-    /// Starts it again after it was stopped or killed.
-    start: String,
-    pid: Option<u32>,
-}
-
-impl Introduction {
-    fn of(layout: &Layout, validators: &[Validator]) -> eyre::Result<Self> {
-        let introduce = |validator: &Validator| {
-            let place = &validator.place;
-            let http = format!("http://127.0.0.1:{}", place.ports.http);
-            Ok(ValidatorIntroduced {
-                index: place.index,
-                mesh: place.ports.mesh,
-                grpc: place.endpoint(),
-                health: format!("{http}/healthz"),
-                metrics: format!("{http}/metrics"),
-                log: place.log.display().to_string(),
-                start: validator.command()?,
-                pid: validator.pid(),
-            })
-        };
-        let endpoint =
-            layout.places.first().map(super::layout::Place::endpoint).unwrap_or_default();
-        let genesis = layout.genesis_file.display();
-        let program = super::process::program_quoted().wrap_err("introducing")?;
-        Ok(Self {
-            network: layout.genesis.network_id().to_string(),
-            directory: layout.directory.display().to_string(),
-            is_resumed: layout.is_resumed,
-            chains: layout.genesis.chains.iter().map(|chain| chain.id.0).collect(),
-            validators: validators.iter().map(introduce).collect::<eyre::Result<_>>()?,
-            verify: format!("{program} verify --endpoint {endpoint} --genesis {genesis} --follow"),
-        })
-    }
-}
-
-impl Display for Introduction {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let chains: Vec<String> = self.chains.iter().map(ToString::to_string).collect();
-        writeln!(f, "network {}", self.network)?;
-        let data = if self.is_resumed { "kept data" } else { "fresh data" };
-        writeln!(f, "chains {}; {data} in {}", chains.join(", "), self.directory)?;
-        for one in &self.validators {
-            let ValidatorIntroduced { index, mesh, grpc, health, metrics, log, .. } = one;
-            writeln!(f, "validator {index}")?;
-            writeln!(f, "  gRPC {grpc}  mesh 127.0.0.1:{mesh}")?;
-            writeln!(f, "  {health}  {metrics}")?;
-            writeln!(f, "  log {log}")?;
-        }
-        writeln!(f, "\nkill a validator, and start it again:")?;
-        for one in &self.validators {
-            let pid = one.pid.map_or_else(String::new, |pid| format!("kill -9 {pid};  "));
-            writeln!(f, "  {pid}{}", one.start)?;
-        }
-        writeln!(f, "\nverify what any of them says, trusting the genesis alone:")?;
-        writeln!(f, "  {}", self.verify)?;
-        write!(f, "\nCtrl-C stops all")
+        grpc: place.endpoint(),
+        http: format!("http://127.0.0.1:{}", place.ports.http),
     }
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::bundles::{Landed, Landing};
 use super::health::Health;
+use super::world::rollup::Heads;
 use crate::output::Output;
 
 /// How often a terminal is redrawn.
@@ -37,8 +39,14 @@ pub struct Picture {
     pub refused: u64,
     /// The validators.
     pub validators: Vec<ValidatorRow>,
-    /// What the light client proved.
+    /// What the light client proved, and where the chains are.
     pub chains: Vec<ChainRow>,
+    /// The last bundles that were followed into the chains' blocks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub landed: Vec<Landed>,
+    /// Processes that do not run, the validators not counted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub down: Vec<String>,
 }
 
 /// One validator.
@@ -68,8 +76,24 @@ pub struct HealthRow {
     pub height: u64,
 }
 
+/// Where a chain is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadsRow {
+    /// Its op-node does not answer.
+    Silent,
+    /// What its op-node says.
+    At(Heads),
+}
+
+impl From<Option<Heads>> for HeadsRow {
+    fn from(heads: Option<Heads>) -> Self {
+        heads.map_or(Self::Silent, Self::At)
+    }
+}
+
 /// One chain.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct ChainRow {
     /// Its id.
     pub chain: u64,
@@ -79,6 +103,9 @@ pub struct ChainRow {
     pub transactions: u64,
     /// Verified legs of bundles.
     pub legs: u64,
+    /// Where it is, if it has blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heads: Option<HeadsRow>,
 }
 
 impl From<Health> for HealthRow {
@@ -158,17 +185,22 @@ fn table(picture: &Picture) -> Vec<String> {
         ),
     ];
     for row in &picture.chains {
-        let ChainRow { chain, height, transactions, legs } = row;
+        let ChainRow { chain, height, transactions, legs, heads } = row;
+        let heads = heads.map_or_else(String::new, |row| format!("{}; ", heads_of(row)));
         lines.push(format!(
-            "  chain {chain}      verified to height {height}: {transactions} transactions, {legs} legs"
+            "  chain {chain}      {heads}verified to height {height}: {transactions} transactions, {legs} legs"
         ));
     }
+    lines.extend(picture.landed.iter().map(|one| format!("  {}", landed(one))));
     for row in &picture.validators {
         let mut line = format!("  validator {:<3} {:<12}", row.index, row.state());
         if let Some(health) = &row.health {
             line.push_str(&format!(" height {:<8} {}", health.height, health.reason));
         }
         lines.push(line.trim_end().to_owned());
+    }
+    if !picture.down.is_empty() {
+        lines.push(format!("  down: {}", picture.down.join(", ")));
     }
     lines.push("Ctrl-C stops all".to_owned());
     lines
@@ -180,12 +212,48 @@ fn line(picture: &Picture) -> String {
         "{} height {height}, {transactions} transactions ({transactions_per_second}/s), {bundles} bundles",
         clock(picture.seconds)
     );
-    for ChainRow { chain, height, .. } in &picture.chains {
+    for ChainRow { chain, height, heads, .. } in &picture.chains {
         line.push_str(&format!("; {chain} verified to {height}"));
+        if let Some(heads) = heads {
+            line.push_str(&format!(", {}", heads_of(*heads)));
+        }
     }
     line.push_str("; validators");
     for row in &picture.validators {
         line.push_str(&format!(" {}:{}", row.index, row.state()));
+    }
+    if !picture.down.is_empty() {
+        line.push_str(&format!("; down: {}", picture.down.join(", ")));
+    }
+    line
+}
+
+fn heads_of(row: HeadsRow) -> String {
+    match row {
+        HeadsRow::Silent => "op-node does not answer".to_owned(),
+        HeadsRow::At(Heads { unsafe_head, safe_head, .. }) => {
+            format!("block {}, safe {}", unsafe_head.number, safe_head.number)
+        }
+    }
+}
+
+/// One bundle: where its legs are.
+#[must_use]
+pub fn landed(bundle: &Landed) -> String {
+    let Landed { index, milliseconds, legs, failure, .. } = bundle;
+    let place = |leg: &Landing| match leg.block {
+        Some(block) => format!("{} in block {block}", leg.chain),
+        None => format!("{} in no block", leg.chain),
+    };
+    let mut line = format!("bundle {index}");
+    if !legs.is_empty() {
+        let places: Vec<String> = legs.iter().map(place).collect();
+        line.push_str(&format!(": {}", places.join(", ")));
+    }
+    let (seconds, tenths) = (milliseconds / 1_000, milliseconds % 1_000 / 100);
+    line.push_str(&format!("; {seconds}.{tenths} s"));
+    if !failure.is_empty() {
+        line.push_str(&format!("; {failure}"));
     }
     line
 }
@@ -193,6 +261,19 @@ fn line(picture: &Picture) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::devnet::world::rollup::Block;
+    use alloy_primitives::B256;
+
+    fn bundle() -> Landed {
+        let leg = |chain, block| Landing { chain, transaction: B256::ZERO, block };
+        Landed {
+            index: 7,
+            id: String::new(),
+            milliseconds: 3_150,
+            legs: vec![leg(901, Some(30)), leg(902, None)],
+            failure: "too late".to_owned(),
+        }
+    }
 
     fn picture() -> Picture {
         let row = |index, process, health| ValidatorRow {
@@ -210,7 +291,13 @@ mod tests {
             transactions_per_second: 20,
             bundles: 41,
             validators: vec![row(0, "up", Some(serving)), row(1, "down", None), row(2, "up", None)],
-            chains: vec![ChainRow { chain: 901, height: 40, transactions: 500, legs: 41 }],
+            chains: vec![ChainRow {
+                chain: 901,
+                height: 40,
+                transactions: 500,
+                legs: 41,
+                heads: None,
+            }],
             ..Picture::default()
         }
     }
@@ -227,6 +314,32 @@ mod tests {
         let lines = table(&picture());
         assert_eq!(lines.len(), 7);
         assert!(lines.iter().any(|line| line.starts_with("  validator 1   down")));
+    }
+
+    #[test]
+    fn chain_with_blocks_has_its_heads_and_what_is_down_is_named() {
+        let block = |number| Block { number, ..Block::default() };
+        let heads = Heads { unsafe_head: block(31), safe_head: block(28), ..Heads::default() };
+        let mut picture = picture();
+        picture.chains[0].heads = Some(Some(heads).into());
+        picture.down = vec!["op-node-902".to_owned()];
+        picture.landed.push(bundle());
+        let plain = line(&picture);
+        assert!(plain.contains("901 verified to 40, block 31, safe 28;"), "{plain}");
+        assert!(plain.ends_with("; down: op-node-902"), "{plain}");
+        let lines = table(&picture).join("\n");
+        assert!(lines.contains("block 31, safe 28; verified to height 40"), "{lines}");
+        assert!(lines.contains("bundle 7: 901 in block 30, 902 in no block"), "{lines}");
+        picture.chains[0].heads = Some(None.into());
+        assert!(line(&picture).contains("901 verified to 40, op-node does not answer"));
+    }
+
+    #[test]
+    fn bundle_has_the_block_of_each_leg() {
+        assert_eq!(
+            landed(&bundle()),
+            "bundle 7: 901 in block 30, 902 in no block; 3.1 s; too late"
+        );
     }
 
     #[test]

@@ -103,7 +103,9 @@ pub fn bundle(wallets: &mut [&mut Wallet], expires: UnixMillis) -> eyre::Result<
     Entry::new(Body::Bundle(bundle), expires, None).wrap_err("making an entry")
 }
 
-fn sign(transaction: TxEip1559, key: &SigningKey) -> Bytes {
+/// EIP-2718 bytes of a transaction, signed.
+#[must_use]
+pub fn sign(transaction: TxEip1559, key: &SigningKey) -> Bytes {
     let signature = key.sign(transaction.signature_hash());
     let (r, rest) = signature.0.split_at(32);
     let (s, v) = rest.split_at(32);

@@ -3,20 +3,19 @@
 use super::*;
 use crate::config::NodeConfig;
 
-fn args(directory: &Path) -> Args {
-    Args {
+fn plan(directory: &Path) -> Plan {
+    Plan {
+        directory: directory.to_owned(),
         validators: 2,
-        chains: 2,
-        dir: directory.to_owned(),
+        chains: Plan::open_chains(2),
         keep: false,
         base_port: None,
-        no_load: true,
-        rate: 0,
+        port_blocks: 0,
     }
 }
 
-fn refused(args: &Args, expected: &str) {
-    let error = format!("{:#}", Layout::prepare(args).expect_err(expected));
+fn refused(plan: &Plan, expected: &str) {
+    let error = format!("{:#}", Layout::prepare(plan).expect_err(expected));
     assert!(error.contains(expected), "{expected}\n{error}");
 }
 
@@ -24,7 +23,7 @@ fn refused(args: &Args, expected: &str) {
 fn fresh_directory_has_keys_genesis_and_options_that_are_valid() {
     let parent = tempfile::tempdir().expect("a directory");
     let directory = parent.path().join("devnet");
-    let layout = Layout::prepare(&args(&directory)).expect("is prepared");
+    let layout = Layout::prepare(&plan(&directory)).expect("is prepared");
     assert_eq!((layout.places.len(), layout.genesis.validators.len()), (2, 2));
     assert_eq!(
         layout.genesis.chains.iter().map(|chain| chain.id.0).collect::<Vec<_>>(),
@@ -45,8 +44,8 @@ fn fresh_directory_has_keys_genesis_and_options_that_are_valid() {
 #[test]
 fn directory_in_use_is_refused() {
     let parent = tempfile::tempdir().expect("a directory");
-    let _first = Layout::prepare(&args(parent.path())).expect("is prepared");
-    refused(&args(parent.path()), &format!("in use by process {}", std::process::id()));
+    let _first = Layout::prepare(&plan(parent.path())).expect("is prepared");
+    refused(&plan(parent.path()), &format!("in use by process {}", std::process::id()));
 }
 
 #[test]
@@ -54,7 +53,7 @@ fn directory_with_other_files_is_left_alone() {
     let parent = tempfile::tempdir().expect("a directory");
     let file = parent.path().join("thesis.txt");
     fs::write(&file, "years of work").expect("writes");
-    refused(&args(parent.path()), "is not a devnet's");
+    refused(&plan(parent.path()), "is not a devnet's");
     assert!(file.exists());
     assert_eq!(fs::read_dir(parent.path()).expect("reads").count(), 1, "nothing is added");
 }
@@ -62,14 +61,14 @@ fn directory_with_other_files_is_left_alone() {
 #[test]
 fn kept_devnet_goes_on_and_others_are_refused() {
     let parent = tempfile::tempdir().expect("a directory");
-    let keep = Args { keep: true, ..args(parent.path()) };
+    let keep = Plan { keep: true, ..plan(parent.path()) };
     let first = Layout::prepare(&keep).expect("is prepared");
     let network = first.genesis.network_id();
     assert!(!first.is_resumed);
     first.finish().expect("is kept");
-    refused(&args(parent.path()), "data that --keep kept");
-    refused(&Args { validators: 3, ..keep.clone() }, "has 2 validators and 2 chains");
-    refused(&Args { base_port: Some(2_000), ..keep.clone() }, "in its genesis");
+    refused(&plan(parent.path()), "data that --keep kept");
+    refused(&Plan { validators: 3, ..keep.clone() }, "has 2 validators and 2 chains");
+    refused(&Plan { base_port: Some(2_000), ..keep.clone() }, "in its genesis");
     let second = Layout::prepare(&keep).expect("goes on");
     assert!(second.is_resumed);
     assert_eq!(second.genesis.network_id(), network);
@@ -78,17 +77,17 @@ fn kept_devnet_goes_on_and_others_are_refused() {
 #[test]
 fn what_a_killed_devnet_left_is_replaced() {
     let parent = tempfile::tempdir().expect("a directory");
-    let first = Layout::prepare(&args(parent.path())).expect("is prepared");
+    let first = Layout::prepare(&plan(parent.path())).expect("is prepared");
     let network = first.genesis.network_id();
     drop(first);
-    let second = Layout::prepare(&args(parent.path())).expect("is prepared");
+    let second = Layout::prepare(&plan(parent.path())).expect("is prepared");
     assert_ne!(second.genesis.network_id(), network);
 }
 
 #[test]
 fn validator_that_still_runs_is_named() {
     let parent = tempfile::tempdir().expect("a directory");
-    let first = Layout::prepare(&args(parent.path())).expect("is prepared");
+    let first = Layout::prepare(&plan(parent.path())).expect("is prepared");
     let home = first.places.last().expect("has two").home.clone();
     drop(first);
     let _validator = Home::lock(&home).expect("is free");
@@ -96,5 +95,5 @@ fn validator_that_still_runs_is_named() {
         "validator 1 of an earlier devnet still runs: stop it with `kill {}`",
         std::process::id()
     );
-    refused(&args(parent.path()), &expected);
+    refused(&plan(parent.path()), &expected);
 }

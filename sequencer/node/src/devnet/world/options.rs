@@ -1,0 +1,78 @@
+//! What a world is asked to be.
+
+use std::path::PathBuf;
+
+use alloy_primitives::Address;
+use eyre::WrapErr as _;
+
+use super::peers::Peers;
+use super::rollup::ChainOptions;
+use super::sidecar::WhenSilent;
+
+/// Whether the chains have replicas, and how those are driven.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verifiers {
+    /// There are none.
+    #[default]
+    None,
+    /// A stock op-node before a stock op-geth.
+    Stock,
+    /// The same with a verifying sidecar between the two.
+    Checked,
+    /// Not a replica, but a sequencer that waits for its turn: op-node, sidecar and op-geth.
+    Standby,
+}
+
+/// What a world has.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory of everything; it is created, or must be a devnet's.
+    pub directory: PathBuf,
+    /// Whether the data is kept at the end; for a world without rollups only.
+    pub keep: bool,
+    /// How many validators, 1..=100.
+    pub validators: u16,
+    /// The chains.
+    pub chains: Vec<ChainOptions>,
+    /// The programs that build the chains; `None`: the log alone, and the chains are open.
+    pub peers: Option<Peers>,
+    /// Replicas of the chains.
+    pub verifiers: Verifiers,
+    /// First port; `None`: the first of a few bases with free ports.
+    pub base_port: Option<u16>,
+    /// The `lockstep` program.
+    pub lockstep: PathBuf,
+    /// Accounts that get a million ETH on L1 and on each chain, beside [`users`](super::accounts::users).
+    pub funded: Vec<Address>,
+    /// What sidecars do while the committee is silent.
+    pub when_silent: WhenSilent,
+}
+
+impl Options {
+    /// Four validators and chains 901 and 902 with blocks of two seconds.
+    #[must_use]
+    pub fn new(directory: PathBuf, lockstep: PathBuf, peers: Option<Peers>) -> Self {
+        let chain = |id| ChainOptions { id, block_time_seconds: 2 };
+        Self {
+            directory,
+            keep: false,
+            validators: 4,
+            chains: [901, 902].map(chain).into(),
+            peers,
+            verifiers: Verifiers::None,
+            base_port: None,
+            lockstep,
+            funded: Vec::new(),
+            when_silent: WhenSilent::default(),
+        }
+    }
+
+    /// One block of ports for the L1, two for each chain.
+    pub(super) fn port_blocks(&self) -> eyre::Result<u16> {
+        if self.peers.is_none() {
+            return Ok(0);
+        }
+        let chains = u16::try_from(self.chains.len()).wrap_err("counting chains")?;
+        Ok(chains.saturating_mul(2).saturating_add(1))
+    }
+}
