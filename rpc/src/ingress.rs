@@ -151,7 +151,11 @@ impl IngressService {
                         format!("no decided block has transaction {hash} of chain {chain}");
                     not_found("transaction", reason)
                 })?;
-                Ok(EntryStatus { id: located.id, state: EntryState::Decided(located.decided) })
+                // The ingress knows what became of it on its chains, too.
+                let state = self.status(located.id).await?;
+                let state = state.filter(|state| matches!(state, EntryState::Decided(_)));
+                let state = state.unwrap_or(EntryState::Decided(located.decided));
+                Ok(EntryStatus { id: located.id, state })
             }
         }
     }

@@ -12,6 +12,9 @@ pub mod server;
 
 pub mod client;
 
+pub mod chain_rpc;
+pub mod outcomes;
+
 mod ingress;
 mod log;
 mod reads;

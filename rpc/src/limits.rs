@@ -62,8 +62,10 @@ pub const STREAM_IN_FLIGHT_MAX: usize = 8;
 pub const STREAM_QUEUE_MAX: usize = 1;
 /// How long a reader of a stream may take for one message.
 pub const READER_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a watched entry may show nothing new: five times as long as an entry lives.
+/// How long a watched entry may show nothing new before a chain has it: five times as long as an entry lives.
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(300);
+/// The same from then on: a chain's batches and L1's finality take their time.
+pub const WATCH_OUTCOME_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Bytes of a range answer after which the rest is left for the next call; one slice of the greatest size may follow.
 pub const RANGE_BYTES_TARGET: usize = 1 << 20;
 /// How long one range answer may be built before the rest is left for the next call.

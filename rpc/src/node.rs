@@ -21,7 +21,9 @@ use lockstep_core::types::{ChainId, EntryId, Height};
 use lockstep_core::validator_set::ValidatorSet;
 
 pub use lockstep_proto::convert::block::{Block, FullBlock};
-pub use lockstep_proto::convert::ingress::{Decided, DropReason, Dropped, EntryState};
+pub use lockstep_proto::convert::ingress::{
+    Decided, DropReason, Dropped, EntryState, LegState, LegStatus, Stage,
+};
 pub use lockstep_proto::convert::log::{BlockAt, RecordHeightsQuery, RecordKind, Registry};
 pub use lockstep_proto::error::{ErrorCode, Refusal};
 
@@ -46,7 +48,7 @@ pub struct BlockSlice {
 pub struct Located {
     /// The entry that holds it.
     pub id: EntryId,
-    /// Height, index, block, certificate.
+    /// Height, index, block, certificate; legs are not looked at.
     pub decided: Decided,
 }
 
@@ -142,8 +144,8 @@ pub trait Ingress: Send + Sync + 'static {
     fn status(&self, id: EntryId) -> Result<Option<EntryState>, ReadError>;
 
     /// States of an entry as they come. The value is the present state from the start, `None` while the node knows
-    /// nothing of it. States that follow fast on one another may be skipped, the last may not. The sender may be
-    /// dropped after a final state. May block.
+    /// nothing of it. States that follow fast on one another may be skipped, the last may not. A chain may take a state
+    /// back. The sender may be dropped after a final state. May block.
     ///
     /// # Errors
     /// [`ErrorCode::Overloaded`] if too many entries are watched; [`ErrorCode::Internal`] if the store cannot be read.

@@ -406,6 +406,7 @@ fn options(ports: Ports, validator: Option<ValidatorOptions>) -> NodeOptions {
         http: HttpOptions { listen: loopback(ports.http), insecure: false },
         log: LogOptions { filter: "warn,lockstep=debug".to_owned(), ..LogOptions::default() },
         faults: FaultOptions::default(),
+        chain_rpc: Vec::new(),
     }
 }
 

@@ -12,8 +12,10 @@ use super::{Field, hash_bytes};
 use crate::error::{ErrorCode, InvalidMessage, Refusal};
 use crate::v1;
 
+mod legs;
 mod state;
 
+pub use legs::{BlockId, Landing, LegState, LegStatus, Stage};
 pub use state::{Decided, DropReason, Dropped, EntryState, EntryStatus};
 
 /// Submissions of one message of a stream.
@@ -30,6 +32,12 @@ pub enum Milestone {
     Received,
     /// A log block has it.
     Decided,
+    /// Each of its chains has it in a block.
+    Included,
+    /// In a safe block, each of its chains.
+    Safe,
+    /// In a finalized block, each of its chains.
+    Finalized,
 }
 
 /// For what a submit call waits, and how long.
@@ -261,9 +269,14 @@ fn wait(wait: Option<v1::Wait>, message: &'static str) -> Result<Option<Wait>, I
     let milestone = match v1::State::try_from(state) {
         Ok(v1::State::Received) => Milestone::Received,
         Ok(v1::State::Decided) => Milestone::Decided,
+        Ok(v1::State::Included) => Milestone::Included,
+        Ok(v1::State::Safe) => Milestone::Safe,
+        Ok(v1::State::Finalized) => Milestone::Finalized,
         Ok(v1::State::Unspecified) => return Err(Field(message, "wait.state").missing()),
-        Ok(v1::State::Dropped) | Err(_) => {
-            let reason = format!("{state} is neither 1 (RECEIVED) nor 2 (DECIDED)");
+        Ok(v1::State::Dropped | v1::State::Skipped) | Err(_) => {
+            let reason = format!(
+                "{state} is none of 1 (RECEIVED), 2 (DECIDED), 5 (INCLUDED), 7 (SAFE), 8 (FINALIZED)"
+            );
             return Err(Field(message, "wait.state").out_of_range(reason));
         }
     };
@@ -279,6 +292,9 @@ impl From<Wait> for v1::Wait {
         let state = match wait.milestone {
             Milestone::Received => v1::State::Received,
             Milestone::Decided => v1::State::Decided,
+            Milestone::Included => v1::State::Included,
+            Milestone::Safe => v1::State::Safe,
+            Milestone::Finalized => v1::State::Finalized,
         };
         Self { state: state.into(), timeout_ms: wait.timeout_ms }
     }

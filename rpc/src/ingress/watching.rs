@@ -1,13 +1,15 @@
-//! The stream of one entry's states, until a final one.
+//! The stream of one entry's states, until one that no other follows.
+
+use std::time::Duration;
 
 use lockstep_core::types::EntryId;
-use lockstep_proto::convert::ingress::EntryStatus;
+use lockstep_proto::convert::ingress::{EntryStatus, Milestone};
 use lockstep_proto::error::{ErrorCode, Refusal};
 use lockstep_proto::v1;
 use tokio::sync::watch;
 
 use super::IngressService;
-use crate::limits::WATCH_TIMEOUT;
+use crate::limits::{WATCH_OUTCOME_TIMEOUT, WATCH_TIMEOUT};
 use crate::node::EntryState;
 use crate::streams::Answers;
 
@@ -30,10 +32,11 @@ impl IngressService {
                     }
                     sent = Some(state);
                 }
-                match tokio::time::timeout(WATCH_TIMEOUT, states.changed()).await {
+                let patience = patience(sent.as_ref());
+                match tokio::time::timeout(patience, states.changed()).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => break,
-                    Err(_) => return Err(silent(id)),
+                    Err(_) => return Err(silent(id, patience)),
                 }
             }
             // The node ended the watch, and the last state it showed was not final.
@@ -45,7 +48,15 @@ impl IngressService {
     }
 }
 
-fn silent(id: EntryId) -> Refusal {
-    let reason = format!("nothing new of entry {id} for {} ms", WATCH_TIMEOUT.as_millis());
+/// How long an entry in this state may show nothing new.
+fn patience(state: Option<&EntryState>) -> Duration {
+    match state.is_some_and(|state| state.has_reached(Milestone::Included)) {
+        true => WATCH_OUTCOME_TIMEOUT,
+        false => WATCH_TIMEOUT,
+    }
+}
+
+fn silent(id: EntryId, patience: Duration) -> Refusal {
+    let reason = format!("nothing new of entry {id} for {} ms", patience.as_millis());
     Refusal::new(ErrorCode::Timeout, reason)
 }

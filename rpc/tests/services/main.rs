@@ -12,6 +12,7 @@ mod network;
 
 mod caps;
 mod following;
+mod landing;
 mod lies;
 mod limits;
 mod listening;

@@ -413,7 +413,8 @@ pub(crate) fn certify(keys: &[SigningKey], header: &Header) -> Certificate {
 fn decided(decision: &Decision, index: u32) -> Decided {
     let CertifiedHeader { header, certificate } = &decision.block.certified;
     let certificate = Arc::new(certificate.clone());
-    Decided { height: header.height, index, block: header.hash(), certificate }
+    let block = header.hash();
+    Decided { height: header.height, index, block, certificate, legs: Vec::new() }
 }
 
 /// A node: a log, an ingress, a server over both.

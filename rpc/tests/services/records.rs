@@ -39,7 +39,10 @@ async fn node() -> Node {
     node
 }
 
-async fn verifying(node: &Node, record_heights: fn(&mut Vec<u64>)) -> VerifyingLog {
+/// What a liar does to heights.
+type Lie = fn(&mut Vec<u64>);
+
+async fn verifying(node: &Node, record_heights: Lie) -> VerifyingLog {
     let lies = Lies { record_heights, ..Lies::NONE };
     VerifyingLog::new(node.liar(lies).await, node.log.light_client())
 }
@@ -106,7 +109,7 @@ async fn a_height_without_such_a_record_is_a_lie() {
     let node = node().await;
     // Nothing of the chain; another kind alone; the other chain's.
     for (height, lie) in [
-        (2, (|heights: &mut Vec<u64>| *heights = vec![4, 2]) as fn(&mut Vec<u64>)),
+        (2, (|heights: &mut Vec<u64>| *heights = vec![4, 2]) as Lie),
         (3, |heights| heights.insert(1, 3)),
     ] {
         let mut log = verifying(&node, lie).await;
@@ -123,7 +126,7 @@ async fn a_height_without_such_a_record_is_a_lie() {
 #[tokio::test]
 async fn an_answer_out_of_order_or_bounds_makes_no_sense() {
     let node = node().await;
-    let lies: [fn(&mut Vec<u64>); 4] = [
+    let lies: [Lie; 4] = [
         |heights| heights.reverse(),
         |heights| heights.insert(0, 4),
         |heights| heights.push(0),

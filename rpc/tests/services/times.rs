@@ -10,7 +10,10 @@ fn time_of(node: &Node, height: u64) -> UnixMillis {
     node.log.certified(Height(height)).header.timestamp_ms
 }
 
-async fn lied_to(node: &Node, height_at: fn(&mut u64)) -> VerifyingLog {
+/// What a liar does to a height.
+type Lie = fn(&mut u64);
+
+async fn lied_to(node: &Node, height_at: Lie) -> VerifyingLog {
     let lies = Lies { height_at, ..Lies::NONE };
     VerifyingLog::new(node.liar(lies).await, node.log.light_client())
 }
@@ -72,7 +75,7 @@ async fn another_height_is_a_lie() {
         at: Height(at),
         got: time_of(&node, at),
     };
-    let cases: [(fn(&mut u64), VerifyError); 3] = [
+    let cases: [(Lie, VerifyError); 3] = [
         (|height| *height += 1, not_first(6, 5)),
         (|height| *height -= 1, not_first(4, 4)),
         (|height| *height = 1, not_first(1, 1)),

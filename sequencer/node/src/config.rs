@@ -44,6 +44,20 @@ pub struct NodeOptions {
     /// Lateness and loss made on purpose, for tests. Default: none.
     #[serde(default, skip_serializing_if = "FaultOptions::is_empty")]
     pub faults: FaultOptions,
+    /// Engines of chains, 0..=64: what became of entries on a chain is looked up there. Default: none, then the chains'
+    /// records alone tell it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain_rpc: Vec<ChainRpcOptions>,
+}
+
+/// A chain's execution engine, whose word on the chain's blocks is taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainRpcOptions {
+    /// The chain's id; not 0, and each chain once.
+    pub chain: u64,
+    /// Its JSON-RPC, as `http://host:port`: on this machine or on a private network.
+    pub url: String,
 }
 
 /// Options of a node that votes.

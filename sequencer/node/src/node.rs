@@ -3,6 +3,7 @@
 mod follow;
 mod ingress;
 mod log;
+mod outcomes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +27,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
-use self::ingress::{LaneIngress, NoIngress};
+use self::ingress::{LaneIngress, NoIngress, Told};
 use self::log::LogView;
+use self::outcomes::Outcomes;
 use crate::config::{NodeConfig, Role, ValidatorConfig};
 use crate::genesis::GenesisFile;
 use crate::keys;
@@ -57,7 +59,10 @@ async fn run_validator(
     let address = start.key.address();
     let validator = Validator::start(start, &mut registry).await?;
     let log = LogView(validator.ledger.clone());
-    let ingress = LaneIngress { lane: validator.ingress.clone(), log: log.clone() };
+    let (outcomes, _following) =
+        Outcomes::start(validator.ledger.clone(), &config.chain_rpc).wrap_err("chain_rpc")?;
+    let told = Told { log: log.clone(), outcomes };
+    let ingress = LaneIngress { lane: validator.ingress.clone(), told };
     let health = follow_health(validator.health.clone(), validator.ledger.clone());
     let services = serve(config, log, Arc::new(ingress), health, registry).await?;
     info!(%address, grpc = %services.grpc.local_addr(), "validator runs");
@@ -82,7 +87,9 @@ async fn run_follower(
         height: follower.ledger.state().height,
     };
     let (health, watch) = watch::channel(first);
-    let ingress = Arc::new(NoIngress(log.clone()));
+    let (outcomes, _following) =
+        Outcomes::start(follower.ledger.clone(), &config.chain_rpc).wrap_err("chain_rpc")?;
+    let ingress = Arc::new(NoIngress(Told { log: log.clone(), outcomes }));
     let services = serve(config, log, ingress, watch, Registry::default()).await?;
     info!(grpc = %services.grpc.local_addr(), "full node runs");
     let following = follow::run(follower, endpoints.to_vec(), health);

@@ -7,6 +7,7 @@ mod full_node_late;
 mod guard_in_use;
 mod halted;
 mod kill9_under_load;
+mod landing;
 mod late_value;
 mod orders_and_proves;
 mod records;

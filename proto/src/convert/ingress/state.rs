@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use lockstep_core::block::LeaveOut;
 use lockstep_core::certificate::Certificate;
+use lockstep_core::limits::LEGS_MAX;
 use lockstep_core::types::{BlockHash, EntryId, Height};
 
 use super::super::block::certificate;
 use super::super::{Field, canonical, hash_bytes};
+use super::legs::{LegStatus, Stage};
 use super::{Milestone, entry_id};
 use crate::error::InvalidMessage;
 use crate::v1;
@@ -84,43 +86,62 @@ pub struct Decided {
     pub block: BlockHash,
     /// The block's certificate; shared by all entries of the block.
     pub certificate: Arc<Certificate>,
+    /// What became of it on each of its chains, in the entry's order; none for a record.
+    pub legs: Vec<LegStatus>,
 }
 
-/// How far an entry has come. `Decided` and `Dropped` are final.
+impl Decided {
+    /// How far the entry has come: as the least of its legs.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.legs.iter().map(|leg| leg.state.stage()).min().unwrap_or(Stage::Decided)
+    }
+}
+
+/// How far an entry has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryState {
     /// This node holds it. No promise.
     Received,
-    /// A log block has it.
+    /// A log block has it; what became of it on its chains is there, too.
     Decided(Decided),
     /// It will not be ordered.
     Dropped(Dropped),
 }
 
 impl EntryState {
-    /// Whether no other state follows.
+    /// Whether no other state follows, unless a chain takes one back: the entry was dropped, or each of its legs was
+    /// skipped or is as far as the node can tell.
     #[must_use]
-    pub const fn is_final(&self) -> bool {
+    pub fn is_final(&self) -> bool {
         match self {
             Self::Received => false,
-            Self::Decided(_) | Self::Dropped(_) => true,
+            Self::Decided(decided) => decided.legs.iter().all(LegStatus::is_final),
+            Self::Dropped(_) => true,
         }
     }
 
-    /// Whether the entry has come as far as `milestone`. A dropped one never does.
+    /// Whether the entry has come as far as `milestone`, on each of its chains. A dropped one never does, and a skipped
+    /// leg is not included.
     #[must_use]
-    pub const fn has_reached(&self, milestone: Milestone) -> bool {
-        match (self, milestone) {
-            (Self::Received | Self::Decided(_), Milestone::Received)
-            | (Self::Decided(_), Milestone::Decided) => true,
-            (Self::Received, Milestone::Decided) | (Self::Dropped(_), _) => false,
+    pub fn has_reached(&self, milestone: Milestone) -> bool {
+        let decided = match self {
+            Self::Received => return milestone == Milestone::Received,
+            Self::Decided(decided) => decided,
+            Self::Dropped(_) => return false,
+        };
+        match milestone {
+            Milestone::Received | Milestone::Decided => true,
+            Milestone::Included => decided.stage() >= Stage::Included,
+            Milestone::Safe => decided.stage() >= Stage::Safe,
+            Milestone::Finalized => decided.stage() >= Stage::Finalized,
         }
     }
 
-    pub(super) const fn to_v1(&self) -> v1::State {
+    pub(super) fn to_v1(&self) -> v1::State {
         match self {
             Self::Received => v1::State::Received,
-            Self::Decided(_) => v1::State::Decided,
+            Self::Decided(decided) => decided.stage().into(),
             Self::Dropped(_) => v1::State::Dropped,
         }
     }
@@ -137,13 +158,20 @@ pub struct EntryStatus {
 
 impl From<&EntryStatus> for v1::EntryStatus {
     fn from(status: &EntryStatus) -> Self {
-        let (decided, dropped) = match &status.state {
-            EntryState::Received => (None, None),
-            EntryState::Decided(decided) => (Some(decided.into()), None),
-            EntryState::Dropped(dropped) => (None, Some(dropped.into())),
+        let mut message = Self {
+            id: hash_bytes(status.id.0),
+            state: status.state.to_v1().into(),
+            ..Self::default()
         };
-        let state = status.state.to_v1().into();
-        Self { id: hash_bytes(status.id.0), state, decided, dropped }
+        match &status.state {
+            EntryState::Received => {}
+            EntryState::Decided(decided) => {
+                message.decided = Some(decided.into());
+                message.legs = decided.legs.iter().map(Into::into).collect();
+            }
+            EntryState::Dropped(dropped) => message.dropped = Some(dropped.into()),
+        }
+        message
     }
 }
 
@@ -156,19 +184,34 @@ impl TryFrom<v1::EntryStatus> for EntryStatus {
         let field = Field(MESSAGE, "state");
         let state = match v1::State::try_from(status.state) {
             Ok(v1::State::Received) => EntryState::Received,
-            Ok(v1::State::Decided) => {
-                let decided = status.decided.ok_or_else(|| Field(MESSAGE, "decided").missing())?;
-                EntryState::Decided(decided.try_into()?)
-            }
             Ok(v1::State::Dropped) => {
                 let dropped = status.dropped.ok_or_else(|| Field(MESSAGE, "dropped").missing())?;
                 EntryState::Dropped(dropped.into())
             }
             Ok(v1::State::Unspecified) => return Err(field.missing()),
+            Ok(state) => EntryState::Decided(decided(status.decided, status.legs, state)?),
             Err(_) => return Err(field.out_of_range(format!("{} is no state", status.state))),
         };
         Ok(Self { id, state })
     }
+}
+
+fn decided(
+    decision: Option<v1::Decision>,
+    legs: Vec<v1::LegStatus>,
+    state: v1::State,
+) -> Result<Decided, InvalidMessage> {
+    const MESSAGE: &str = "EntryStatus";
+    let decision = decision.ok_or_else(|| Field(MESSAGE, "decided").missing())?;
+    Field(MESSAGE, "legs").counted(legs.len(), 0, LEGS_MAX)?;
+    let legs = legs.into_iter().map(LegStatus::try_from).collect::<Result<_, _>>()?;
+    let decided = Decided { legs, ..decision.try_into()? };
+    let expected = v1::State::from(decided.stage());
+    if state != expected {
+        let reason = format!("is {state:?}, the least of the legs' is {expected:?}");
+        return Err(Field(MESSAGE, "state").malformed(reason));
+    }
+    Ok(decided)
 }
 
 impl From<&Decided> for v1::Decision {
@@ -192,6 +235,7 @@ impl TryFrom<v1::Decision> for Decided {
             index: decision.index,
             block: BlockHash(Field(MESSAGE, "block_hash").hash(&decision.block_hash)?),
             certificate: certificate(Field(MESSAGE, "certificate"), &decision.certificate)?.into(),
+            legs: Vec::new(),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use alloy_primitives::Address;
 use lockstep_core::certificate::{Certificate, CommitSignature};
-use lockstep_core::limits::{ENTRY_BYTES_MAX, TRANSACTION_BYTES_MAX};
+use lockstep_core::limits::{ENTRY_BYTES_MAX, LEGS_MAX, TRANSACTION_BYTES_MAX};
 use lockstep_core::types::{Height, Round};
 
 use super::*;
@@ -84,6 +84,7 @@ fn each_fault_of_a_submission_is_named() {
     let wait = |state: i32, timeout_ms| Some(v1::Wait { state, timeout_ms });
     check(ErrorCode::Missing, "wait.state", |r| r.wait = wait(0, 1));
     check(ErrorCode::OutOfRange, "wait.state", |r| r.wait = wait(v1::State::Dropped.into(), 1));
+    check(ErrorCode::OutOfRange, "wait.state", |r| r.wait = wait(v1::State::Skipped.into(), 1));
     check(ErrorCode::OutOfRange, "wait.state", |r| r.wait = wait(4, 1));
     check(ErrorCode::OutOfRange, "wait.timeout_ms", |r| r.wait = wait(1, 0));
     check(ErrorCode::OutOfRange, "wait.timeout_ms", |r| r.wait = wait(2, WAIT_MS_MAX + 1));
@@ -180,7 +181,26 @@ fn decided() -> Decided {
         index: 3,
         block: certificate.block,
         certificate: certificate.into(),
+        legs: Vec::new(),
     }
+}
+
+/// Decided, with a leg in each of these stages; the node tells all there is.
+fn at_stages(stages: &[Stage]) -> Decided {
+    let block = BlockId { number: 17, hash: B256::repeat_byte(8) };
+    let landing = Landing { block, index: Some(2) };
+    let leg = |(chain, stage): (u64, &Stage)| LegStatus {
+        chain: ChainId(chain),
+        state: match stage {
+            Stage::Decided => LegState::Decided,
+            Stage::Skipped => LegState::Skipped { block, reason: None },
+            Stage::Included => LegState::Included(landing),
+            Stage::Safe => LegState::Safe(landing),
+            Stage::Finalized => LegState::Finalized(landing),
+        },
+        last: Stage::Finalized,
+    };
+    Decided { legs: (901..).zip(stages).map(leg).collect(), ..decided() }
 }
 
 #[test]
@@ -188,8 +208,16 @@ fn every_state_survives_the_wire() {
     let dropped = state::DROP_REASONS
         .iter()
         .map(|&reason| EntryState::Dropped(Dropped { reason, detail: "why".to_owned() }));
-    let states = [EntryState::Received, EntryState::Decided(decided())].into_iter().chain(dropped);
-    for state in states {
+    let legs = [
+        &[Stage::Decided][..],
+        &[Stage::Included, Stage::Decided],
+        &[Stage::Included, Stage::Skipped],
+        &[Stage::Safe, Stage::Finalized],
+        &[Stage::Finalized; LEGS_MAX],
+    ];
+    let legs = legs.into_iter().map(|stages| EntryState::Decided(at_stages(stages)));
+    let states = [EntryState::Received, EntryState::Decided(decided())];
+    for state in states.into_iter().chain(dropped).chain(legs) {
         let status = EntryStatus { id: EntryId(B256::repeat_byte(1)), state };
         assert_eq!(EntryStatus::try_from(v1::EntryStatus::from(&status)).unwrap(), status);
         let submitted = Submitted { status, is_known: true, is_reached: false };
@@ -217,6 +245,52 @@ fn each_fault_of_a_state_is_named() {
     check("height", inner(|d| d.height = 0));
     check("block_hash", inner(|d| d.block_hash = Bytes::new()));
     check("certificate", inner(|d| d.certificate = vec![1].into()));
+    check("legs", |s| s.legs = vec![v1::LegStatus::default(); LEGS_MAX + 1]);
+    check("chain_id", |s| s.legs = vec![v1::LegStatus::default()]);
+    check("state", |s| s.state = v1::State::Included.into());
+    check("state", |s| s.legs = vec![(&at_stages(&[Stage::Safe]).legs[0]).into()]);
+}
+
+#[test]
+fn an_entry_has_come_as_far_as_the_least_of_its_legs() {
+    use Stage::{Decided, Finalized, Included, Safe, Skipped};
+    // Stages of the legs; the entry's; whether it is included, safe, finalized; whether no other state follows.
+    let cases: [(&[Stage], Stage, [bool; 3], bool); 9] = [
+        (&[], Decided, [false; 3], true),
+        (&[Decided], Decided, [false; 3], false),
+        (&[Included], Included, [true, false, false], false),
+        (&[Safe, Included], Included, [true, false, false], false),
+        (&[Safe, Finalized], Safe, [true, true, false], false),
+        (&[Finalized, Finalized], Finalized, [true; 3], true),
+        (&[Skipped, Included], Skipped, [false; 3], false),
+        (&[Skipped, Finalized], Skipped, [false; 3], true),
+        (&[Skipped, Decided], Decided, [false; 3], false),
+    ];
+    for (stages, stage, reached, is_final) in cases {
+        let decided = at_stages(stages);
+        assert_eq!(decided.stage(), stage, "{stages:?}");
+        let state = EntryState::Decided(decided);
+        let milestones = [Milestone::Included, Milestone::Safe, Milestone::Finalized];
+        assert_eq!(milestones.map(|milestone| state.has_reached(milestone)), reached, "{stages:?}");
+        assert!(state.has_reached(Milestone::Decided));
+        assert_eq!(state.is_final(), is_final, "{stages:?}");
+    }
+}
+
+#[test]
+fn waits_survive_the_wire() {
+    let all = [
+        Milestone::Received,
+        Milestone::Decided,
+        Milestone::Included,
+        Milestone::Safe,
+        Milestone::Finalized,
+    ];
+    for milestone in all {
+        let expected = Wait { milestone, timeout_ms: WAIT_MS_MAX };
+        let message = v1::SubmitTransactionRequest { wait: Some(expected.into()), ..request() };
+        assert_eq!(Submit::transaction(message, NOW).unwrap().wait, Some(expected));
+    }
 }
 
 #[test]
@@ -229,6 +303,7 @@ fn milestones_are_reached_in_order_and_never_by_a_dropped_entry() {
         (&decided, true, true, true),
         (&dropped, false, false, true),
     ];
+    // A record has no legs: nothing follows its decision.
     for (state, received, is_decided, is_final) in cases {
         assert_eq!(state.has_reached(Milestone::Received), received);
         assert_eq!(state.has_reached(Milestone::Decided), is_decided);

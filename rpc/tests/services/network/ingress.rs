@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use lockstep_core::entry::Entry;
+use lockstep_core::entry::{Body, Entry};
 use lockstep_core::types::{ChainId, EntryId, Height};
 use lockstep_proto::convert::bundle::refuse_entry;
-use lockstep_rpc::node::{Dropped, EntryState, ErrorCode, Ingress, ReadError, Refusal, Submission};
+use lockstep_rpc::node::{
+    Dropped, EntryState, ErrorCode, Ingress, LegState, LegStatus, ReadError, Refusal, Stage,
+    Submission,
+};
 use tokio::sync::watch;
 
 use super::{MemoryLog, decided};
@@ -33,6 +36,21 @@ impl MemoryIngress {
         use_it(watched.entry(id).or_insert_with(|| watch::Sender::new(None)))
     }
 
+    /// Decides everything that was submitted; its chains may have it later.
+    pub(crate) fn decide_for_chains(&self) -> Height {
+        let entries = self.pending.lock().unwrap().clone();
+        let height = self.decide();
+        for entry in entries {
+            let legs = chains_of(&entry).into_iter().map(|chain| LegStatus {
+                chain,
+                state: LegState::Decided,
+                last: Stage::Finalized,
+            });
+            self.tell(entry.id(), &legs.collect::<Vec<_>>());
+        }
+        height
+    }
+
     /// Decides everything that was submitted.
     pub(crate) fn decide(&self) -> Height {
         let entries = std::mem::take(&mut *self.pending.lock().unwrap());
@@ -46,6 +64,16 @@ impl MemoryIngress {
             self.sender(id, |sender| sender.send_replace(Some(state)));
         }
         height
+    }
+
+    /// Tells what became of a decided entry on its chains.
+    pub(crate) fn tell(&self, id: EntryId, legs: &[LegStatus]) {
+        self.sender(id, |sender| {
+            sender.send_modify(|state| match state {
+                Some(EntryState::Decided(decided)) => decided.legs = legs.to_vec(),
+                other => panic!("{other:?} is not decided"),
+            });
+        });
     }
 
     /// Drops everything that was submitted.
@@ -82,6 +110,14 @@ impl MemoryIngress {
         self.sender(id, |sender| sender.send_replace(Some(EntryState::Received)));
         self.pending.lock().unwrap().push(entry.clone());
         Ok(Submission { id, state: EntryState::Received, is_known: false })
+    }
+}
+
+fn chains_of(entry: &Entry) -> Vec<ChainId> {
+    match entry.body() {
+        Body::Transaction(transaction) => vec![transaction.chain],
+        Body::Bundle(bundle) => bundle.legs().iter().map(|leg| leg.chain).collect(),
+        Body::Record(_) => Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::pin::pin;
 
 use futures::StreamExt as _;
 use lockstep_core::types::EntryId;
-use lockstep_proto::convert::ingress::EntryStatus;
+use lockstep_proto::convert::ingress::{EntryStatus, Milestone};
 use lockstep_proto::error::{ErrorCode, Refusal};
 use lockstep_rpc::client::{ClientError, Endpoint, IngressClient, LogClient};
 
@@ -74,15 +74,19 @@ impl Remote {
         self.ingress.clone()
     }
 
-    /// The final state of an entry, waited for.
+    /// The state in which an entry has come as far as `milestone`, waited for; or the one that no other follows.
     ///
     /// # Errors
     /// The node's refusal, or that it ended the stream before.
-    pub async fn final_status(&self, id: EntryId) -> Result<EntryStatus, ClientError> {
+    pub async fn status_at(
+        &self,
+        id: EntryId,
+        milestone: Milestone,
+    ) -> Result<EntryStatus, ClientError> {
         let mut states = pin!(self.ingress().watch(id).await?);
         while let Some(status) = states.next().await {
             let status = status?;
-            if status.state.is_final() {
+            if status.state.has_reached(milestone) || status.state.is_final() {
                 return Ok(status);
             }
         }

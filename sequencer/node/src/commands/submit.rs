@@ -16,11 +16,13 @@ use lockstep_core::entry::{Body, Entry, Transaction};
 use lockstep_core::limits::{ENTRY_BYTES_MAX, EXPIRES_MS_MAX, TRANSACTION_BYTES_MAX};
 use lockstep_core::params::ChainKind;
 use lockstep_core::types::ChainId;
-use lockstep_proto::convert::ingress::{EntryState, EntryStatus, Milestone, WAIT_MS_MAX, Wait};
+use lockstep_proto::convert::ingress::{
+    EntryState, EntryStatus, Milestone, Stage, WAIT_MS_MAX, Wait,
+};
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::{Endpoints, is_for_all};
-use super::status::Shown;
+use super::status::{Shown, stage_name};
 use crate::clock;
 use crate::genesis::Kind;
 use crate::output::Output;
@@ -97,7 +99,7 @@ pub struct SubmitArgs {
     /// How long the network may take, in milliseconds from now
     #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=EXPIRES_MS_MAX))]
     pub expires_ms: u64,
-    /// Which state to wait for; `decided` waits until it is decided or dropped
+    /// Which state to wait for, on each of the entry's chains; it is also over when no other state can follow
     #[arg(long, value_enum, default_value_t = WaitFor::Received)]
     pub wait: WaitFor,
 }
@@ -109,6 +111,24 @@ pub enum WaitFor {
     Received,
     /// A log block has it
     Decided,
+    /// A block of each of its chains has it
+    Included,
+    /// Those blocks can be derived from L1
+    Safe,
+    /// Those blocks can be derived from finalized L1 blocks
+    Finalized,
+}
+
+impl WaitFor {
+    const fn milestone(self) -> Milestone {
+        match self {
+            Self::Received => Milestone::Received,
+            Self::Decided => Milestone::Decided,
+            Self::Included => Milestone::Included,
+            Self::Safe => Milestone::Safe,
+            Self::Finalized => Milestone::Finalized,
+        }
+    }
 }
 
 /// A bundle's file.
@@ -147,7 +167,7 @@ enum GuaranteeName {
 /// Submits a transaction or a bundle.
 ///
 /// # Errors
-/// If it cannot be read, if no endpoint takes it, or if it is dropped while it is waited for.
+/// If it cannot be read, if no endpoint takes it, or if it does not come as far as it is waited for.
 pub async fn run(command: Command, output: &mut Output) -> eyre::Result<()> {
     let (body, to) = match command {
         Command::Tx(args) => (Body::Transaction(transaction(&args)?), args.to),
@@ -194,8 +214,9 @@ struct Answer {
     is_known: bool,
     #[serde(flatten)]
     status: Shown,
+    /// Why it did not come as far as it was waited for.
     #[serde(skip)]
-    drop: Option<String>,
+    failure: Option<String>,
 }
 
 impl Display for Answer {
@@ -206,41 +227,59 @@ impl Display for Answer {
 }
 
 fn finish(answers: Vec<Answer>, output: &mut Output) -> eyre::Result<()> {
-    let mut dropped = None;
+    let mut failure = None;
     for answer in answers {
         output.show(&answer)?;
-        dropped = dropped.or(answer.drop);
+        failure = failure.or(answer.failure);
     }
-    dropped.map_or(Ok(()), |detail| Err(eyre!("the entry was dropped: {detail}")))
+    failure.map_or(Ok(()), |failure| Err(eyre!(failure)))
 }
 
 async fn submit(to: &SubmitArgs, url: &str, entry: &Entry) -> eyre::Result<Answer> {
+    let milestone = to.wait.milestone();
     let wait_for = match to.wait {
         WaitFor::Received => None,
-        WaitFor::Decided => Some(Wait { milestone: Milestone::Decided, timeout_ms: WAIT_MS_MAX }),
+        WaitFor::Decided | WaitFor::Included | WaitFor::Safe | WaitFor::Finalized => {
+            Some(Wait { milestone, timeout_ms: WAIT_MS_MAX })
+        }
     };
     let remote = to.endpoints.connect(url).await?;
     let context = || format!("submitting to {url}");
     let submitted = remote.ingress().submit(entry, wait_for).await.wrap_err_with(context)?;
-    let status = match to.wait {
-        WaitFor::Decided if !submitted.status.state.is_final() => {
-            let status = remote.final_status(entry.id()).await;
+    let is_over = submitted.is_reached || submitted.status.state.is_final();
+    let status = match is_over {
+        true => submitted.status,
+        false => {
+            let status = remote.status_at(entry.id(), milestone).await;
             status.wrap_err_with(|| format!("waiting at {url}"))?
         }
-        WaitFor::Received | WaitFor::Decided => submitted.status,
     };
     Ok(Answer {
         endpoint: url.to_owned(),
         is_known: submitted.is_known,
-        drop: drop_of(&status),
+        failure: failure_of(&status, milestone),
         status: Shown::of(&status),
     })
 }
 
-fn drop_of(status: &EntryStatus) -> Option<String> {
+/// Why an entry in a state that no other follows is not as far as it was waited for.
+fn failure_of(status: &EntryStatus, milestone: Milestone) -> Option<String> {
+    if status.state.has_reached(milestone) {
+        return None;
+    }
     match &status.state {
-        EntryState::Dropped(dropped) => Some(dropped.detail.clone()),
-        EntryState::Received | EntryState::Decided(_) => None,
+        EntryState::Dropped(dropped) => Some(format!("the entry was dropped: {}", dropped.detail)),
+        EntryState::Received => None,
+        EntryState::Decided(decided) => {
+            let least = decided.legs.iter().min_by_key(|leg| leg.state.stage())?;
+            let (chain, state) = (least.chain, stage_name(least.state.stage()));
+            Some(match least.state.stage() {
+                Stage::Skipped => format!("chain {chain} skipped it"),
+                Stage::Decided | Stage::Included | Stage::Safe | Stage::Finalized => {
+                    format!("it is {state} on chain {chain}, and this node can tell no more")
+                }
+            })
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `lockstep watch`: the states of an entry as they come, until the final one.
+//! `lockstep watch`: the states of an entry as they come, until one that no other follows.
 
 use std::pin::pin;
 

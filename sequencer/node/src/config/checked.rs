@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use lockstep_rpc::chain_rpc::ChainRpc;
 use lockstep_rpc::quota::QuotaConfig;
 
 use super::{
-    FaultOptions, FollowOptions, GrpcOptions, HttpOptions, LogOptions, NodeOptions, QuotaOptions,
-    ValidatorOptions,
+    ChainRpcOptions, FaultOptions, FollowOptions, GrpcOptions, HttpOptions, LogOptions,
+    NodeOptions, QuotaOptions, ValidatorOptions,
 };
 use crate::toml_file::{self, FileError};
 
@@ -22,6 +23,8 @@ const CHECK_THREADS_MAX: usize = 256;
 const BATCH_DELAY_MS_MAX: u64 = 1_000;
 /// Greatest `status_interval_ms`.
 const STATUS_INTERVAL_MS_MAX: u64 = 10_000;
+/// Engines of chains.
+const CHAIN_RPC_MAX: usize = 64;
 /// Endpoints of a follower.
 const ENDPOINTS_MAX: usize = 16;
 /// Bytes of a configuration file.
@@ -44,6 +47,8 @@ pub struct NodeConfig {
     pub http: HttpOptions,
     /// What is logged, and how.
     pub log: LogOptions,
+    /// 0..=64 engines of chains, each chain once.
+    pub chain_rpc: Vec<ChainRpcOptions>,
 }
 
 /// What a node is.
@@ -145,6 +150,7 @@ impl NodeOptions {
             grpc,
             http: self.http,
             log: self.log,
+            chain_rpc: chain_rpc(self.chain_rpc)?,
         })
     }
 }
@@ -155,6 +161,26 @@ fn check_threads(threads: usize) -> Result<NonZeroUsize, Fault> {
     }
     let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     Ok(NonZeroUsize::new(threads).unwrap_or_else(cores))
+}
+
+fn chain_rpc(engines: Vec<ChainRpcOptions>) -> Result<Vec<ChainRpcOptions>, Fault> {
+    let count = engines.len();
+    if count > CHAIN_RPC_MAX {
+        return Err(("chain_rpc", format!("{count} engines, expected 0..={CHAIN_RPC_MAX}")));
+    }
+    let mut chains = BTreeSet::new();
+    for ChainRpcOptions { chain, url } in &engines {
+        if *chain == 0 {
+            return Err(("chain_rpc.chain", "0 is the network's own, which has no engine".into()));
+        }
+        if !chains.insert(*chain) {
+            return Err(("chain_rpc.chain", format!("{chain} has two engines")));
+        }
+        if let Err(error) = ChainRpc::new(url) {
+            return Err(("chain_rpc.url", error.to_string()));
+        }
+    }
+    Ok(engines)
 }
 
 fn role(

@@ -68,6 +68,9 @@ fn sample_parses_and_names_every_option_and_its_default() {
         "filter",
         "format",
         "[faults]",
+        "[[chain_rpc]]",
+        "chain",
+        "url",
     ];
     for name in names {
         assert!(SAMPLE.contains(name), "the sample does not show {name}");
@@ -181,6 +184,32 @@ fn faults_are_read_and_checked() {
     refused(&faults("class = \"noise\"\ndelay_ms = 1"), "unknown variant `noise`");
     let losses = format!("{VALIDATOR}{}", "[[faults.losses]]\nclass = \"lanes\"\n".repeat(257));
     refused(&losses, "faults.losses: 257 rules");
+}
+
+#[test]
+fn engines_are_read_and_checked() {
+    let engine =
+        |chain: u64, url: &str| format!("[[chain_rpc]]\nchain = {chain}\nurl = \"{url}\"\n");
+    let url = "http://127.0.0.1:8545";
+    for role in [VALIDATOR, FOLLOWER] {
+        let two = format!("{role}{}{}", engine(901, url), engine(902, url));
+        let config = check(&two).expect("is valid");
+        assert_eq!(
+            config.chain_rpc.iter().map(|engine| engine.chain).collect::<Vec<_>>(),
+            [901, 902]
+        );
+        assert_eq!(config.chain_rpc[1].url, url);
+        assert_eq!(check(role).expect("is valid").chain_rpc, []);
+    }
+    let with = |engines: &str| format!("{VALIDATOR}{engines}");
+    refused(&with(&engine(0, url)), "chain_rpc.chain: 0 is");
+    refused(&with(&engine(901, url).repeat(2)), "chain_rpc.chain: 901 has two engines");
+    refused(&with(&engine(901, "https://a:1")), "chain_rpc.url: \"https://a:1\" is not http");
+    refused(&with(&engine(901, "127.0.0.1:8545")), "chain_rpc.url:");
+    let engines = |count| (1..=count).map(|chain| engine(chain, url)).collect::<String>();
+    refused(&with(&engines(65)), "chain_rpc: 65 engines, expected 0..=64");
+    assert!(check(&with(&engines(64))).is_ok());
+    refused(&with(&format!("{}nonsense = 1", engine(901, url))), "unknown field `nonsense`");
 }
 
 #[test]

@@ -355,6 +355,7 @@ fn options(place: &Place) -> NodeOptions {
         http: HttpOptions { listen: loopback(place.ports.http), insecure: false },
         log: LogOptions::default(),
         faults: crate::config::FaultOptions::default(),
+        chain_rpc: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ use alloy_primitives::B256;
 use lockstep_consensus::ledger::Ledger;
 use lockstep_consensus::store::{RecordKind as StoredKind, StoreError, StoredBlock};
 use lockstep_core::block::slices_of;
+use lockstep_core::entry::Entry;
 use lockstep_core::light_client::Handover;
 use lockstep_core::params::Genesis;
 use lockstep_core::proof::CertifiedHeader;
@@ -35,13 +36,19 @@ impl LogView {
         self.0.store().block(height).map_err(unreadable)
     }
 
-    /// What a decided entry's submitter is told.
+    /// The entry at a place of the log.
+    pub(crate) fn entry(&self, height: Height, index: u32) -> Result<Option<Entry>, ReadError> {
+        self.0.store().entry_at(height, index).map_err(unreadable)
+    }
+
+    /// What a decided entry's submitter is told, but for its legs.
     pub(crate) fn decided(&self, height: Height, index: u32) -> Result<Option<Decided>, ReadError> {
         Ok(self.stored(height)?.map(|block| Decided {
             height,
             index,
             block: block.header.hash(),
             certificate: Arc::new(block.certificate),
+            legs: Vec::new(),
         }))
     }
 }
