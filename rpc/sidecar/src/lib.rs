@@ -24,6 +24,8 @@ pub mod jobs;
 pub mod precheck;
 pub mod proxy;
 
+pub mod audit;
+
 pub mod health;
 pub mod http;
 pub mod metrics;

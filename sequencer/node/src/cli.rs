@@ -1,6 +1,7 @@
 //! The command line: what there is, and how a command's end becomes the program's.
 //!
 //! Exit codes: 0 is done, 1 is failed or refused (for `verify`: not proven), 2 is a command line that means nothing.
+//! `audit` ends with 1 if it found something, and with 3 if it could not audit.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use eyre::WrapErr as _;
 
-use crate::commands::{completions, genesis, keys, node, sidecar, slice, status, submit, verify, watch};
+use crate::commands::{audit, completions, genesis, keys, node, sidecar, slice, status, submit, verify, watch};
 use crate::output::{self, Output};
 use crate::{bench, devnet};
 
@@ -52,6 +53,8 @@ pub enum Command {
     Slice(slice::Args),
     /// Verify what an endpoint says of chains' slices, trusting nobody
     Verify(verify::Args),
+    /// Compare a chain's blocks with its slices, trusting no node of the committee
+    Audit(audit::Args),
     /// Run a network on this machine: validators, a small load, a verifier
     Devnet(devnet::Args),
     /// Measure what four validators on this machine do
@@ -110,6 +113,7 @@ impl Command {
             Self::Watch(args) => watch::run(args, output).await?,
             Self::Slice(args) => slice::run(args, output).await?,
             Self::Verify(args) => return verify::run(args, output).await,
+            Self::Audit(args) => return audit::run(args, output).await,
             Self::Devnet(args) => devnet::run(args, output).await?,
             Self::Bench(args) => bench::run(args, output).await?,
             Self::Completions(args) => completions::run(&args, output)?,

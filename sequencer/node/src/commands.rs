@@ -1,5 +1,6 @@
 //! The commands, one file each: arguments, work, and what is printed. They hold no rules of the protocol.
 
+pub mod audit;
 pub mod completions;
 pub mod endpoint;
 pub mod genesis;

@@ -1,0 +1,362 @@
+//! One chain, walked block by block beside its slices. It fetches and keeps its place; what is wrong with a block,
+//! [`judge`](super::judge) says.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, VecDeque};
+
+use alloy_primitives::B256;
+use lockstep_core::cursor::{Kind, Testimony};
+use lockstep_core::params::ChainParams;
+use lockstep_core::record::Cursor;
+use lockstep_core::types::{Height, NetworkId, UnixMillis};
+use lockstep_core::weight::Weighed;
+use lockstep_core::window::{self, LogSlice, Offer, Place, Window};
+
+use super::AuditError;
+use super::block::ChainBlock;
+use super::book::Book;
+use super::finding::Finding;
+use super::judge::{Judged, LegSeen, Settled, Word, settle, strays};
+use super::log::LogReader;
+use super::rpc::ChainRpc;
+use super::start::Start;
+
+/// Blocks that are fetched at a time.
+const BLOCKS_AT_ONCE: u64 = 32;
+/// Blocks to which the walk can go back when the chain is reorganised: an hour at a block time of one second.
+const HISTORY_MAX: usize = 4_096;
+
+/// How far the walk has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// L2 block number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+    /// Where the offers of its children begin.
+    pub cursor: Cursor,
+    /// The first height with an item whose fate is not known yet, or whose time is after the block's window. The cursor
+    /// lies behind an item, so on a quiet chain it is far behind this.
+    pub passed: Height,
+}
+
+/// What one step of a walk did.
+#[derive(Debug)]
+pub enum Step {
+    /// It judged a block.
+    Judged(Box<Outcome>),
+    /// The chain left the blocks that were walked: it goes on after this one.
+    WentBack(u64),
+    /// The chain has no further block.
+    NoBlock,
+    /// The log does not show the block's whole window yet, or how the block was sealed.
+    NoLog,
+}
+
+/// A block that was judged.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The block.
+    pub judged: Judged,
+    /// What is wrong with its transactions.
+    pub findings: Vec<Finding>,
+    /// What became of the legs that it was offered.
+    pub legs: Vec<LegSeen>,
+}
+
+/// What belongs to no single step: records that came, and blocks for which they settled something.
+#[derive(Debug, Default)]
+pub struct Loose {
+    /// What records show of one another and of the chain.
+    pub findings: Vec<Finding>,
+    /// Blocks, by number, of which all is known.
+    pub settled: Vec<(u64, Settled)>,
+}
+
+/// The walk.
+#[derive(Debug)]
+pub struct Walk {
+    params: ChainParams,
+    lead_ms: u64,
+    log: LogReader,
+    rpc: ChainRpc,
+    /// Number of the chain's head when it was asked for last.
+    head: u64,
+    book: Book,
+    /// From the first height that is not passed on.
+    slices: VecDeque<LogSlice>,
+    next_height: Height,
+    newest: UnixMillis,
+    reached: Reached,
+    history: BTreeMap<u64, Reached>,
+    ahead: VecDeque<ChainBlock>,
+    pending: Vec<Judged>,
+    equivocations: Vec<Finding>,
+}
+
+impl Walk {
+    /// A walk of the chain from a start on.
+    #[must_use]
+    pub fn new(
+        (params, lead_ms): (ChainParams, u64),
+        network: NetworkId,
+        start: &Start,
+        log: LogReader,
+        rpc: ChainRpc,
+    ) -> Self {
+        let Start { parent: number, hash, cursor, .. } = *start;
+        // The first block of a log has height 1.
+        let passed = cursor.height.max(Height(1));
+        let reached = Reached { number, hash, cursor, passed };
+        let mut book = Book::new(network);
+        if let Some((time, limits)) = start.limits {
+            book.begin_with(time, limits);
+        }
+        Self {
+            params,
+            lead_ms,
+            log,
+            rpc,
+            head: 0,
+            book,
+            slices: VecDeque::new(),
+            next_height: passed,
+            newest: UnixMillis(0),
+            reached,
+            history: BTreeMap::from([(reached.number, reached)]),
+            ahead: VecDeque::new(),
+            pending: Vec::new(),
+            equivocations: Vec::new(),
+        }
+    }
+
+    /// The chain's parameters.
+    #[must_use]
+    pub const fn params(&self) -> &ChainParams {
+        &self.params
+    }
+
+    /// The chain's endpoint.
+    #[must_use]
+    pub const fn rpc(&self) -> &ChainRpc {
+        &self.rpc
+    }
+
+    /// The log's endpoints that lied, and how.
+    #[must_use]
+    pub fn lies(&self) -> Vec<String> {
+        self.log.lies()
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub const fn reached(&self) -> Reached {
+        self.reached
+    }
+
+    /// The last height of the log that was read.
+    #[must_use]
+    pub fn read_to(&self) -> Height {
+        self.next_height.previous().unwrap_or(Height::GENESIS)
+    }
+
+    /// Whether a record may still come that says why an item is not in its block.
+    #[must_use]
+    pub fn waits_for_records(&self) -> bool {
+        self.pending.iter().any(Judged::needs_word)
+    }
+
+    /// Judges the next block, up to number `last`.
+    ///
+    /// # Errors
+    /// [`AuditError`] if the chain or the log cannot be read. Nothing is lost: it may be called again.
+    pub async fn step(&mut self, last: u64) -> Result<Step, AuditError> {
+        self.fetch(last).await?;
+        let Some(block) = self.ahead.front().cloned() else {
+            return Ok(Step::NoBlock);
+        };
+        if block.parent != self.reached.hash {
+            return Ok(Step::WentBack(self.go_back().await?));
+        }
+        let end = window::end(block.timestamp, self.lead_ms);
+        while !window::is_closed(end, self.newest) {
+            if !self.read().await? {
+                return Ok(Step::NoLog);
+            }
+        }
+        loop {
+            let judged = self.judge(block.clone(), end)?;
+            if let Some(cursor) = judged.kind.cursor(&judged.offer) {
+                return Ok(Step::Judged(Box::new(self.take(judged, cursor))));
+            }
+            if !self.read().await? {
+                return Ok(Step::NoLog);
+            }
+        }
+    }
+
+    /// Reads on in the log, for records of blocks that were judged.
+    ///
+    /// # Errors
+    /// [`AuditError`] if the log cannot be read.
+    pub async fn read_on(&mut self) -> Result<(), AuditError> {
+        self.read().await.map(|_| ())
+    }
+
+    /// What the records that were read so far say.
+    pub fn take_loose(&mut self) -> Loose {
+        let mut loose = self.compare();
+        let (book, newest) = (&self.book, self.newest);
+        self.pending.retain(|judged| {
+            let word = match book.sealed(&judged.block.hash) {
+                Some(record) => Word::Recorded(record),
+                None if judged.is_past(newest) => Word::Never,
+                None => return true,
+            };
+            loose.settled.push((judged.block.number, settle(judged, word)));
+            false
+        });
+        loose
+    }
+
+    /// The same at the end of an audit: what has no record yet gets none.
+    pub fn take_rest(&mut self) -> Loose {
+        let mut loose = self.take_loose();
+        for judged in core::mem::take(&mut self.pending) {
+            loose.settled.push((judged.block.number, settle(&judged, Word::NotYet)));
+        }
+        loose
+    }
+
+    /// How many blocks wait for their record.
+    #[must_use]
+    pub fn unsettled(&self) -> u64 {
+        u64::try_from(self.pending.len()).unwrap_or(u64::MAX)
+    }
+
+    fn compare(&mut self) -> Loose {
+        let history = &self.history;
+        let canonical = |number: u64| history.get(&number).map(|reached| reached.hash);
+        let mut findings = core::mem::take(&mut self.equivocations);
+        findings.extend(self.book.compare(self.reached.number, canonical));
+        Loose { findings, ..Loose::default() }
+    }
+
+    fn judge(&self, block: ChainBlock, end: UnixMillis) -> Result<Judged, AuditError> {
+        let number = block.number;
+        let window = block
+            .l2_block(None)
+            .window(self.lead_ms, self.book.limits_at(end))
+            .map_err(|error| AuditError::NotOp { number, error })?;
+        let offer = self.offer(&window)?;
+        let recorded = self.book.sealed(&block.hash);
+        let record = recorded.map(|recorded| (recorded.time, recorded.sealed.mode));
+        let testimony = Testimony { record, newest: self.newest };
+        Ok(Judged::new(block, &window, offer, &testimony))
+    }
+
+    /// The offer from the cursor on. Heights that are passed hold nothing behind it, so they need not be looked at again.
+    fn offer(&self, window: &Window) -> Result<Offer, AuditError> {
+        let Reached { cursor, passed, .. } = self.reached;
+        let begin = cursor.max(Cursor { height: passed, items: 0 });
+        let offer = window::offer(begin, &self.slices, window)?;
+        let end = if offer.end == begin { cursor } else { offer.end };
+        Ok(Offer { begin: cursor, end, ..offer })
+    }
+
+    fn take(&mut self, judged: Judged, cursor: Cursor) -> Outcome {
+        let findings = match &judged.kind {
+            Kind::Foreign { .. } => strays(&judged, &self.book),
+            Kind::Offered(_) | Kind::Closed | Kind::Ambiguous => Vec::new(),
+        };
+        let legs = judged.legs(|place| self.item(place));
+        let (number, hash) = (judged.block.number, judged.block.hash);
+        let passed = passed(&self.slices, cursor, judged.end).unwrap_or(self.next_height);
+        self.reached = Reached { number, hash, cursor, passed };
+        self.history.insert(number, self.reached);
+        while self.history.len() > HISTORY_MAX {
+            self.history.pop_first();
+        }
+        while self.slices.front().is_some_and(|slice| slice.height < passed) {
+            self.slices.pop_front();
+        }
+        self.ahead.pop_front();
+        self.pending.push(judged.clone());
+        Outcome { judged, findings, legs }
+    }
+
+    fn item(&self, place: Place) -> Option<&Weighed> {
+        let first = self.slices.front()?.height;
+        let slice = usize::try_from(place.height.0.checked_sub(first.0)?).ok()?;
+        let item = usize::try_from(place.item).ok()?;
+        self.slices.get(slice)?.items.get(item).map(|item| &**item)
+    }
+
+    /// Fetches blocks if none is at hand.
+    async fn fetch(&mut self, last: u64) -> Result<(), AuditError> {
+        let next = self.reached.number.saturating_add(1);
+        if !self.ahead.is_empty() || next > last {
+            return Ok(());
+        }
+        if next > self.head {
+            self.head = self.rpc.head().await?.map_or(0, |head| head.number());
+        }
+        let to = last.min(self.head).min(self.reached.number.saturating_add(BLOCKS_AT_ONCE));
+        if next <= to {
+            self.ahead = self.rpc.blocks(next, to).await?.into();
+        }
+        Ok(())
+    }
+
+    /// Reads a part of the log; whether there was one.
+    async fn read(&mut self) -> Result<bool, AuditError> {
+        let shown = self.log.slices(self.next_height).await?;
+        let has_more = !shown.is_empty();
+        for (header, slice) in shown {
+            let items = slice.map(|slice| slice.items).unwrap_or_default();
+            let slice = LogSlice::new(header.height, header.timestamp_ms, self.params.kind, items);
+            self.equivocations.extend(self.book.note(&slice));
+            self.newest = self.newest.max(slice.timestamp);
+            self.next_height = slice.height.next();
+            self.slices.push_back(slice);
+        }
+        Ok(has_more)
+    }
+
+    /// Finds the newest block that was walked and still is on the chain, and goes on from there.
+    async fn go_back(&mut self) -> Result<u64, AuditError> {
+        self.ahead.clear();
+        self.head = 0;
+        while let Some((&number, &reached)) = self.history.last_key_value() {
+            if self.rpc.hash(number).await? == Some(reached.hash) {
+                self.reached = reached;
+                self.pending.retain(|judged| judged.block.number <= number);
+                self.book.reopen(number);
+                self.slices.clear();
+                self.next_height = reached.passed;
+                self.newest = UnixMillis(0);
+                return Ok(number);
+            }
+            self.history.pop_last();
+        }
+        Err(AuditError::TooDeep(self.reached.number))
+    }
+}
+
+/// The first height with an item behind a cursor, or after a window's end; `None` if it was not read yet. The slices are
+/// in order, and none before the cursor holds an item behind it.
+fn passed(slices: &VecDeque<LogSlice>, cursor: Cursor, end: UnixMillis) -> Option<Height> {
+    let holds_more = |slice: &&LogSlice| {
+        let items = slice.items.len();
+        let behind = match slice.height.cmp(&cursor.height) {
+            Ordering::Less => 0,
+            Ordering::Equal => items.saturating_sub(cursor.items as usize),
+            Ordering::Greater => items,
+        };
+        behind > 0 || window::is_closed(end, slice.timestamp)
+    };
+    slices.iter().find(holds_more).map(|slice| slice.height)
+}
+
+#[cfg(test)]
+mod tests;
