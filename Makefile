@@ -40,8 +40,8 @@ devnet: build $(if $(findstring --log-only,$(ARGS)),,peers) ## Run L1, four vali
 test: build ## Run all tests (ARGS="tidy" runs those with tidy in the name)
 	@$(ENV) && cargo test --workspace --locked $(ARGS)
 
-interop: build peers ## Run the end-to-end suite against real op-node, op-batcher and op-geth (ARGS as for test)
-	@$(ENV) && cargo test --workspace --locked --test interop -- --test-threads=1 $(ARGS)
+interop: build peers ## Run the end-to-end suite against real op-node, op-batcher and op-geth (ARGS=tier_one: its first tier)
+	@$(ENV) && cargo test --workspace --locked --test interop -- --test-threads=1 --nocapture $(ARGS)
 
 bench: build ## Measure throughput, latency, memory and disk of four validators
 	@$(ENV) && exec "$$LOCKSTEP_BIN" bench $(ARGS)
@@ -49,7 +49,7 @@ bench: build ## Measure throughput, latency, memory and disk of four validators
 lint: setup ## Check the format, then clippy: first what ships, then the tests
 	@cargo fmt --all --check
 	@$(ENV) && cargo clippy --workspace --locked --lib --bins -- -D warnings $(CLIPPY_CLONE)
-	@$(ENV) && cargo clippy --workspace --locked --tests -- -D warnings $(TEST_LINTS_OFF:%=-A clippy::%) $(CLIPPY_CLONE)
+	@$(ENV) && cargo clippy --workspace --locked --tests --test interop -- -D warnings $(TEST_LINTS_OFF:%=-A clippy::%) $(CLIPPY_CLONE)
 
 fmt: ## Format the code
 	@cargo fmt --all

@@ -16,11 +16,17 @@ use crate::run::{PATIENCE, Run};
 fn bundle(legs: Vec<(u64, Bytes)>) -> Entry {
     let legs = legs
         .into_iter()
-        .map(|(chain, bytes)| Leg { chain: ChainId(chain), kind: ChainKind::Evm, transactions: vec![bytes] })
+        .map(|(chain, bytes)| Leg {
+            chain: ChainId(chain),
+            kind: ChainKind::Evm,
+            transactions: vec![bytes],
+        })
         .collect();
     let bundle = Bundle::new(legs, Guarantee::CoOrdered).expect("a bundle");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    Entry::new(Body::Bundle(bundle), UnixMillis(now.as_millis() as u64 + 30_000), None).expect("an entry")
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    Entry::new(Body::Bundle(bundle), UnixMillis(now.as_millis() as u64 + 30_000), None)
+        .expect("an entry")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +54,12 @@ async fn tier_one_bundles_land_on_both_chains() {
         let other = run.landed(902, hashes[1], PATIENCE).await;
         blocks.push((one, other));
     }
-    println!("{} bundles landed whole, the first in blocks {:?}, the last in {:?}", blocks.len(), blocks[0], blocks[blocks.len() - 1]);
+    println!(
+        "{} bundles landed whole, the first in blocks {:?}, the last in {:?}",
+        blocks.len(),
+        blocks[0],
+        blocks[blocks.len() - 1]
+    );
     for (id, place) in [(901, 0), (902, 1)] {
         let hashes: Vec<B256> = sent.iter().map(|hashes| hashes[place]).collect();
         run.expect_landed_once(id, &hashes).await;

@@ -10,19 +10,22 @@ use crate::run::{PATIENCE, Run, head};
 
 /// Stops one sequencer and starts the other on the same head.
 async fn hand_over(from: &Side, to: &Side) {
-    let stopped: Value = from.node().call("admin_stopSequencer", json!([])).await.expect("the sequencer stops");
+    let stopped: Value =
+        from.node().call("admin_stopSequencer", json!([])).await.expect("the sequencer stops");
     let hash: B256 = serde_json::from_value(stopped).expect("a hash");
     lockstep_node::devnet::world::until("the standby has the head", PATIENCE, async || {
         (head(to).await?.hash == hash).then_some(())
     })
     .await
     .unwrap();
-    let _: Value = to.node().call("admin_startSequencer", json!([hash])).await.expect("the standby starts");
+    let _: Value =
+        to.node().call("admin_startSequencer", json!([hash])).await.expect("the standby starts");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn standby_takes_over_and_hands_back() {
-    let run = Run::start("handover", &[(901, 1)], |options| options.verifiers = Verifiers::Standby).await;
+    let run =
+        Run::start("handover", &[(901, 1)], |options| options.verifiers = Verifiers::Standby).await;
     run.head_at(901, 12, PATIENCE).await;
     let chain = run.chain(901).clone();
     let (first, second) = (&chain.sequencer, chain.verifier.as_ref().expect("a standby"));

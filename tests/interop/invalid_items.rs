@@ -12,7 +12,8 @@ use crate::run::{PATIENCE, Run};
 /// Admitted by the chain's gateway as if its engine had not been asked.
 fn entry(run: &Run, bytes: Bytes) -> Entry {
     let transaction = Transaction { chain: ChainId(901), kind: ChainKind::Evm, bytes };
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     let expires = UnixMillis(now.as_millis() as u64 + 30_000);
     let entry = Entry::new(Body::Transaction(transaction), expires, None).expect("an entry");
     let network = run.world.layout.genesis.network_id();
@@ -28,15 +29,28 @@ async fn tier_one_twenty_invalid_items_hold_nothing_up() {
     for index in 0..40usize {
         let (bytes, is_good) = match index % 4 {
             // No balance; a nonce too high.
-            0 => (Account::of_purpose(&format!("poor {index}")).transfer(901, 0, Address::repeat_byte(1), 1), false),
+            0 => (
+                Account::of_purpose(&format!("poor {index}")).transfer(
+                    901,
+                    0,
+                    Address::repeat_byte(1),
+                    1,
+                ),
+                false,
+            ),
             2 => (run.transfer(901, index, 7), false),
             _ => (run.transfer(901, index, 0), true),
         };
-        if is_good { good.push(keccak256(&bytes)) } else { bad.push(keccak256(&bytes)) }
+        if is_good {
+            good.push(keccak256(&bytes))
+        } else {
+            bad.push(keccak256(&bytes))
+        }
         raw.push(bytes);
     }
     let before = run.metrics(901).await;
-    let channel = Endpoint::new(run.world.endpoints().remove(0)).connect().await.expect("a validator");
+    let channel =
+        Endpoint::new(run.world.endpoints().remove(0)).connect().await.expect("a validator");
     let mut ingress = IngressClient::new(channel);
     for bytes in raw {
         ingress.submit(&entry(&run, bytes), None).await.expect("a validator takes it");
@@ -53,8 +67,15 @@ async fn tier_one_twenty_invalid_items_hold_nothing_up() {
     run.expect_audited(901);
     let metrics = run.metrics(901).await;
     let series = "lockstep_sidecar_skipped_total{reason=\"invalid\"}";
-    assert_eq!(metrics.get(series) - before.get(series), bad.len() as f64, "skipped items are counted");
+    assert_eq!(
+        metrics.get(series) - before.get(series),
+        bad.len() as f64,
+        "skipped items are counted"
+    );
     let late = 1.0 - metrics.share("lockstep_sidecar_late_seconds", "0.0");
-    println!("20 invalid items: build p99 <= {} s, share of late blocks {late:.3}", metrics.quantile("lockstep_sidecar_build_seconds", 0.99));
+    println!(
+        "20 invalid items: build p99 <= {} s, share of late blocks {late:.3}",
+        metrics.quantile("lockstep_sidecar_build_seconds", 0.99)
+    );
     run.end().await;
 }

@@ -18,7 +18,7 @@ use crate::run;
 type Sent = Arc<Mutex<BTreeMap<B256, Instant>>>;
 
 /// A running load.
-pub struct Load {
+pub(crate) struct Load {
     senders: Vec<JoinHandle<()>>,
     watcher: JoinHandle<()>,
     sent: Sent,
@@ -27,18 +27,18 @@ pub struct Load {
 }
 
 /// What a load came to.
-pub struct Report {
+pub(crate) struct Report {
     /// Every transaction that the port took.
-    pub sent: Vec<B256>,
+    pub(crate) sent: Vec<B256>,
     /// How many it refused.
-    pub refused: Vec<String>,
+    pub(crate) refused: Vec<String>,
     /// From submission to a block, ascending.
-    pub times: Vec<Duration>,
+    pub(crate) times: Vec<Duration>,
 }
 
 impl Load {
     /// Sends `per_second` transfers, from as many accounts.
-    pub fn start(rollup: &Rollup, accounts: &[Account], per_second: usize) -> Self {
+    pub(crate) fn start(rollup: &Rollup, accounts: &[Account], per_second: usize) -> Self {
         let sent: Sent = Arc::default();
         let refused: Arc<Mutex<Vec<String>>> = Arc::default();
         let landed: Arc<Mutex<BTreeMap<B256, Instant>>> = Arc::default();
@@ -56,7 +56,8 @@ impl Load {
                     ticks.tick().await;
                     let raw = account.transfer(chain, nonce, Address::repeat_byte(0x77), 1);
                     let begun = Instant::now();
-                    let answer: Result<Value, _> = wallet.call("eth_sendRawTransaction", json!([raw])).await;
+                    let answer: Result<Value, _> =
+                        wallet.call("eth_sendRawTransaction", json!([raw])).await;
                     match answer {
                         Ok(_) => {
                             sent.lock().unwrap().insert(keccak256(&raw), begun);
@@ -81,7 +82,7 @@ impl Load {
     }
 
     /// Stops sending, waits until all is in blocks (or `patience` is over), and reports.
-    pub async fn stop(self, patience: Duration) -> Report {
+    pub(crate) async fn stop(self, patience: Duration) -> Report {
         for sender in &self.senders {
             sender.abort();
         }
@@ -100,10 +101,16 @@ impl Load {
         let (sent, landed) = (self.sent.lock().unwrap(), self.landed.lock().unwrap());
         let mut times: Vec<Duration> = sent
             .iter()
-            .filter_map(|(hash, begun)| landed.get(hash).map(|at| at.saturating_duration_since(*begun)))
+            .filter_map(|(hash, begun)| {
+                landed.get(hash).map(|at| at.saturating_duration_since(*begun))
+            })
             .collect();
         times.sort();
-        Report { sent: sent.keys().copied().collect(), refused: self.refused.lock().unwrap().clone(), times }
+        Report {
+            sent: sent.keys().copied().collect(),
+            refused: self.refused.lock().unwrap().clone(),
+            times,
+        }
     }
 }
 
@@ -127,8 +134,9 @@ async fn watch(rollup: Rollup, landed: Arc<Mutex<BTreeMap<B256, Instant>>>) {
 
 impl Report {
     /// The time below which this share of all transactions took.
-    pub fn quantile(&self, share: f64) -> Duration {
-        let index = ((self.times.len() as f64 * share) as usize).min(self.times.len().saturating_sub(1));
+    pub(crate) fn quantile(&self, share: f64) -> Duration {
+        let index =
+            ((self.times.len() as f64 * share) as usize).min(self.times.len().saturating_sub(1));
         self.times.get(index).copied().unwrap_or_default()
     }
 }

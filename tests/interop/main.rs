@@ -6,17 +6,17 @@
 mod load;
 mod run;
 
-mod sequencing;
 mod bundles;
+mod committee_stopped;
 mod derivation;
-mod op_node_restart;
-mod handover;
-mod sidecar_killed;
 mod engine_killed;
 mod footprint;
-mod validator_killed;
-mod committee_stopped;
-mod l1_reorg;
+mod handover;
 mod invalid_items;
+mod l1_reorg;
+mod op_node_restart;
+mod sequencing;
+mod sidecar_killed;
+mod validator_killed;
 mod verifying_replica;
 mod wallet;

@@ -18,6 +18,8 @@ async fn sequence(name: &str, seconds: u64, blocks: u64) {
     // The activation blocks of Isthmus and Jovian are behind.
     run.head_at(901, 12 / seconds, PATIENCE).await;
     let begin = run.metrics(901).await;
+    let sidecar = run.chain(901).sequencer.process("sidecar");
+    let (cpu, clock) = (run.cpu_seconds(&sidecar), std::time::Instant::now());
     let load = Load::start(run.chain(901), &run.accounts, RATE);
     let to = Address::repeat_byte(0xd0);
     let l1 = run.world.l1().expect("an L1");
@@ -28,12 +30,22 @@ async fn sequence(name: &str, seconds: u64, blocks: u64) {
         l1.deposit(901, &deposit).await.expect("a deposit");
         deposited += 7;
     }
+    let cpu = (run.cpu_seconds(&sidecar) - cpu) / clock.elapsed().as_secs_f64() * 100.0;
     let report = load.stop(PATIENCE).await;
-    assert!(report.sent.len() as u64 > blocks * seconds * RATE as u64 * 8 / 10, "only {} were taken: {:?}", report.sent.len(), report.refused.first());
+    assert!(
+        report.sent.len() as u64 > blocks * seconds * RATE as u64 * 8 / 10,
+        "only {} were taken: {:?}",
+        report.sent.len(),
+        report.refused.first()
+    );
     run.expect_landed_once(901, &report.sent).await;
     run.more_blocks(901, 8 / seconds, PATIENCE).await;
     let chain = run.chain(901);
-    assert_eq!(balance(&chain.sequencer, to).await.to::<u64>(), deposited, "every deposit is in the chain");
+    assert_eq!(
+        balance(&chain.sequencer, to).await.to::<u64>(),
+        deposited,
+        "every deposit is in the chain"
+    );
     run.expect_audited(901);
     let metrics = run.metrics(901).await;
     let name = "lockstep_sidecar_late_seconds";
@@ -42,7 +54,7 @@ async fn sequence(name: &str, seconds: u64, blocks: u64) {
     let in_time = metrics.get(&bucket) - begin.get(&bucket);
     println!(
         "block time {seconds} s, {RATE} tx/s: {in_time} of {sealed} blocks sealed in time; submit to included p50 {} ms, p99 {} ms; \
-         decided to sealed p50 <= {} s, p99 <= {} s; added per call p50 <= {} s, p99 <= {} s; {} transactions",
+         decided to sealed p50 <= {} s, p99 <= {} s; added per call p50 <= {} s, p99 <= {} s; sidecar {cpu:.1} % of a core; {} transactions",
         report.quantile(0.5).as_millis(),
         report.quantile(0.99).as_millis(),
         metrics.quantile("lockstep_sidecar_sealing_seconds", 0.5),
@@ -72,7 +84,12 @@ async fn tier_one_chain_makes_blocks_of_what_was_sent() {
     let load = Load::start(run.chain(901), &run.accounts, 20);
     run.more_blocks(901, 15, PATIENCE).await;
     let report = load.stop(Duration::from_secs(20)).await;
-    assert!(report.sent.len() > 200, "only {} were taken: {:?}", report.sent.len(), report.refused.first());
+    assert!(
+        report.sent.len() > 200,
+        "only {} were taken: {:?}",
+        report.sent.len(),
+        report.refused.first()
+    );
     run.expect_landed_once(901, &report.sent).await;
     run.expect_audited(901);
     run.end().await;

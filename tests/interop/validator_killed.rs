@@ -8,7 +8,8 @@ async fn killed_validator_stops_no_chain() {
     let mut run = Run::one("validator-killed", 1).await;
     run.head_at(901, 12, PATIENCE).await;
     let load = Load::start(run.chain(901), &run.accounts, 10);
-    let names: Vec<String> = run.world.processes().iter().take(4).map(|process| process.name().to_owned()).collect();
+    let names: Vec<String> =
+        run.world.processes().iter().take(4).map(|process| process.name().to_owned()).collect();
     for name in names.iter().take(2) {
         run.more_blocks(901, 5, PATIENCE).await;
         run.world.kill_process(name).await.unwrap();

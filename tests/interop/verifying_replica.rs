@@ -11,7 +11,9 @@ use crate::run::{PATIENCE, Run, head};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replica_refuses_what_left_its_slice_and_never_forks() {
-    let run = Run::start("verifying", &[(901, 1)], |options| options.verifiers = Verifiers::Checked).await;
+    let run =
+        Run::start("verifying", &[(901, 1)], |options| options.verifiers = Verifiers::Checked)
+            .await;
     run.head_at(901, 12, PATIENCE).await;
     let load = Load::start(run.chain(901), &run.accounts[1..], 10);
     let verifier = run.chain(901).verifier.clone().expect("a replica");
@@ -22,22 +24,39 @@ async fn replica_refuses_what_left_its_slice_and_never_forks() {
     .await
     .unwrap();
     // The sequencer's operator turns Lockstep off and lets its engine fill blocks from the pool.
-    let switch = JsonRpc::new(format!("http://127.0.0.1:{}", run.chain(901).sequencer.ports.health));
+    let switch =
+        JsonRpc::new(format!("http://127.0.0.1:{}", run.chain(901).sequencer.ports.health));
     let set = async |mode: &str| {
-        let _: Value = switch.call("debug_setExecutionMode", json!([{ "execution_mode": mode }])).await.expect("the switch");
+        let _: Value = switch
+            .call("debug_setExecutionMode", json!([{ "execution_mode": mode }]))
+            .await
+            .expect("the switch");
     };
     set("disabled").await;
     let raw = run.transfer(901, 0, 0);
-    let _: Value = run.chain(901).sequencer.engine().call("eth_sendRawTransaction", json!([raw])).await.expect("the pool takes it");
+    let _: Value = run
+        .chain(901)
+        .sequencer
+        .engine()
+        .call("eth_sendRawTransaction", json!([raw]))
+        .await
+        .expect("the pool takes it");
     let foreign = run.landed(901, alloy_primitives::keccak256(&raw), PATIENCE).await;
     set("enabled").await;
     let foreign_count = async || {
-        let text = reqwest::get(format!("http://127.0.0.1:{}/metrics", verifier.ports.health)).await.expect("metrics").text().await.expect("text");
+        let text = reqwest::get(format!("http://127.0.0.1:{}/metrics", verifier.ports.health))
+            .await
+            .expect("metrics")
+            .text()
+            .await
+            .expect("text");
         crate::run::Metrics(text).get("lockstep_sidecar_foreign_total")
     };
-    lockstep_node::devnet::world::until("the replica refuses the block", PATIENCE, async || (foreign_count().await >= 1.0).then_some(()))
-        .await
-        .unwrap();
+    lockstep_node::devnet::world::until("the replica refuses the block", PATIENCE, async || {
+        (foreign_count().await >= 1.0).then_some(())
+    })
+    .await
+    .unwrap();
     // L1 is the truth: once derived, the block is taken, and the replica goes on.
     run.safe_at(&verifier, foreign + 5, Duration::from_secs(120)).await;
     run.expect_same(901, foreign + 5).await;

@@ -30,11 +30,15 @@ process.exit(0)
 
 /// viem by npm, kept between runs.
 fn viem() -> std::path::PathBuf {
-    let cache = std::env::var_os("LOCKSTEP_CACHE").expect("LOCKSTEP_CACHE; see deploy/setup/env.sh");
+    let cache =
+        std::env::var_os("LOCKSTEP_CACHE").expect("LOCKSTEP_CACHE; see deploy/setup/env.sh");
     let directory = Path::new(&cache).join(VIEM.replace('@', "-"));
     if !directory.join("node_modules/viem").exists() {
         std::fs::create_dir_all(&directory).expect("a directory");
-        let npm = Command::new("npm").args(["install", "--no-audit", "--no-fund", VIEM]).current_dir(&directory).status();
+        let npm = Command::new("npm")
+            .args(["install", "--no-audit", "--no-fund", VIEM])
+            .current_dir(&directory)
+            .status();
         assert!(npm.expect("npm is installed").success(), "npm installs {VIEM}");
     }
     directory
@@ -50,9 +54,15 @@ async fn viem_sends_and_gets_receipts_over_http_and_websocket() {
     let chain = run.chain(901);
     let key = format!("0x{}", run.accounts[0].secret_hex());
     let mut node = tokio::process::Command::new("node");
-    node.arg(&script).args([chain.wallet_url(), chain.wallet_ws_url(), key]).current_dir(&directory);
+    node.arg(&script)
+        .args([chain.wallet_url(), chain.wallet_ws_url(), key])
+        .current_dir(&directory);
     let output = node.output().await.expect("node is installed");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(output.status.success(), "viem failed: {said}");
     assert_eq!(said.lines().filter(|line| line.starts_with("0x")).count(), 10, "{said}");
     println!("{said}");

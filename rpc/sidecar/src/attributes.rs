@@ -41,8 +41,8 @@ impl Forkchoice {
     /// # Errors
     /// [`InvalidAttributes`] if it is none.
     pub fn read(raw: &RawValue) -> Result<Self, InvalidAttributes> {
-        let state: RawForkchoice =
-            serde_json::from_str(raw.get()).map_err(|error| InvalidAttributes(error.to_string()))?;
+        let state: RawForkchoice = serde_json::from_str(raw.get())
+            .map_err(|error| InvalidAttributes(error.to_string()))?;
         Ok(Self {
             raw: raw.to_owned(),
             head: state.head_block_hash,
@@ -103,7 +103,8 @@ impl Attributes {
     pub fn read(raw: &RawValue) -> Result<Self, InvalidAttributes> {
         let invalid = |error: serde_json::Error| InvalidAttributes(error.to_string());
         let read: RawAttributes = serde_json::from_str(raw.get()).map_err(invalid)?;
-        let gas_limit = read.gas_limit.ok_or_else(|| InvalidAttributes("no gasLimit".to_owned()))?;
+        let gas_limit =
+            read.gas_limit.ok_or_else(|| InvalidAttributes("no gasLimit".to_owned()))?;
         Ok(Self {
             fields: serde_json::from_str(raw.get()).map_err(invalid)?,
             raw: raw.to_owned(),
@@ -207,7 +208,12 @@ mod tests {
 
     #[test]
     fn absent_no_tx_pool_is_a_sequencing_job() {
-        let cases = [("", true), (r#","noTxPool":false"#, true), (r#","noTxPool":null"#, true), (r#","noTxPool":true"#, false)];
+        let cases = [
+            ("", true),
+            (r#","noTxPool":false"#, true),
+            (r#","noTxPool":null"#, true),
+            (r#","noTxPool":true"#, false),
+        ];
         for (field, expected) in cases {
             let text = format!(r#"{{"timestamp":"0x1","gasLimit":"0x2"{field}}}"#);
             let attributes = Attributes::read(&raw(&text)).expect("attributes");
@@ -217,9 +223,15 @@ mod tests {
 
     #[test]
     fn attributes_without_time_or_gas_limit_are_refused() {
-        for text in ["{}", r#"{"timestamp":"0x1"}"#, r#"{"timestamp":"1","gasLimit":"0x1"}"#, "[]", "7",
-            r#"{"timestamp":"0x+1","gasLimit":"0x1"}"#, r#"{"timestamp":"0x1","gasLimit":"0x1","transactions":["0xz"]}"#]
-        {
+        for text in [
+            "{}",
+            r#"{"timestamp":"0x1"}"#,
+            r#"{"timestamp":"1","gasLimit":"0x1"}"#,
+            "[]",
+            "7",
+            r#"{"timestamp":"0x+1","gasLimit":"0x1"}"#,
+            r#"{"timestamp":"0x1","gasLimit":"0x1","transactions":["0xz"]}"#,
+        ] {
             assert!(Attributes::read(&raw(text)).is_err(), "{text}");
         }
     }
@@ -227,7 +239,8 @@ mod tests {
     #[test]
     fn job_is_named_by_parent_and_attributes() {
         let attributes = Attributes::read(&raw(REAL)).expect("attributes");
-        let other = Attributes::read(&raw(&REAL.replace("0x6b02c2c4", "0x6b02c2c5"))).expect("attributes");
+        let other =
+            Attributes::read(&raw(&REAL.replace("0x6b02c2c4", "0x6b02c2c5"))).expect("attributes");
         let parent = B256::repeat_byte(1);
         assert_eq!(attributes.job(parent), attributes.job(parent));
         assert_ne!(attributes.job(parent), other.job(parent));

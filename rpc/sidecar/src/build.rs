@@ -125,7 +125,10 @@ async fn attempt(
     items: &[Offered],
     kept: &[usize],
 ) -> Result<Attempt, BuildError> {
-    let transactions = kept.iter().filter_map(|index| items.get(*index)).flat_map(|item| item.item.item.transactions());
+    let transactions = kept
+        .iter()
+        .filter_map(|index| items.get(*index))
+        .flat_map(|item| item.item.item.transactions());
     let attributes = order.attributes.with_items(transactions)?;
     let params = (&order.forkchoice.raw, &attributes);
     let raw = match engine.call(&order.method, params).await {
@@ -218,8 +221,14 @@ pub enum Outcome {
 
 /// Compares a payload with what it was to be built from.
 #[must_use]
-pub fn outcome(payload: &Payload, attributes: &Attributes, items: &[Offered], left_out: &BTreeSet<usize>) -> Outcome {
-    let Some(mut rest) = payload.transactions.strip_prefix(attributes.transactions.as_slice()) else {
+pub fn outcome(
+    payload: &Payload,
+    attributes: &Attributes,
+    items: &[Offered],
+    left_out: &BTreeSet<usize>,
+) -> Outcome {
+    let Some(mut rest) = payload.transactions.strip_prefix(attributes.transactions.as_slice())
+    else {
         return Outcome::Foreign;
     };
     let (mut missing, mut torn) = (BTreeSet::new(), BTreeSet::new());

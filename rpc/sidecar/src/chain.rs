@@ -169,7 +169,7 @@ impl Chain {
                 return Ok((cursor, path));
             }
             let block = self.blocks.get(at).await?.ok_or(Unresolved::NoBlock(at))?;
-            if block.timestamp < self.params.joins_at {
+            if block.timestamp < self.params.joins_at || block.number == 0 {
                 return Ok((self.join(&block).await?, path));
             }
             at = block.parent;
@@ -184,9 +184,8 @@ impl Chain {
         let is_good = |(time, sealed): &&(UnixMillis, Sealed)| {
             sealed.mode == SealMode::Offered || cursor::is_timely(*time, self.end(sealed.timestamp))
         };
-        let recorded = |book: &RecordBook| {
-            book.sealed(hash).filter(is_good).map(|(_, sealed)| sealed.cursor)
-        };
+        let recorded =
+            |book: &RecordBook| book.sealed(hash).filter(is_good).map(|(_, sealed)| sealed.cursor);
         known.or_else(|| self.feed.with_book(recorded))
     }
 
@@ -209,9 +208,8 @@ impl Chain {
             return Err(Unresolved::AheadOfLog { hash: block.hash, end: window.end });
         }
         let offer = self.offer(cursor, &window).await?;
-        let recorded = |book: &RecordBook| {
-            book.sealed(&block.hash).map(|(time, sealed)| (*time, sealed.mode))
-        };
+        let recorded =
+            |book: &RecordBook| book.sealed(&block.hash).map(|(time, sealed)| (*time, sealed.mode));
         let testimony = Testimony {
             record: self.feed.with_book(recorded),
             newest: self.feed.newest().borrow().timestamp,

@@ -42,7 +42,8 @@ impl Committee {
     pub async fn submit(&self, entry: &Entry) -> Result<usize, Refusal> {
         let count = self.validators.count().max(1);
         let first = self.first.fetch_add(1, Ordering::Relaxed);
-        let mut order = (0..count).map(|step| first.wrapping_add(step).checked_rem(count).unwrap_or(0));
+        let mut order =
+            (0..count).map(|step| first.wrapping_add(step).checked_rem(count).unwrap_or(0));
         let mut asked: FuturesUnordered<_> = order
             .by_ref()
             .take(self.wanted())

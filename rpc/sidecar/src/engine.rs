@@ -134,7 +134,11 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError`] if there is no result.
-    pub async fn call(&self, method: &str, params: impl Serialize) -> Result<Box<RawValue>, EngineError> {
+    pub async fn call(
+        &self,
+        method: &str,
+        params: impl Serialize,
+    ) -> Result<Box<RawValue>, EngineError> {
         let reply = self.forward(encode(&Call { jsonrpc: "2.0", id: 1, method, params })?).await?;
         result_of(&reply)
     }
@@ -149,8 +153,10 @@ impl Engine {
         params: impl Serialize,
     ) -> Result<T, EngineError> {
         let raw = self.call(method, params).await?;
-        serde_json::from_str(raw.get())
-            .map_err(|error| EngineError::Answer { status: 200, reason: format!("{method}: {error}") })
+        serde_json::from_str(raw.get()).map_err(|error| EngineError::Answer {
+            status: 200,
+            reason: format!("{method}: {error}"),
+        })
     }
 }
 
@@ -178,9 +184,13 @@ impl Engine {
             serde_json::from_slice(&reply.body).map_err(|error| bad(error.to_string()))?;
         let mut results: Vec<Option<Box<RawValue>>> = calls.iter().map(|_| None).collect();
         for raw in answers {
-            let head: Id = serde_json::from_str(raw.get()).map_err(|error| bad(error.to_string()))?;
-            let answer: Answer = serde_json::from_str(raw.get()).map_err(|error| bad(error.to_string()))?;
-            if let Some(place) = usize::try_from(head.id).ok().and_then(|index| results.get_mut(index)) {
+            let head: Id =
+                serde_json::from_str(raw.get()).map_err(|error| bad(error.to_string()))?;
+            let answer: Answer =
+                serde_json::from_str(raw.get()).map_err(|error| bad(error.to_string()))?;
+            if let Some(place) =
+                usize::try_from(head.id).ok().and_then(|index| results.get_mut(index))
+            {
                 *place = answer.result;
             }
         }
@@ -207,9 +217,12 @@ impl Engine {
 pub fn result_of(reply: &Reply) -> Result<Box<RawValue>, EngineError> {
     let bad = |reason: String| EngineError::Answer { status: reply.status.as_u16(), reason };
     if reply.status != StatusCode::OK {
-        return Err(bad(String::from_utf8_lossy(reply.body.get(..200).unwrap_or(&reply.body)).into_owned()));
+        return Err(bad(
+            String::from_utf8_lossy(reply.body.get(..200).unwrap_or(&reply.body)).into_owned()
+        ));
     }
-    let answer: Answer = serde_json::from_slice(&reply.body).map_err(|error| bad(error.to_string()))?;
+    let answer: Answer =
+        serde_json::from_slice(&reply.body).map_err(|error| bad(error.to_string()))?;
     match (answer.result, answer.error) {
         (_, Some(error)) => Err(EngineError::Refused(Box::new(error))),
         (Some(result), None) => Ok(result),

@@ -102,10 +102,18 @@ pub struct Feed {
 impl Feed {
     /// A feed of `chain` that believes what `trust` does. [`Feed::follow`] starts it.
     #[must_use]
-    pub fn new((chain, kind): (ChainId, ChainKind), endpoints: Vec<Endpoint>, trust: LightClient) -> Self {
+    pub fn new(
+        (chain, kind): (ChainId, ChainKind),
+        endpoints: Vec<Endpoint>,
+        trust: LightClient,
+    ) -> Self {
         let states = endpoints.iter().map(|_| EndpointState::Connecting).collect();
-        let known =
-            Known { blocks: BTreeMap::new(), book: RecordBook::default(), trust, endpoints: states };
+        let known = Known {
+            blocks: BTreeMap::new(),
+            book: RecordBook::default(),
+            trust,
+            endpoints: states,
+        };
         let newest = Newest { height: Height::GENESIS, timestamp: UnixMillis(0), is_forked: false };
         Self {
             chain,
@@ -242,6 +250,11 @@ fn is_lie(error: &VerifyError) -> bool {
             lockstep_core::light_client::NotVerified::Stale { .. }
                 | lockstep_core::light_client::NotVerified::Fork(_)
         ),
-        _ => true,
+        VerifyError::Height { .. }
+        | VerifyError::Chain { .. }
+        | VerifyError::Continuation { .. }
+        | VerifyError::TooManyHandovers
+        | VerifyError::NotFirstAfter { .. }
+        | VerifyError::NoRecord { .. } => true,
     }
 }

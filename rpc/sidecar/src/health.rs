@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep_core::types::Height;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::config::ExecutionMode;
-use crate::feed::EndpointState;
+use crate::feed::{EndpointState, LogBlock};
 use crate::limits::ENDPOINT_SILENT;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -68,6 +69,21 @@ pub async fn run(
     }
 }
 
+/// Age of the oldest item behind the newest block's cursor, in milliseconds of log time; 0 if nothing waits.
+fn backlog_ms(proxy: &Proxy) -> u64 {
+    let feed = proxy.chain().feed();
+    let newest = feed.newest().borrow().timestamp;
+    let cursor = proxy.chain().ledger().newest(1).next().map(|(_, known)| known.cursor);
+    let Some(cursor) = cursor else { return 0 };
+    let before = cursor.height.previous().unwrap_or(Height::GENESIS);
+    let blocks = feed.after(before);
+    let waits = |block: &&Arc<LogBlock>| {
+        let seen = if block.slice.height == cursor.height { cursor.items } else { 0 };
+        block.slice.items.iter().skip(seen as usize).any(|item| !item.is_record())
+    };
+    blocks.iter().find(waits).map_or(0, |block| newest.since(block.slice.timestamp))
+}
+
 async fn look(proxy: &Proxy, has_started: bool, metrics: &Metrics) -> Health {
     let feed = proxy.chain().feed();
     let newest = *feed.newest().borrow();
@@ -77,10 +93,16 @@ async fn look(proxy: &Proxy, has_started: bool, metrics: &Metrics) -> Health {
     let serving = states.iter().filter(|(_, state)| *state == EndpointState::Serving).count();
     metrics.log_height.set(i64::try_from(newest.height.0).unwrap_or(i64::MAX));
     metrics.endpoints_serving.set(i64::try_from(serving).unwrap_or(i64::MAX));
+    metrics.records_waiting.set(i64::try_from(proxy.records_waiting()).unwrap_or(i64::MAX));
+    metrics.backlog_ms.set(i64::try_from(backlog_ms(proxy)).unwrap_or(i64::MAX));
     let (state, reason) = match engine {
         Err(error) => (State::Down, error.to_string()),
-        Ok(_) if newest.is_forked => (State::Partial, "the committee's safety has failed".to_owned()),
-        Ok(_) if !has_started => (State::Starting, "looking for where the chain is in the log".to_owned()),
+        Ok(_) if newest.is_forked => {
+            (State::Partial, "the committee's safety has failed".to_owned())
+        }
+        Ok(_) if !has_started => {
+            (State::Starting, "looking for where the chain is in the log".to_owned())
+        }
         Ok(_) if feed.silence() > ENDPOINT_SILENT => {
             (State::Partial, format!("no log block for {} s", feed.silence().as_secs()))
         }

@@ -92,7 +92,9 @@ async fn render(State(shared): State<Shared>) -> Response {
 async fn call(State(shared): State<Shared>, body: Bytes) -> Response {
     let answer = match json_rpc::parse(&body) {
         Parsed::Single(request) => answer(&shared.proxy, &request),
-        Parsed::Batch(_) => json_rpc::error(None, INVALID_REQUEST, "expected one call, not a batch", None),
+        Parsed::Batch(_) => {
+            json_rpc::error(None, INVALID_REQUEST, "expected one call, not a batch", None)
+        }
         Parsed::Invalid(malformed) => malformed.answer(),
     };
     ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
@@ -114,7 +116,8 @@ fn answer(proxy: &Proxy, request: &Request<'_>) -> String {
                 .and_then(|raw| serde_json::from_str::<Mode>(raw.get()).ok())
                 .and_then(|mode| ExecutionMode::from_name(&mode.execution_mode));
             let Some(mode) = mode else {
-                let words = "expected [{\"execution_mode\": \"enabled\" | \"dry_run\" | \"disabled\"}]";
+                let words =
+                    "expected [{\"execution_mode\": \"enabled\" | \"dry_run\" | \"disabled\"}]";
                 return json_rpc::error(request.id, INVALID_PARAMS, words, None);
             };
             info!(mode = mode.name(), "the execution mode was set");

@@ -41,9 +41,14 @@ impl BuiltJob {
     /// All items that are not in the block, with reasons, in log order.
     #[must_use]
     pub fn skipped(&self, missing: &BTreeSet<usize>) -> Vec<Skipped> {
-        let invalid = self.left_out.union(missing).filter_map(|index| self.items.get(*index)).map(|item| {
-            Skipped { height: item.place.height, item: item.place.item, reason: SkipReason::Invalid }
-        });
+        let invalid =
+            self.left_out.union(missing).filter_map(|index| self.items.get(*index)).map(|item| {
+                Skipped {
+                    height: item.place.height,
+                    item: item.place.item,
+                    reason: SkipReason::Invalid,
+                }
+            });
         let mut skipped: Vec<Skipped> = self.passed.iter().copied().chain(invalid).collect();
         skipped.sort_by_key(|skipped| (skipped.height, skipped.item));
         skipped

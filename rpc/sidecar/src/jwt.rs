@@ -115,8 +115,9 @@ impl Secret {
     }
 
     fn check_at(&self, authorization: Option<&str>, now: u64) -> Result<(), Unauthorized> {
-        let token =
-            authorization.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Unauthorized::Missing)?;
+        let token = authorization
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .ok_or(Unauthorized::Missing)?;
         let mut validation = Validation::new(Algorithm::HS256);
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
@@ -146,7 +147,13 @@ mod tests {
     fn token_of_the_secret_is_good_within_a_minute() {
         let bearer = format!("Bearer {}", secret(1).token());
         let issued = now();
-        for (at, is_good) in [(issued, true), (issued + 59, true), (issued - 59, true), (issued + 62, false), (issued - 62, false)] {
+        for (at, is_good) in [
+            (issued, true),
+            (issued + 59, true),
+            (issued - 59, true),
+            (issued + 62, false),
+            (issued - 62, false),
+        ] {
             assert_eq!(secret(1).check_at(Some(&bearer), at).is_ok(), is_good, "{at} of {issued}");
         }
     }

@@ -37,7 +37,8 @@ pub const ENDPOINTS_MAX: usize = 16;
 /// An endpoint that gives no log block for so long is left alone while another one does.
 pub const ENDPOINT_SILENT: Duration = Duration::from_secs(5);
 /// Least and greatest pause before an endpoint is tried again.
-pub const ENDPOINT_RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+pub const ENDPOINT_RETRY: (Duration, Duration) =
+    (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Records that wait for the log.
 pub const RECORDS_WAITING_MAX: usize = 4_096;

@@ -66,7 +66,11 @@ impl Metrics {
             ("hold_seconds", "How long getPayload was held", &metrics.hold),
             ("build_seconds", "How long the engine built", &metrics.build),
             ("late_seconds", "From a block's timestamp until it was sealed", &metrics.late),
-            ("sealing_seconds", "From the arrival of a window's last log block until its block was sealed", &metrics.sealing),
+            (
+                "sealing_seconds",
+                "From the arrival of a window's last log block until its block was sealed",
+                &metrics.sealing,
+            ),
             ("added_seconds", "Time the sidecar adds to a call that nothing holds", &metrics.added),
         ];
         for (name, help, histogram) in histograms {

@@ -79,7 +79,9 @@ impl Payload {
     /// The payload in the result of a `getPayload`.
     #[must_use]
     pub fn in_envelope(raw: &RawValue) -> Option<Self> {
-        serde_json::from_str::<Envelope>(raw.get()).ok().map(|envelope| envelope.execution_payload.into())
+        serde_json::from_str::<Envelope>(raw.get())
+            .ok()
+            .map(|envelope| envelope.execution_payload.into())
     }
 }
 

@@ -74,7 +74,11 @@ fn authority(signed: &alloy_eips::eip7702::SignedAuthorization) -> Option<Addres
     bytes.get_mut(..32)?.copy_from_slice(&signed.r().to_be_bytes::<32>());
     bytes.get_mut(32..64)?.copy_from_slice(&signed.s().to_be_bytes::<32>());
     *bytes.last_mut()? = parity.checked_add(27)?;
-    lockstep_core::signing::recover(signed.signature_hash(), &lockstep_core::signing::Signature(bytes)).ok()
+    lockstep_core::signing::recover(
+        signed.signature_hash(),
+        &lockstep_core::signing::Signature(bytes),
+    )
+    .ok()
 }
 
 /// The items that cannot be valid, by their place in the offer. Pure.
@@ -102,8 +106,10 @@ pub fn hopeless(
 
 /// Senders whose nonce something else than their own items may raise.
 fn raised_otherwise(facts: &[Option<Vec<Facts>>], deposits: &[Bytes]) -> BTreeSet<Address> {
-    let depositors = deposits.iter().filter_map(|bytes| Deposit::decode(bytes).ok()).map(|deposit| deposit.from);
-    let authorities = facts.iter().flatten().flatten().flat_map(|facts| facts.authorities.iter().copied());
+    let depositors =
+        deposits.iter().filter_map(|bytes| Deposit::decode(bytes).ok()).map(|deposit| deposit.from);
+    let authorities =
+        facts.iter().flatten().flatten().flat_map(|facts| facts.authorities.iter().copied());
     depositors.chain(authorities).collect()
 }
 

@@ -118,6 +118,12 @@ impl Proxy {
         &self.chain
     }
 
+    /// How many records the log does not show yet.
+    #[must_use]
+    pub fn records_waiting(&self) -> usize {
+        self.records.as_ref().map_or(0, Records::waiting_count)
+    }
+
     /// The engine.
     #[must_use]
     pub const fn engine(&self) -> &Engine {
@@ -150,7 +156,14 @@ impl Proxy {
                 Err(malformed) => malformed.answer().into(),
             });
         }
-        ok(format!("[{}]", answers.iter().map(|answer| String::from_utf8_lossy(answer)).collect::<Vec<_>>().join(",")))
+        ok(format!(
+            "[{}]",
+            answers
+                .iter()
+                .map(|answer| String::from_utf8_lossy(answer))
+                .collect::<Vec<_>>()
+                .join(",")
+        ))
     }
 
     async fn route(self: &Arc<Self>, request: &Request<'_>, body: Bytes) -> Answer {
@@ -160,7 +173,8 @@ impl Proxy {
             return self.forkchoice_updated(request, &params, body).await;
         }
         if method.starts_with("engine_getPayloadV") {
-            let job = params.first().and_then(|raw| payload_id(raw)).and_then(|id| self.jobs.get(id));
+            let job =
+                params.first().and_then(|raw| payload_id(raw)).and_then(|id| self.jobs.get(id));
             return match job {
                 Some(job) => self.get_payload(request, &job).await,
                 None => self.get_own_payload(body).await,
@@ -243,7 +257,9 @@ impl Proxy {
         };
         match &self.records {
             Some(records) => records.limits(Limits { tx_bytes: tx.0, block_bytes: block.0 }),
-            None => tracing::warn!("limits of the batcher are not recorded: this sidecar has no sequencer key"),
+            None => tracing::warn!(
+                "limits of the batcher are not recorded: this sidecar has no sequencer key"
+            ),
         }
         let yes = RawValue::from_string("true".to_owned()).unwrap_or_default();
         json_rpc::result(request.id, &yes)

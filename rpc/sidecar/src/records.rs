@@ -60,7 +60,9 @@ impl Records {
         let record = Record::sign(self.0.network, self.0.chain, body, &self.0.key);
         let mut waiting = self.waiting();
         if waiting.len() >= RECORDS_WAITING_MAX {
-            warn!("more than {RECORDS_WAITING_MAX} records wait for the log: the newest is given up");
+            warn!(
+                "more than {RECORDS_WAITING_MAX} records wait for the log: the newest is given up"
+            );
             return;
         }
         waiting.entry(digest).or_insert(Waiting { record, submitted: None });
@@ -78,6 +80,12 @@ impl Records {
     #[must_use]
     pub fn waiting_bodies(&self) -> Vec<RecordBody> {
         self.waiting().values().map(|waiting| waiting.record.body.clone()).collect()
+    }
+
+    /// How many records the log does not show yet.
+    #[must_use]
+    pub fn waiting_count(&self) -> usize {
+        self.waiting().len()
     }
 
     /// Submits what waits, for ever.

@@ -60,7 +60,8 @@ mod tests {
     use super::*;
 
     fn error(code: i64, data: &str) -> ErrorObject {
-        serde_json::from_str(&format!(r#"{{"code":{code},"message":"m","data":{data}}}"#)).expect("error")
+        serde_json::from_str(&format!(r#"{{"code":{code},"message":"m","data":{data}}}"#))
+            .expect("error")
     }
 
     #[test]
@@ -71,7 +72,11 @@ mod tests {
         );
         let cases = [
             (-38003, executed.as_str(), Some(Refused::Hash(hash.parse().expect("hash")))),
-            (-38003, r#"{"err":"transaction 12 is not valid: rlp: too few elements"}"#, Some(Refused::Index(12))),
+            (
+                -38003,
+                r#"{"err":"transaction 12 is not valid: rlp: too few elements"}"#,
+                Some(Refused::Index(12)),
+            ),
             (-38003, r#"{"err":"something else"}"#, Some(Refused::Unnamed)),
             (-38003, r#"{"err":"failed to force-include tx: 0x66"}"#, Some(Refused::Unnamed)),
             (-38003, "null", Some(Refused::Unnamed)),

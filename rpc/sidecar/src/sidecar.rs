@@ -225,11 +225,7 @@ fn chain_params(config: &Config) -> Result<ChainParams, StartError> {
     let params = params.ok_or(StartError::UnknownChain(chain))?.clone();
     let keys = [
         ("sequencer_key", config.sequencer.as_ref(), &params.sequencers),
-        (
-            "gateway_key",
-            config.public.as_ref().map(|public| &public.gateway),
-            &params.gateways,
-        ),
+        ("gateway_key", config.public.as_ref().map(|public| &public.gateway), &params.gateways),
     ];
     for (field, key, registered) in keys {
         if let Some(got) = key.map(|key| key.address()).filter(|got| !registered.contains(got)) {
@@ -237,7 +233,9 @@ fn chain_params(config: &Config) -> Result<ChainParams, StartError> {
         }
     }
     if config.role == Role::Sequencing && config.sequencer.is_none() {
-        warn!("no sequencer key: blocks are sealed without records, and a standby cannot tell closed ones");
+        warn!(
+            "no sequencer key: blocks are sealed without records, and a standby cannot tell closed ones"
+        );
     }
     Ok(params)
 }
@@ -315,7 +313,9 @@ async fn first_height(chain: &Chain) -> Result<Height, NotFound> {
     feed.note_records(limits.iter().chain(sealed.iter().rev()));
     for (_, record) in &sealed {
         let RecordBody::Sealed(sealed) = &record.body else { continue };
-        if sealed.number <= head.number() && chain.blocks().is_canonical(sealed.hash, sealed.number).await? {
+        if sealed.number <= head.number()
+            && chain.blocks().is_canonical(sealed.hash, sealed.number).await?
+        {
             return Ok(sealed.cursor.height);
         }
     }

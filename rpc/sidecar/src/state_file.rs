@@ -97,7 +97,12 @@ impl StateFile {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn write(&self, trust: &LightClient, ledger: &[(B256, Known)], records: &[RecordBody]) -> io::Result<()> {
+    pub fn write(
+        &self,
+        trust: &LightClient,
+        ledger: &[(B256, Known)],
+        records: &[RecordBody],
+    ) -> io::Result<()> {
         let Some(header) = trust.head() else {
             return Ok(());
         };

@@ -10,7 +10,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use eyre::WrapErr as _;
 
-use crate::commands::{audit, completions, genesis, keys, node, sidecar, slice, status, submit, verify, watch};
+use crate::commands::{
+    audit, completions, genesis, keys, node, sidecar, slice, status, submit, verify, watch,
+};
 use crate::output::{self, Output};
 use crate::{bench, devnet};
 
@@ -55,7 +57,7 @@ pub enum Command {
     Verify(verify::Args),
     /// Compare a chain's blocks with its slices, trusting no node of the committee
     Audit(audit::Args),
-    /// Run a network on this machine: validators, a small load, a verifier
+    /// Run a network on this machine: L1, validators, OP chains with their sidecars, bundles; or the log alone
     Devnet(devnet::Args),
     /// Measure what four validators on this machine do
     Bench(bench::Args),

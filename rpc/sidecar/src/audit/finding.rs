@@ -271,9 +271,9 @@ impl Finding {
             | Self::Missing { .. }
             | Self::Foreign { .. }
             | Self::RecordDisagrees { .. }
-            | Self::Equivocation { .. }
             | Self::BundleInPart { .. } => Level::Fault,
-            Self::NotCanonical { .. } => Level::Info,
+            // A sequencer that builds a block anew after a reorg of L1 does the same; a person must judge.
+            Self::Equivocation { .. } | Self::NotCanonical { .. } => Level::Info,
         }
     }
 }

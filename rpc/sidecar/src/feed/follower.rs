@@ -61,7 +61,9 @@ async fn follow(feed: &Feed, index: usize) -> Left {
     let mut log = VerifyingLog::new(LogClient::new(channel), feed.trust());
     let from = feed.newest.borrow().height.next();
     match read(feed, index, &mut log, from).await {
-        Err(Ended::Silent(silent)) => Left::Away(format!("no log block for {} s", silent.as_secs())),
+        Err(Ended::Silent(silent)) => {
+            Left::Away(format!("no log block for {} s", silent.as_secs()))
+        }
         Err(Ended::Error(error)) => left(error),
         Ok(never) => match never {},
     }

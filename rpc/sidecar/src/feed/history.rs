@@ -44,7 +44,13 @@ impl Feed {
         from: Height,
         until: UnixMillis,
     ) -> Result<Vec<Arc<LogBlock>>, FeedError> {
-        let oldest = self.known().blocks.keys().next().copied().unwrap_or(self.newest.borrow().height.next());
+        let oldest = self
+            .known()
+            .blocks
+            .keys()
+            .next()
+            .copied()
+            .unwrap_or(self.newest.borrow().height.next());
         let mut blocks = Vec::new();
         if let Some(last) = oldest.previous().filter(|last| from <= *last) {
             blocks = self.fetch(from, last).await?;
@@ -62,8 +68,10 @@ impl Feed {
         if range.last().map(|(header, _)| header.height) != Some(to) {
             return Err(FeedError::NoEndpoint(format!("heights {from} to {to} are not all there")));
         }
-        let blocks: Vec<Arc<LogBlock>> =
-            range.into_iter().map(|(header, slice)| Arc::new(LogBlock::new(&header, self.kind, slice))).collect();
+        let blocks: Vec<Arc<LogBlock>> = range
+            .into_iter()
+            .map(|(header, slice)| Arc::new(LogBlock::new(&header, self.kind, slice)))
+            .collect();
         let mut known = self.known();
         for block in &blocks {
             known.book.note(block);
@@ -121,7 +129,8 @@ impl Feed {
                 Ok(records) => {
                     let records: Vec<Recorded> =
                         records.into_iter().map(|(header, _, record)| (header, record)).collect();
-                    let newest = |records: &Vec<Recorded>| records.first().map(|(header, _)| header.height);
+                    let newest =
+                        |records: &Vec<Recorded>| records.first().map(|(header, _)| header.height);
                     if best.as_ref().is_none_or(|best| newest(&records) > newest(best)) {
                         best = Some(records);
                     }

@@ -14,7 +14,9 @@ fn transaction(sender: Address, nonce: u64) -> Facts {
 fn state(accounts: &[(Address, u64, bool)]) -> State {
     let accounts = accounts
         .iter()
-        .map(|(address, nonce, has_code)| (*address, Account { nonce: *nonce, has_code: *has_code }))
+        .map(|(address, nonce, has_code)| {
+            (*address, Account { nonce: *nonce, has_code: *has_code })
+        })
         .collect();
     State { accounts, base_fee: Some(50) }
 }

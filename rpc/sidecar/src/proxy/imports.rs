@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use alloy_primitives::B256;
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use tracing::debug;
 
 use super::{Answer, Proxy};
 use crate::config::Role;
@@ -33,8 +35,23 @@ impl Proxy {
         {
             self.chain.blocks().keep(&payload);
             self.note_taken(&payload);
+            self.keep_up(payload.hash);
         }
         answer
+    }
+
+    /// Finds the cursor of a block that somebody else made, so that a standby, a replica, or a sidecar that is switched on
+    /// later need not walk far. Where the log does not know enough yet, a later block finds it.
+    fn keep_up(self: &Arc<Self>, hash: B256) {
+        if self.chain.ledger().get(&hash).is_some() {
+            return;
+        }
+        let chain = Arc::clone(&self.chain);
+        tokio::spawn(async move {
+            if let Err(reason) = chain.cursor_of(hash).await {
+                debug!(block = %hash, %reason, "the cursor of an imported block is not known yet");
+            }
+        });
     }
 
     /// Passes a `getPayload` on that is no job's, and remembers what the engine built.
@@ -50,7 +67,7 @@ impl Proxy {
     }
 
     /// Remembers that a block came out of this engine's own `getPayload`.
-    pub(super) fn note_own(&self, hash: alloy_primitives::B256) {
+    pub(super) fn note_own(&self, hash: B256) {
         let mut seen = self.seen();
         seen.own.push_back(hash);
         while seen.own.len() > BLOCKS_KEPT_MAX {
@@ -61,5 +78,8 @@ impl Proxy {
 
 fn is_valid(answer: &Answer) -> bool {
     let reply = Reply { status: answer.status, body: answer.body.clone() };
-    result_of(&reply).ok().and_then(|raw| payload::status(&raw)).is_some_and(|status| status == "VALID")
+    result_of(&reply)
+        .ok()
+        .and_then(|raw| payload::status(&raw))
+        .is_some_and(|status| status == "VALID")
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use alloy_primitives::B256;
-use lockstep_core::record::{Cursor, RecordBody, SealMode, Sealed, Skipped};
 use lockstep_core::limits::RECORD_SKIPPED_MAX;
+use lockstep_core::record::{Cursor, RecordBody, SealMode, Sealed, Skipped};
 use lockstep_core::types::UnixMillis;
 use lockstep_core::window::Offered;
 use serde::Serialize;
@@ -76,13 +76,23 @@ impl Proxy {
             Err(error) => return ok(refused(request, &error)),
         };
         let Some(Updated { payload_status }) = status else {
-            return ok(json_rpc::error(request.id, SERVER_ERROR, "the engine's answer has no status", None));
+            return ok(json_rpc::error(
+                request.id,
+                SERVER_ERROR,
+                "the engine's answer has no status",
+                None,
+            ));
         };
         let name = crate::payload::status(&payload_status).unwrap_or_default();
         if name != "VALID" {
             // SYNCING would make op-node wait for 30 s, INVALID end: a temporary error is tried again after 1 s.
             warn!(%parent, status = %name, "the engine does not take the head of a sequencing job");
-            return ok(json_rpc::error(request.id, SERVER_ERROR, &format!("engine: head is {name}"), None));
+            return ok(json_rpc::error(
+                request.id,
+                SERVER_ERROR,
+                &format!("engine: head is {name}"),
+                None,
+            ));
         }
         let job = Job::new(&request.method, parent, attributes);
         let started = Started { payload_status: &payload_status, payload_id: job.id };
@@ -179,11 +189,7 @@ impl Proxy {
         }
     }
 
-    async fn wait_until_closed(
-        &self,
-        job: &Job,
-        end: UnixMillis,
-    ) -> Result<(), String> {
+    async fn wait_until_closed(&self, job: &Job, end: UnixMillis) -> Result<(), String> {
         let mut newest = self.chain.feed().newest();
         let started = now_ms();
         while !self.chain.is_closed(end) {
@@ -230,7 +236,15 @@ impl Proxy {
                     self.metrics.built(started.elapsed(), build.refusals);
                     let Plan { items, passed, mode, cursor, closed } = plan;
                     let build::Build { payload_id, left_out, .. } = build;
-                    return Ok(BuiltJob { payload_id, items, left_out, passed, mode, cursor, closed });
+                    return Ok(BuiltJob {
+                        payload_id,
+                        items,
+                        left_out,
+                        passed,
+                        mode,
+                        cursor,
+                        closed,
+                    });
                 }
                 Err(BuildError::TooManyRefusals) => return self.build_closed(job, &order).await,
                 Err(BuildError::Engine(reason)) => {
@@ -274,7 +288,11 @@ impl Proxy {
     }
 
     /// Answers a `getPayload` for a job: holds it until the block is there, but not for long.
-    pub(super) async fn get_payload(self: &Arc<Self>, request: &Request<'_>, job: &Arc<Job>) -> Answer {
+    pub(super) async fn get_payload(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        job: &Arc<Job>,
+    ) -> Answer {
         if self.expect_head(job).is_err() {
             return ok(json_rpc::error(request.id, UNKNOWN_PAYLOAD, "Unknown payload", None));
         }
@@ -328,7 +346,8 @@ impl Proxy {
                     continue;
                 }
             };
-            let payload = Payload::in_envelope(&raw).ok_or("the engine's payload cannot be read")?;
+            let payload =
+                Payload::in_envelope(&raw).ok_or("the engine's payload cannot be read")?;
             match build::outcome(&payload, &job.attributes, &built.items, &built.left_out) {
                 Outcome::Good(missing) => {
                     self.note_sealed(&payload, &built, &missing);
@@ -384,7 +403,12 @@ impl Proxy {
             cursor: built.cursor,
             skipped,
         };
-        let hashes: Vec<_> = built.left_out.union(missing).filter_map(|index| built.items.get(*index)).flat_map(|item| item.item.hashes.clone()).collect();
+        let hashes: Vec<_> = built
+            .left_out
+            .union(missing)
+            .filter_map(|index| built.items.get(*index))
+            .flat_map(|item| item.item.hashes.clone())
+            .collect();
         if !hashes.is_empty() && self.skipped.try_send(hashes).is_err() {
             debug!("the wallets' port does not hear of skipped items");
         }

@@ -67,8 +67,11 @@ impl Proxy {
             Verdict::Bad(reason) => {
                 self.metrics.foreign.inc();
                 error!(block = %hash, %reason, "refused a block that is not of its slice");
-                let status =
-                    Status { status: "INVALID", latest_valid_hash: None, validation_error: &reason };
+                let status = Status {
+                    status: "INVALID",
+                    latest_valid_hash: None,
+                    validation_error: &reason,
+                };
                 let raw = to_raw_value(&status).unwrap_or_default();
                 Some(ok(json_rpc::result(request.id, &raw)))
             }
@@ -79,7 +82,11 @@ impl Proxy {
         }
     }
 
-    async fn verdict(&self, request: &Request<'_>, (payload, raw): (&Payload, &RawValue)) -> Verdict {
+    async fn verdict(
+        &self,
+        request: &Request<'_>,
+        (payload, raw): (&Payload, &RawValue),
+    ) -> Verdict {
         let has_users = payload.transactions.iter().any(|bytes| bytes.first() != Some(&0x7e));
         if !has_users || payload.timestamp < self.chain.params().joins_at {
             return Verdict::Good;
@@ -112,7 +119,9 @@ impl Proxy {
         let unknown = |reason: &dyn core::fmt::Display| Verdict::Unknown(reason.to_string());
         let beacon_root = request.positional().get(2).map(|raw| (*raw).to_owned());
         let forkchoice = self.seen().forkchoice.clone();
-        let Some(forkchoice) = forkchoice.filter(|forkchoice| forkchoice.head == judged.block.parent) else {
+        let Some(forkchoice) =
+            forkchoice.filter(|forkchoice| forkchoice.head == judged.block.parent)
+        else {
             return Verdict::Unknown("its parent is not the head".to_owned());
         };
         let attributes = match payload::attributes(raw, beacon_root.as_deref()) {
@@ -141,7 +150,9 @@ impl Proxy {
         };
         match own {
             Some(own) if own == judged.block.hash => Verdict::Good,
-            Some(own) => Verdict::Bad(format!("items that are valid were left out: the block of the whole offer is {own}")),
+            Some(own) => Verdict::Bad(format!(
+                "items that are valid were left out: the block of the whole offer is {own}"
+            )),
             None => Verdict::Unknown("the engine's payload cannot be read".to_owned()),
         }
     }

@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::pool::Gateway;
-use crate::submitter::{Progress, Submitter};
 use super::transaction::Transaction;
+use crate::submitter::{Progress, Submitter};
 
 pub(crate) const CHAIN: ChainId = ChainId(901);
 pub(crate) const NETWORK: NetworkId = NetworkId(B256::repeat_byte(0x77));

@@ -18,8 +18,8 @@ use super::limits::{
     PENDING_MAX, PENDING_PER_SENDER_MAX, RESUBMIT_MS,
 };
 use super::refused::Refused;
-use crate::submitter::Progress;
 use super::transaction::Transaction;
+use crate::submitter::Progress;
 
 /// What the engine says, as of its newest block.
 #[derive(Clone, Debug, PartialEq, Eq)]

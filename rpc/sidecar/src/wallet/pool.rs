@@ -28,8 +28,8 @@ use super::limits::{
 use super::metrics::WalletMetrics;
 use super::overlay::{Admission, Answer, Overlay, Round};
 use super::refused::Refused;
-use crate::submitter::{Submitter, is_permanent};
 use super::transaction::Transaction;
+use crate::submitter::{Submitter, is_permanent};
 
 /// For whom the gateway signs, and what it asks for.
 #[derive(Clone, Debug)]

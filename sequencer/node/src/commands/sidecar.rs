@@ -147,7 +147,10 @@ impl SidecarOptions {
             return Err(eyre!("endpoints has {count} entries, expected 1..={ENDPOINTS_MAX}"));
         }
         let path = |path: &PathBuf| directory.join(path);
-        let endpoint = |url: &String| Endpoint { authority: self.ca.as_ref().map(path), ..Endpoint::new(url.as_str()) };
+        let endpoint = |url: &String| Endpoint {
+            authority: self.ca.as_ref().map(path),
+            ..Endpoint::new(url.as_str())
+        };
         let key = |file: &Option<PathBuf>, field| {
             let read = |file| keys::read_validator_key(&path(file)).wrap_err(field);
             file.as_ref().map(read).transpose()

@@ -139,6 +139,9 @@ impl World {
         let mut funded: Vec<Address> = accounts::users().iter().map(Account::address).collect();
         funded.extend(rollups.iter().map(|rollup| rollup.batcher.address()));
         funded.extend(&options.funded);
+        for place in &self.layout.places {
+            name_engines(place, &rollups)?;
+        }
         let mut programs = vec![l1.anvil(peers, &self.logs)];
         for rollup in &rollups {
             chain_keys::write_files(&self.layout, rollup, options.when_silent)?;
@@ -394,6 +397,16 @@ impl World {
         }
         process::stop(&mut self.processes).await
     }
+}
+
+/// Lets a validator ask the chains' engines what became of entries.
+fn name_engines(place: &Place, rollups: &[Rollup]) -> eyre::Result<()> {
+    let mut text = fs::read_to_string(&place.config).wrap_err("reading a validator's options")?;
+    for rollup in rollups {
+        let (chain, url) = (rollup.id(), rollup.sequencer.engine().url());
+        text.push_str(&format!("\n[[chain_rpc]]\nchain = {chain}\nurl = \"{url}\"\n"));
+    }
+    fs::write(&place.config, text).wrap_err("writing a validator's options")
 }
 
 /// Waits until `look` finds something.

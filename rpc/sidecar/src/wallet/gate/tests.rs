@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::super::fixtures::{FakeEngine, Validators, checked, gateway, key, signed};
 use super::super::metrics::WalletMetrics;
-use crate::submitter::Submitter;
 use super::*;
+use crate::submitter::Submitter;
 
 struct World {
     engine: FakeEngine,
