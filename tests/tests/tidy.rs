@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use lockstep_node::commands::sidecar::SidecarOptions;
 use serde_json::Value as Json;
 use toml::{Table, Value as Toml};
 
@@ -213,6 +214,7 @@ fn an_offending_file_is_found() {
     assert!(unreadable_sample(Path::new("deploy/a.toml"), "a = ").is_some());
     assert!(unreadable_sample(Path::new("deploy/a.json"), "{\"a\": }").is_some());
     assert!(unreadable_sample(Path::new("deploy/a.toml"), "a = 1").is_none());
+    assert!(unreadable_sample(Path::new("deploy/config/sidecar.toml"), "a = 1").is_some());
     assert!(is_decision_note(Path::new("consensus/docs/0001-one-mesh.md")));
     assert!(!is_decision_note(Path::new("consensus/docs/runbook.md")));
 }
@@ -432,9 +434,13 @@ fn empty_name(path: &Path) -> Option<String> {
     (is_empty || relative.ends_with("mod.rs")).then(|| shown(path))
 }
 
-/// A sample configuration that its format's parser refuses.
+/// A sample configuration that its format's parser refuses, or the program that it is for. (A node's file and a genesis are
+/// tried where they are defined.)
 fn unreadable_sample(path: &Path, text: &str) -> Option<String> {
     let error = match path.extension()?.to_str()? {
+        "toml" if path.ends_with("config/sidecar.toml") => {
+            toml::from_str::<SidecarOptions>(text).err()?.to_string()
+        }
         "toml" => text.parse::<Table>().err()?.to_string(),
         "json" => serde_json::from_str::<Json>(text).err()?.to_string(),
         _ => return None,

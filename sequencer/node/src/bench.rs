@@ -2,13 +2,14 @@
 //!
 //! Everything is measured in one run, and calibrated in it: shares are of what this machine could do at that moment. The
 //! load is open-loop: latency counts from the time a send was due, late sends are counted, and a row whose generator
-//! lagged fails. Every validator checks every signature.
+//! lagged fails. Every validator checks every signature. One row needs no validator: what following a chain costs a core.
 
 pub mod calibrate;
 pub mod cluster;
 pub mod delayed;
 pub mod flood;
 pub mod measure;
+pub mod offers;
 pub mod rows;
 
 use std::path::PathBuf;
@@ -32,7 +33,7 @@ pub struct Args {
     /// Seconds of the load for memory and disk
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u64).range(10..=3_600))]
     pub soak_seconds: u64,
-    /// Only rows with this in their name: throughput, latency, decision, delayed, idle, soak
+    /// Only rows with this in their name: offers, throughput, latency, decision, delayed, idle, soak
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
     /// Measure the delayed row in this network namespace, which was made for it

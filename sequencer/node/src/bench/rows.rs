@@ -1,5 +1,5 @@
-//! The rows, in their order: calibration, throughput, latency at half of it, decisions on an idle network, CPU of an idle
-//! height, memory and disk under load.
+//! The rows, in their order: calibration, offers of a chain, throughput, latency at half of it, decisions on an idle
+//! network, CPU of an idle height, memory and disk under load.
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use super::cluster::{Cluster, Options, VALIDATORS};
 use super::delayed::{self, Line};
 use super::flood::{self, Load, Outcome};
 use super::measure;
+use super::offers::{Offers, Size};
 use crate::devnet::layout::FIRST_CHAIN;
 use crate::output::Output;
 
@@ -50,6 +51,10 @@ pub async fn all(args: &Args, output: &mut Output) -> eyre::Result<()> {
             calibration.checks_per_second, calibration.cores,
         ),
     )?;
+    if args.wants("offers") {
+        let offers = tokio::task::spawn_blocking(|| Offers::measure(Size::ROW)).await?;
+        row(output, "offers", offers.wrap_err("offers")?)?;
+    }
     let mut best = percent(bound, 40);
     if args.wants("throughput") {
         best = throughput(args, output, bound).await?;
