@@ -1,24 +1,10 @@
 //! Twenty items that are invalid when their turn comes, in one window, among good ones: the good ones land in time.
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};
-use lockstep_core::entry::{Body, Entry, Transaction};
-use lockstep_core::params::ChainKind;
-use lockstep_core::types::{ChainId, UnixMillis};
 use lockstep_node::devnet::world::accounts::Account;
 use lockstep_rpc::client::{Endpoint, IngressClient};
 
 use crate::run::{PATIENCE, Run};
-
-/// Admitted by the chain's gateway as if its engine had not been asked.
-fn entry(run: &Run, bytes: Bytes) -> Entry {
-    let transaction = Transaction { chain: ChainId(901), kind: ChainKind::Evm, bytes };
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    let expires = UnixMillis(now.as_millis() as u64 + 30_000);
-    let entry = Entry::new(Body::Transaction(transaction), expires, None).expect("an entry");
-    let network = run.world.layout.genesis.network_id();
-    entry.admitted_by(network, run.chain(901).gateway_key.key()).expect("an admitted entry")
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tier_one_twenty_invalid_items_hold_nothing_up() {
@@ -53,7 +39,7 @@ async fn tier_one_twenty_invalid_items_hold_nothing_up() {
         Endpoint::new(run.world.endpoints().remove(0)).connect().await.expect("a validator");
     let mut ingress = IngressClient::new(channel);
     for bytes in raw {
-        ingress.submit(&entry(&run, bytes), None).await.expect("a validator takes it");
+        ingress.submit(&run.admitted(901, bytes), None).await.expect("a validator takes it");
     }
     for hash in &good {
         run.landed(901, *hash, PATIENCE).await;

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use lockstep_core::entry::{Body, Entry, Transaction};
+use lockstep_core::params::ChainKind;
+use lockstep_core::types::{ChainId, UnixMillis};
 use lockstep_node::devnet::json_rpc::JsonRpc;
 use lockstep_node::devnet::world::accounts::Account;
 use lockstep_node::devnet::world::options::{Options, Verifiers};
@@ -220,6 +223,16 @@ impl Run {
     /// A transfer by the account with this number; the nonce is the caller's.
     pub(crate) fn transfer(&self, id: u64, account: usize, nonce: u64) -> Bytes {
         self.accounts[account].transfer(id, nonce, Address::repeat_byte(0x77), 1)
+    }
+
+    /// A transaction as an entry, admitted by the chain's gateway as if its engine had not been asked.
+    pub(crate) fn admitted(&self, id: u64, bytes: Bytes) -> Entry {
+        let transaction = Transaction { chain: ChainId(id), kind: ChainKind::Evm, bytes };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        let expires = UnixMillis(now.as_millis() as u64 + 30_000);
+        let entry = Entry::new(Body::Transaction(transaction), expires, None).expect("an entry");
+        let network = self.world.layout.genesis.network_id();
+        entry.admitted_by(network, self.chain(id).gateway_key.key()).expect("an admitted entry")
     }
 
     /// Seconds of processor time that a process has used so far.

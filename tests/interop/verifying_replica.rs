@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use alloy_consensus::TxEip1559;
+use alloy_eips::eip2930::AccessList;
+use alloy_primitives::{Address, Bytes, TxKind, U256};
+
 use lockstep_node::devnet::json_rpc::JsonRpc;
 use lockstep_node::devnet::world::options::Verifiers;
 use serde_json::{Value, json};
@@ -33,7 +37,17 @@ async fn replica_refuses_what_left_its_slice_and_never_forks() {
             .expect("the switch");
     };
     set("disabled").await;
-    let raw = run.transfer(901, 0, 0);
+    let raw = run.accounts[0].sign(TxEip1559 {
+        chain_id: 901,
+        nonce: 0,
+        gas_limit: 21_000,
+        max_fee_per_gas: 10_000_000_000,
+        max_priority_fee_per_gas: 1_000_000,
+        to: TxKind::Call(Address::repeat_byte(0x77)),
+        value: U256::from(1),
+        access_list: AccessList::default(),
+        input: Bytes::new(),
+    });
     let _: Value = run
         .chain(901)
         .sequencer

@@ -3,6 +3,7 @@
 //! Known are the blocks of the ledger, those that a record speaks of, and the parent of the block at which the chain
 //! joined. The walk fetches; what a block is, core says.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alloy_primitives::B256;
@@ -16,7 +17,7 @@ use crate::blocks::Blocks;
 use crate::engine::EngineError;
 use crate::feed::{Feed, FeedError, RecordBook};
 use crate::ledger::{Known, Ledger};
-use crate::limits::WALK_BLOCKS_MAX;
+use crate::limits::{LEDGER_BLOCKS_MAX, WALK_BLOCKS_MAX};
 
 /// Why a cursor is not known yet. All pass; ask again later.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -79,13 +80,15 @@ pub struct Chain {
     blocks: Blocks,
     // Held for map operations only; several calls of op-node may be in work.
     ledger: Mutex<Ledger>,
+    // How this sidecar sealed blocks whose cursor the log could not tell yet. Held for a look or an insertion.
+    words: Mutex<BTreeMap<B256, SealMode>>,
 }
 
 impl Chain {
     /// The chain of a feed and an engine.
     #[must_use]
     pub fn new(params: ChainParams, lead_ms: u64, feed: Feed, blocks: Blocks) -> Self {
-        Self { params, lead_ms, feed, blocks, ledger: Mutex::default() }
+        Self { params, lead_ms, feed, blocks, ledger: Mutex::default(), words: Mutex::default() }
     }
 
     /// Its parameters in the genesis.
@@ -110,6 +113,54 @@ impl Chain {
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         // A panic elsewhere leaves the maps whole: each change is one insertion.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers how this sidecar sealed a block, until the log tells what the block would have been offered.
+    pub fn give_word(&self, hash: B256, mode: SealMode) {
+        let mut words = self.words();
+        words.insert(hash, mode);
+        while words.len() > LEDGER_BLOCKS_MAX {
+            words.pop_first();
+        }
+    }
+
+    /// Whether this sidecar gave its word on a block.
+    #[must_use]
+    pub fn has_word(&self, hash: &B256) -> bool {
+        self.words().contains_key(hash)
+    }
+
+    /// The blocks that this sidecar gave its word on, and that are not recorded yet.
+    #[must_use]
+    pub fn given_words(&self) -> Vec<B256> {
+        self.words().keys().copied().collect()
+    }
+
+    /// The record of a block that this sidecar gave its word on; `None` if it did not, or the engine lost the block. The
+    /// word is taken back: the record says it from now on.
+    ///
+    /// # Errors
+    /// [`Unresolved`] while the log does not tell.
+    pub async fn record_of(&self, hash: B256) -> Result<Option<Sealed>, Unresolved> {
+        if !self.has_word(&hash) {
+            return Ok(None);
+        }
+        let Some(block) = self.blocks.get(hash).await? else {
+            self.words().remove(&hash);
+            return Ok(None);
+        };
+        let cursor = self.cursor_of(block.parent).await?;
+        let judged = self.judge(block, cursor).await?;
+        let sealed = judged.kind.sealed(&judged.block, &judged.offer);
+        let sealed = sealed.ok_or(Unresolved::Ambiguous(hash))?;
+        let Sealed { number, parent, timestamp, cursor, .. } = sealed;
+        self.ledger().insert(hash, Known { number, parent, timestamp, cursor });
+        self.words().remove(&hash);
+        Ok(Some(sealed))
+    }
+
+    fn words(&self) -> MutexGuard<'_, BTreeMap<B256, SealMode>> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The window of a block with this timestamp, gas limit and deposits.
@@ -210,10 +261,10 @@ impl Chain {
         let offer = self.offer(cursor, &window).await?;
         let recorded =
             |book: &RecordBook| book.sealed(&block.hash).map(|(time, sealed)| (*time, sealed.mode));
-        let testimony = Testimony {
-            record: self.feed.with_book(recorded),
-            newest: self.feed.newest().borrow().timestamp,
-        };
+        let newest = self.feed.newest().borrow().timestamp;
+        let word = self.words().get(&block.hash).map(|mode| (newest, *mode));
+        let record = self.feed.with_book(recorded).or(word);
+        let testimony = Testimony { record, newest };
         let kind = cursor::classify(&block, &window, &offer, &testimony);
         Ok(Judged { block, window, offer, kind })
     }

@@ -31,8 +31,8 @@ pub struct BuiltJob {
     pub passed: Vec<Skipped>,
     /// How it was built.
     pub mode: SealMode,
-    /// Where its child's offer begins.
-    pub cursor: Cursor,
+    /// Where its child's offer begins; `None` if the log was silent and will tell later.
+    pub cursor: Option<Cursor>,
     /// When the log block that closed its window was there.
     pub closed: Instant,
 }

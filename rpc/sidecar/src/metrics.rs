@@ -23,6 +23,7 @@ pub struct Metrics {
     pub(crate) unsealed: Counter,
     pub(crate) foreign: Counter,
     pub(crate) engine_errors: Counter,
+    pub(crate) closed: Counter,
     refusals: Counter,
     sealed: Counter,
     skipped: Family<Reason, Counter>,
@@ -54,6 +55,11 @@ impl Metrics {
             ("unsealed", "getPayload calls that gave no block", &metrics.unsealed),
             ("foreign", "Blocks that left their slice", &metrics.foreign),
             ("engine_errors", "Calls that the engine did not answer", &metrics.engine_errors),
+            (
+                "closed",
+                "Blocks of deposits only, sealed while the committee was silent",
+                &metrics.closed,
+            ),
             ("refusals", "Builds that the engine refused for an item", &metrics.refusals),
             ("sealed", "Blocks sealed", &metrics.sealed),
         ];
@@ -96,6 +102,7 @@ impl Metrics {
             unsealed: Counter::default(),
             foreign: Counter::default(),
             engine_errors: Counter::default(),
+            closed: Counter::default(),
             refusals: Counter::default(),
             sealed: Counter::default(),
             skipped: Family::default(),

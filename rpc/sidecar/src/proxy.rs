@@ -208,6 +208,10 @@ impl Proxy {
             Some(attributes) if self.is_rewritten(&attributes) => {
                 self.start_job(request, forkchoice, attributes).await
             }
+            Some(attributes) if *self.mode.borrow() == ExecutionMode::DryRun => {
+                self.rehearse(forkchoice.head, attributes);
+                self.pass(body).await
+            }
             Some(_) | None => self.pass(body).await,
         }
     }

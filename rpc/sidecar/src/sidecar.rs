@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use lockstep_core::light_client::{InvalidStart, LightClient};
 use lockstep_core::params::ChainParams;
-use lockstep_core::record::RecordBody;
+use lockstep_core::record::{RecordBody, SealMode};
 use lockstep_core::types::{ChainId, Height, UnixMillis};
 use lockstep_proto::convert::log::RecordKind;
 use prometheus_client::registry::Registry;
@@ -51,7 +51,7 @@ pub enum StartError {
         /// `sequencer_key` or `gateway_key`.
         field: &'static str,
         /// Its address.
-        got: alloy_primitives::Address,
+        got: Address,
         /// The chain.
         chain: ChainId,
     },
@@ -139,6 +139,9 @@ pub async fn start(config: Config) -> Result<Sidecar, StartError> {
     for (hash, known) in kept.blocks {
         chain.ledger().insert(hash, known);
     }
+    for hash in &kept.closed {
+        chain.give_word(*hash, SealMode::Closed);
+    }
     let records = config.sequencer.clone().map(|key| Records::new(network, config.chain, key));
     for body in kept.records {
         if let Some(records) = &records {
@@ -155,6 +158,10 @@ pub async fn start(config: Config) -> Result<Sidecar, StartError> {
         when_silent: config.when_silent,
         metrics: metrics.clone(),
     }));
+    for hash in kept.closed {
+        let proxy = Arc::clone(&proxy);
+        tokio::spawn(async move { proxy.record_later(hash).await });
+    }
     let parts = Running { config, chain, proxy, records, metrics, file, registry, wallets, skips };
     parts.listen().await
 }
@@ -228,7 +235,9 @@ fn chain_params(config: &Config) -> Result<ChainParams, StartError> {
         ("gateway_key", config.public.as_ref().map(|public| &public.gateway), &params.gateways),
     ];
     for (field, key, registered) in keys {
-        if let Some(got) = key.map(|key| key.address()).filter(|got| !registered.contains(got)) {
+        if let Some(got) =
+            key.map(|key| key.address()).filter(|got| !is_known(field, registered, got))
+        {
             return Err(StartError::Key { field, got, chain });
         }
     }
@@ -263,6 +272,11 @@ async fn tell_skipped(wallet: Option<wallet::Handle>, mut skips: mpsc::Receiver<
         }
     }
     std::future::pending::<()>().await;
+}
+
+/// Whether the genesis knows a key. A chain without gateways takes entries from anybody.
+fn is_known(field: &str, registered: &[Address], got: &Address) -> bool {
+    registered.contains(got) || (field == "gateway_key" && registered.is_empty())
 }
 
 async fn bind(field: &'static str, listen: SocketAddr) -> Result<TcpListener, StartError> {
@@ -330,19 +344,21 @@ async fn first_height(chain: &Chain) -> Result<Height, NotFound> {
 
 /// Keeps what is known, whenever it changed.
 async fn keep(chain: Arc<Chain>, records: Option<Records>, file: StateFile) {
-    let mut last = (Height::GENESIS, None, 0);
+    let mut last = (0, None, 0);
     loop {
         sleep(KEEP_INTERVAL).await;
         let trust = chain.feed().trust();
         let blocks = state_file::newest(&chain.ledger());
         let waiting = records.as_ref().map(Records::waiting_bodies).unwrap_or_default();
-        let now = (Height::GENESIS, blocks.first().map(|(hash, _)| *hash), waiting.len());
+        let closed = chain.given_words();
+        let now = (closed.len(), blocks.first().map(|(hash, _)| *hash), waiting.len());
         if now == last && !is_minute(&trust) {
             continue;
         }
         let written = {
             let file = file.clone();
-            tokio::task::spawn_blocking(move || file.write(&trust, &blocks, &waiting)).await
+            tokio::task::spawn_blocking(move || file.write(&trust, &blocks, (&waiting, &closed)))
+                .await
         };
         match written {
             Ok(Ok(())) => last = now,

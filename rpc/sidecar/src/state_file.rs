@@ -31,6 +31,8 @@ struct File {
     validators: Bytes,
     blocks: Vec<Block>,
     records: Vec<Bytes>,
+    #[serde(default)]
+    closed: Vec<B256>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,6 +54,8 @@ pub struct Kept {
     pub blocks: Vec<(B256, Known)>,
     /// Records that the log did not show.
     pub records: Vec<RecordBody>,
+    /// Blocks that were sealed closed while the log was silent, and are not recorded yet.
+    pub closed: Vec<B256>,
 }
 
 /// The file of one chain of one network.
@@ -101,7 +105,7 @@ impl StateFile {
         &self,
         trust: &LightClient,
         ledger: &[(B256, Known)],
-        records: &[RecordBody],
+        (records, closed): (&[RecordBody], &[B256]),
     ) -> io::Result<()> {
         let Some(header) = trust.head() else {
             return Ok(());
@@ -114,6 +118,7 @@ impl StateFile {
             validators: alloy_rlp::encode(validators).into(),
             blocks: ledger.iter().map(|(hash, known)| block(*hash, known)).collect(),
             records: records.iter().map(|body| alloy_rlp::encode(body).into()).collect(),
+            closed: closed.to_vec(),
         };
         let new = self.path.with_extension("json.new");
         fs::write(&new, serde_json::to_vec(&file)?)?;
@@ -148,6 +153,7 @@ fn kept(file: File) -> Kept {
     Kept {
         trust: trust(&file),
         blocks: file.blocks.iter().map(|block| (block.hash, known(block))).collect(),
+        closed: file.closed.clone(),
         records: file
             .records
             .iter()

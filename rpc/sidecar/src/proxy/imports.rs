@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use tracing::debug;
 
 use super::{Answer, Proxy};
-use crate::config::Role;
+use crate::config::{ExecutionMode, Role};
 use crate::engine::{Reply, result_of};
 use crate::json_rpc::Request;
 use crate::limits::BLOCKS_KEPT_MAX;
@@ -24,6 +24,7 @@ impl Proxy {
     ) -> Answer {
         let payload = params.first().and_then(|raw| Payload::read(raw));
         if self.role == Role::Verifying
+            && *self.mode.borrow() == ExecutionMode::Enabled
             && let (Some(payload), Some(raw)) = (&payload, params.first())
             && let Some(answer) = self.judge_payload(request, (payload, raw)).await
         {

@@ -32,6 +32,10 @@ const UNKNOWN_PAYLOAD: i64 = -38001;
 const INVALID_FORKCHOICE: i64 = -38002;
 /// Between two looks at a parent whose cursor is not known yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Between two looks at whether a block that was sealed without the log can be recorded.
+const RECORD_LATER: Duration = Duration::from_millis(500);
+/// How long such a block is remembered: the log may be silent for a day.
+const WORD_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Builds of one block at most, where an engine tears legs.
 const REBUILDS_MAX: usize = 64;
 
@@ -53,7 +57,7 @@ struct Plan {
     items: Vec<Offered>,
     passed: Vec<Skipped>,
     mode: SealMode,
-    cursor: Cursor,
+    cursor: Option<Cursor>,
     closed: Instant,
 }
 
@@ -105,6 +109,20 @@ impl Proxy {
         ok(json_rpc::result(request.id, &answer))
     }
 
+    /// Counts what a job would have been offered; nothing is built.
+    pub(super) fn rehearse(self: &Arc<Self>, parent: B256, attributes: Attributes) {
+        let job = Job::new("engine_forkchoiceUpdatedV3", parent, attributes);
+        let proxy = Arc::clone(self);
+        tokio::spawn(async move {
+            match proxy.plan(&job).await {
+                Ok(plan) => {
+                    info!(parent = %job.parent, items = plan.items.len(), "dry run: would be offered")
+                }
+                Err(reason) => debug!(parent = %job.parent, %reason, "dry run: no offer"),
+            }
+        });
+    }
+
     /// Whether a parent is older than a safe head seen before, and jobs on it are still put off.
     async fn is_too_old(&self, parent: B256) -> bool {
         let Some((_, safe)) = self.seen().safe else {
@@ -150,7 +168,7 @@ impl Proxy {
     async fn work(&self, job: &Job) -> Result<BuiltJob, String> {
         let plan = tokio::select! {
             plan = self.plan(job) => plan?,
-            () = job.close.notified() => self.closed_plan(job).await?,
+            () = job.close.notified() => self.closed_plan(job),
         };
         self.build(job, plan).await
     }
@@ -170,7 +188,7 @@ impl Proxy {
             Some(_) => SealMode::Closed,
             None => SealMode::Offered,
         };
-        Ok(Plan { items: offer.items, cursor: offer.end, passed: offer.passed, mode, closed })
+        Ok(Plan { items: offer.items, cursor: Some(offer.end), passed: offer.passed, mode, closed })
     }
 
     async fn parent_cursor(&self, job: &Job) -> Result<Cursor, String> {
@@ -209,12 +227,11 @@ impl Proxy {
         Ok(())
     }
 
-    /// Nothing is offered: the cursor stays.
-    async fn closed_plan(&self, job: &Job) -> Result<Plan, String> {
-        let cursor = self.parent_cursor(job).await?;
+    /// Nothing is offered. Where the next offer begins is for the log to say, once it goes on.
+    fn closed_plan(&self, job: &Job) -> Plan {
         info!(parent = %job.parent, "the committee is silent: a block of deposits only");
         let (mode, closed) = (SealMode::Closed, Instant::now());
-        Ok(Plan { items: Vec::new(), passed: Vec::new(), mode, cursor, closed })
+        Plan { items: Vec::new(), passed: Vec::new(), mode, cursor: None, closed }
     }
 
     fn expect_head(&self, job: &Job) -> Result<Forkchoice, String> {
@@ -273,7 +290,7 @@ impl Proxy {
             left_out: BTreeSet::new(),
             passed: Vec::new(),
             mode: SealMode::Closed,
-            cursor,
+            cursor: Some(cursor),
             closed: Instant::now(),
         })
     }
@@ -392,50 +409,71 @@ impl Proxy {
     }
 
     fn note_sealed(&self, payload: &Payload, built: &BuiltJob, missing: &BTreeSet<usize>) {
+        self.tell_skipped(built, missing);
+        match built.cursor {
+            Some(cursor) => self.note_offered(payload, built, (cursor, missing)),
+            None => self.chain.give_word(payload.hash, built.mode),
+        }
+    }
+
+    /// Where the next offer begins is known as soon as the block is.
+    fn note_offered(
+        &self,
+        payload: &Payload,
+        built: &BuiltJob,
+        (cursor, missing): (Cursor, &BTreeSet<usize>),
+    ) {
         let mut skipped = built.skipped(missing);
         skipped.truncate(RECORD_SKIPPED_MAX);
-        let sealed = Sealed {
-            number: payload.number,
-            hash: payload.hash,
-            parent: payload.parent,
-            timestamp: payload.timestamp,
-            mode: built.mode,
-            cursor: built.cursor,
-            skipped,
-        };
-        let hashes: Vec<_> = built
-            .left_out
-            .union(missing)
-            .filter_map(|index| built.items.get(*index))
-            .flat_map(|item| item.item.hashes.clone())
-            .collect();
-        if !hashes.is_empty() && self.skipped.try_send(hashes).is_err() {
-            debug!("the wallets' port does not hear of skipped items");
-        }
-        let known = Known {
-            number: sealed.number,
-            parent: sealed.parent,
-            timestamp: sealed.timestamp,
-            cursor: sealed.cursor,
-        };
-        self.chain.ledger().insert(sealed.hash, known);
+        let Payload { number, hash, parent, timestamp, .. } = *payload;
+        let sealed = Sealed { number, hash, parent, timestamp, mode: built.mode, cursor, skipped };
+        self.chain.ledger().insert(hash, Known { number, parent, timestamp, cursor });
         let mut seen = self.seen();
-        seen.sealing.insert(sealed.hash, (sealed, built.closed));
+        seen.sealing.insert(hash, (sealed, built.closed));
         while seen.sealing.len() > crate::limits::JOBS_MAX {
             seen.sealing.pop_first();
         }
     }
 
+    fn tell_skipped(&self, built: &BuiltJob, missing: &BTreeSet<usize>) {
+        let left_out = built.left_out.union(missing).filter_map(|index| built.items.get(*index));
+        let hashes: Vec<_> = left_out.flat_map(|item| item.item.hashes.clone()).collect();
+        if !hashes.is_empty() && self.skipped.try_send(hashes).is_err() {
+            debug!("the wallets' port does not hear of skipped items");
+        }
+    }
+
     /// A block that was handed to op-node is the chain's now: its record goes to the log.
-    pub(super) fn note_taken(&self, payload: &Payload) {
-        let Some((sealed, closed)) = self.seen().sealing.remove(&payload.hash) else {
-            return;
+    pub(super) fn note_taken(self: &Arc<Self>, payload: &Payload) {
+        let sealed = self.seen().sealing.remove(&payload.hash);
+        let (sealed, closed) = match sealed {
+            Some(sealed) => sealed,
+            None if self.chain.has_word(&payload.hash) => {
+                self.metrics.closed.inc();
+                let (proxy, hash) = (Arc::clone(self), payload.hash);
+                tokio::spawn(async move { proxy.record_later(hash).await });
+                return;
+            }
+            None => return,
         };
         self.metrics.sealing(closed.elapsed());
         self.metrics.sealed(&sealed, now_ms());
         info!(number = sealed.number, hash = %sealed.hash, transactions = payload.transactions.len(),
             skipped = sealed.skipped.len(), "sealed a block");
         self.submit(RecordBody::Sealed(sealed));
+    }
+
+    /// Records a block that was sealed without the log, once the log goes on and tells what it would have been offered.
+    pub(crate) async fn record_later(&self, hash: B256) {
+        let deadline = Instant::now().checked_add(WORD_KEPT);
+        while deadline.is_some_and(|deadline| Instant::now() < deadline) {
+            match self.chain.record_of(hash).await {
+                Ok(Some(sealed)) => return self.submit(RecordBody::Sealed(sealed)),
+                Ok(None) => return,
+                Err(reason) => debug!(block = %hash, %reason, "a closed block is not recorded yet"),
+            }
+            sleep(RECORD_LATER).await;
+        }
     }
 }
 
