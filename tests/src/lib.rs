@@ -5,6 +5,9 @@
 //! stays and its logs are named. [`attacker::Attacker`] is a peer of the mesh that holds a validator's keys;
 //! [`raw::RawPeer`] writes what the mesh itself would refuse to send.
 //!
+//! For the sidecar there are doubles of what it stands between, in the test's own process:
+//! [`scripted_engine::ScriptedEngine`] and [`scripted_log::ScriptedLog`].
+//!
 //! Nothing here sleeps in place of a condition: see [`wait`].
 
 #![expect(
@@ -19,4 +22,6 @@ pub mod entries;
 pub mod load;
 pub mod node;
 pub mod raw;
+pub mod scripted_engine;
+pub mod scripted_log;
 pub mod wait;

@@ -5,13 +5,16 @@
 //! nothing. All three end with the same block: every item that is valid when its turn comes, a leg whole or not at all.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use alloy_primitives::B256;
 use lockstep_core::window::Offered;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::attributes::{Attributes, Forkchoice, InvalidAttributes};
+use crate::attributes::{Attributes, InvalidAttributes};
 use crate::engine::{Engine, EngineError};
+use crate::heads::{Heads, NotHead};
 use crate::limits::REFUSALS_MAX;
 use crate::payload::Payload;
 use crate::refusal::{self, Refused};
@@ -42,6 +45,9 @@ pub enum BuildError {
     /// The attributes cannot be written.
     #[error("{0}")]
     Attributes(#[from] InvalidAttributes),
+    /// op-node has another head by now. The job is dead.
+    #[error("{0}")]
+    NotHead(#[from] NotHead),
 }
 
 impl From<EngineError> for BuildError {
@@ -55,8 +61,10 @@ impl From<EngineError> for BuildError {
 pub struct Order {
     /// The version of `forkchoiceUpdated` that op-node used.
     pub method: String,
-    /// The newest forkchoice whose head is the job's parent.
-    pub forkchoice: Forkchoice,
+    /// The block to build on.
+    pub parent: B256,
+    /// What op-node wants the heads to be, whenever the engine is called.
+    pub heads: Arc<Heads>,
     /// The attributes.
     pub attributes: Attributes,
     /// Where an engine may find items bad only while it builds: the version of `getPayload` to ask for the block at
@@ -93,7 +101,7 @@ pub async fn build(
     items: &[Offered],
     mut left_out: BTreeSet<usize>,
 ) -> Result<Build, BuildError> {
-    let mut refusals = 0usize;
+    let (mut refusals, mut is_confirmed) = (0usize, false);
     loop {
         let kept = kept(items, &left_out);
         let (which, words) = match attempt(engine, order, items, &kept).await? {
@@ -106,6 +114,10 @@ pub async fn build(
         }
         if refusals > REFUSALS_MAX {
             return Err(BuildError::TooManyRefusals);
+        }
+        if which == Refused::Unnamed && !core::mem::replace(&mut is_confirmed, true) {
+            // An engine that fails once for a reason of its own must not cost an item.
+            continue;
         }
         let bad = match find(items, &kept, which, order.attributes.transactions.len()) {
             Some(bad) => bad,
@@ -130,8 +142,10 @@ async fn attempt(
         .filter_map(|index| items.get(*index))
         .flat_map(|item| item.item.item.transactions());
     let attributes = order.attributes.with_items(transactions)?;
-    let params = (&order.forkchoice.raw, &attributes);
-    let raw = match engine.call(&order.method, params).await {
+    let (forkchoice, turn) = order.heads.take_turn(order.parent).await?;
+    let answer = engine.call(&order.method, (&forkchoice.raw, &attributes)).await;
+    drop(turn);
+    let raw = match answer {
         Ok(raw) => raw,
         Err(error) => {
             let refused = error.refusal().and_then(refusal::refused);

@@ -187,7 +187,9 @@ impl Feed {
     }
 
     fn set_state(&self, index: usize, state: EndpointState) {
-        if let Some(place) = self.known().endpoints.get_mut(index) {
+        if let Some(place) = self.known().endpoints.get_mut(index)
+            && !matches!(place, EndpointState::Lied(_))
+        {
             *place = state;
         }
     }
@@ -249,6 +251,8 @@ fn is_lie(error: &VerifyError) -> bool {
             **error,
             lockstep_core::light_client::NotVerified::Stale { .. }
                 | lockstep_core::light_client::NotVerified::Fork(_)
+                // An honest answer about heights that another validator set decided.
+                | lockstep_core::light_client::NotVerified::TooOld { .. }
         ),
         VerifyError::Height { .. }
         | VerifyError::Chain { .. }

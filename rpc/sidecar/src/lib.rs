@@ -20,6 +20,7 @@ pub mod state_file;
 pub mod submitter;
 
 pub mod build;
+pub mod heads;
 pub mod jobs;
 pub mod precheck;
 pub mod proxy;

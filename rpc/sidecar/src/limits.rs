@@ -36,6 +36,8 @@ pub const LOG_BLOCKS_KEPT_MAX: usize = 16_384;
 pub const ENDPOINTS_MAX: usize = 16;
 /// An endpoint that gives no log block for so long is left alone while another one does.
 pub const ENDPOINT_SILENT: Duration = Duration::from_secs(5);
+/// How long an endpoint may take for one answer while another one can be asked: it builds a range for 3 s at most.
+pub const ENDPOINT_ANSWER: Duration = Duration::from_secs(5);
 /// Least and greatest pause before an endpoint is tried again.
 pub const ENDPOINT_RETRY: (Duration, Duration) =
     (Duration::from_millis(200), Duration::from_secs(10));

@@ -23,6 +23,7 @@ use crate::attributes::{Attributes, Forkchoice, payload_id};
 use crate::chain::Chain;
 use crate::config::{ExecutionMode, Role, WhenSilent};
 use crate::engine::{Engine, Reply};
+use crate::heads::Heads;
 use crate::jobs::Jobs;
 use crate::json_rpc::{self, Malformed, Parsed, Request};
 use crate::limits::HOLD_MAX;
@@ -59,6 +60,7 @@ pub struct Proxy {
     when_silent: WhenSilent,
     metrics: Metrics,
     jobs: Jobs,
+    heads: Arc<Heads>,
     mode: watch::Sender<ExecutionMode>,
     // Held for a look or an assignment: op-node's calls come one after the other, jobs read between them.
     seen: Mutex<Seen>,
@@ -67,7 +69,6 @@ pub struct Proxy {
 /// What op-node said and the engine answered, as far as later calls need it.
 #[derive(Debug, Default)]
 struct Seen {
-    forkchoice: Option<Forkchoice>,
     /// The highest safe head, and the time until which jobs on older parents are put off.
     safe: Option<(B256, u64)>,
     old_parents_until: Option<Instant>,
@@ -102,6 +103,7 @@ impl Proxy {
             when_silent,
             metrics,
             jobs: Jobs::default(),
+            heads: Arc::default(),
             mode: watch::Sender::new(ExecutionMode::Enabled),
             seen: Mutex::default(),
         }
@@ -151,7 +153,7 @@ impl Proxy {
             answers.push(match call {
                 Ok(request) => {
                     let body = Bytes::copy_from_slice(request.raw.get().as_bytes());
-                    self.route(request, body).await.body
+                    in_batch(request.id, self.route(request, body).await)
                 }
                 Err(malformed) => malformed.answer().into(),
             });
@@ -200,6 +202,7 @@ impl Proxy {
             return self.pass(body).await;
         };
         self.note_forkchoice(&forkchoice);
+        self.heads.wait_for_jobs().await;
         let attributes = match params.get(1).filter(|raw| raw.get() != "null") {
             Some(raw) => Attributes::read(raw).ok().filter(Attributes::is_sequencing),
             None => None,
@@ -223,11 +226,9 @@ impl Proxy {
     }
 
     fn note_forkchoice(self: &Arc<Self>, forkchoice: &Forkchoice) {
-        let mut seen = self.seen();
+        let before = self.heads.note(forkchoice.clone());
         let is_new = forkchoice.safe != B256::ZERO
-            && seen.forkchoice.as_ref().is_none_or(|old| old.safe != forkchoice.safe);
-        seen.forkchoice = Some(forkchoice.clone());
-        drop(seen);
+            && before.is_none_or(|before| before.safe != forkchoice.safe);
         if is_new {
             let (proxy, safe) = (Arc::clone(self), forkchoice.safe);
             tokio::spawn(async move { proxy.note_safe(safe).await });
@@ -301,6 +302,16 @@ impl Proxy {
 
 fn ok(body: String) -> Answer {
     Answer { status: StatusCode::OK, body: body.into(), engine: None }
+}
+
+/// One answer among others: what is no JSON-RPC, because the engine is away, would spoil them all.
+fn in_batch(id: Option<&RawValue>, Answer { status, body, .. }: Answer) -> Bytes {
+    let is_json = serde_json::from_slice::<&RawValue>(&body).is_ok();
+    if status == StatusCode::OK && is_json {
+        return body;
+    }
+    let words = format!("the engine answered {status}");
+    json_rpc::error(id, json_rpc::SERVER_ERROR, &words, None).into()
 }
 
 fn is_ours(request: &Request<'_>) -> bool {

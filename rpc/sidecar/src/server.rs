@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{error, warn};
@@ -27,23 +26,26 @@ struct Shared {
 /// Serves op-node until the task is dropped.
 pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>, secret: Secret) {
     let shared = Shared { proxy, secret, calls: Arc::new(Semaphore::new(CALLS_MAX)) };
-    let router = Router::new()
-        .route("/", post(call))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(shared);
+    let router = Router::new().route("/", post(call)).with_state(shared);
     if let Err(error) = axum::serve(listener, router).await {
         error!(%error, "the listener for op-node ended");
     }
 }
 
-async fn call(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
-    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+async fn call(State(shared): State<Shared>, request: Request) -> Response {
+    // Before the body is read: whoever has no token may not make us hold their bytes.
+    let token = request.headers().get(header::AUTHORIZATION);
+    let authorization = token.and_then(|value| value.to_str().ok());
     if let Err(error) = shared.secret.check(authorization) {
         warn!(%error, "refused a call on the Engine API");
         return (StatusCode::UNAUTHORIZED, error.to_string()).into_response();
     }
     let Ok(_permit) = shared.calls.try_acquire() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many calls").into_response();
+    };
+    let Ok(body) = to_bytes(request.into_body(), BODY_BYTES_MAX).await else {
+        return (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large, or was cut off")
+            .into_response();
     };
     // A call goes on when its caller hangs up: what the engine did must be seen.
     let proxy = Arc::clone(&shared.proxy);

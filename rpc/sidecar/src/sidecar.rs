@@ -322,8 +322,9 @@ async fn first_height(chain: &Chain) -> Result<Height, NotFound> {
     }
     let count = u32::try_from(RECORDS_LOOKED_AT_MAX).unwrap_or(u32::MAX);
     let feed = chain.feed();
-    let limits = feed.records(RecordKind::Limits, None, 1).await?;
-    let sealed = feed.records(RecordKind::Sealed, None, count).await?;
+    let limits = feed.records(RecordKind::Limits, None, 1);
+    let sealed = feed.records(RecordKind::Sealed, None, count);
+    let (limits, sealed) = tokio::try_join!(limits, sealed)?;
     feed.note_records(limits.iter().chain(sealed.iter().rev()));
     for (_, record) in &sealed {
         let RecordBody::Sealed(sealed) = &record.body else { continue };

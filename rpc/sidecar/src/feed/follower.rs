@@ -30,6 +30,9 @@ pub(super) async fn run(feed: Feed, index: usize) {
         return;
     };
     loop {
+        if let Some(EndpointState::Lied(_)) = feed.state(index) {
+            return;
+        }
         let before = feed.newest.borrow().height;
         match follow(&feed, index).await {
             Left::Lied(reason) => {

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use futures::future::join_all;
 use lockstep_core::header::Header;
 use lockstep_core::record::Record;
 use lockstep_core::slice::Slice;
 use lockstep_core::types::{Height, UnixMillis};
 use lockstep_proto::convert::log::RecordKind;
-use lockstep_rpc::client::LogClient;
 use lockstep_rpc::client::verified::{VerifyError, VerifyingLog};
+use lockstep_rpc::client::{ClientError, Endpoint, LogClient};
 use tracing::{debug, error};
 
 use super::{EndpointState, Feed, FeedError, LogBlock, is_lie};
+use crate::limits::ENDPOINT_ANSWER;
 
 /// A record with the header of the log block that holds it.
 pub type Recorded = (Header, Record);
@@ -20,7 +22,7 @@ pub type Recorded = (Header, Record);
 macro_rules! ask {
     ($feed:expr, $log:ident => $question:expr) => {{
         let mut reasons = Vec::new();
-        for index in 0..$feed.endpoints.len() {
+        for index in $feed.order() {
             let answer = match $feed.connect(index).await {
                 Ok(mut $log) => $question.await.map_err(|error| $feed.blame(index, &error)),
                 Err(reason) => Err(reason),
@@ -65,11 +67,8 @@ impl Feed {
 
     async fn fetch(&self, from: Height, to: Height) -> Result<Vec<Arc<LogBlock>>, FeedError> {
         let range = self.range(from, to).await?;
-        if range.last().map(|(header, _)| header.height) != Some(to) {
-            return Err(FeedError::NoEndpoint(format!("heights {from} to {to} are not all there")));
-        }
-        let blocks: Vec<Arc<LogBlock>> = range
-            .into_iter()
+        let wanted = range.into_iter().take_while(|(header, _)| header.height <= to);
+        let blocks: Vec<Arc<LogBlock>> = wanted
             .map(|(header, slice)| Arc::new(LogBlock::new(&header, self.kind, slice)))
             .collect();
         let mut known = self.known();
@@ -85,7 +84,16 @@ impl Feed {
         from: Height,
         to: Height,
     ) -> Result<Vec<(Header, Option<Slice>)>, FeedError> {
-        ask!(self, log => log.range(self.chain, from, to))
+        // What an earlier validator set decided is shown by a header of the trusted one.
+        let last = to.max(self.trust().validators().0);
+        ask!(self, log => async {
+            let range = log.range(self.chain, from, last).await?;
+            match range.last() {
+                Some((header, _)) if header.height == last => Ok(range),
+                // A node may have less than others, or keep it to itself.
+                Some(_) | None => Err(ClientError::Ended.into()),
+            }
+        })
     }
 
     /// The newest header that some endpoint can show.
@@ -117,14 +125,12 @@ impl Feed {
     ) -> Result<Vec<Recorded>, FeedError> {
         let mut best: Option<Vec<Recorded>> = None;
         let mut reasons = Vec::new();
-        for index in 0..self.endpoints.len() {
-            let answer = match self.connect(index).await {
-                Ok(mut log) => log
-                    .records(self.chain, kind, before, count)
-                    .await
-                    .map_err(|error| self.blame(index, &error)),
-                Err(reason) => Err(reason),
-            };
+        let answers = self.order().into_iter().map(|index| async move {
+            let mut log = self.connect(index).await?;
+            let records = log.records(self.chain, kind, before, count).await;
+            records.map_err(|error| self.blame(index, &error))
+        });
+        for answer in join_all(answers).await {
             match answer {
                 Ok(records) => {
                     let records: Vec<Recorded> =
@@ -141,14 +147,39 @@ impl Feed {
         best.ok_or_else(|| FeedError::NoEndpoint(reasons.join("; ")))
     }
 
+    /// The endpoints, those first that serve, those last that are away.
+    fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.endpoints.len()).collect();
+        order.sort_by_key(|index| match self.state(*index) {
+            Some(EndpointState::Serving) => 0,
+            Some(EndpointState::Connecting) => 1,
+            Some(EndpointState::Away(_) | EndpointState::Lied(_)) | None => 2,
+        });
+        order
+    }
+
     /// A connection to one endpoint, unless it lied.
     async fn connect(&self, index: usize) -> Result<VerifyingLog, String> {
         let endpoint = self.endpoints.get(index).ok_or_else(|| "no such endpoint".to_owned())?;
         if let Some(EndpointState::Lied(reason)) = self.state(index) {
             return Err(format!("{} lied: {reason}", endpoint.url));
         }
-        let channel = endpoint.connect().await.map_err(|error| error.to_string())?;
+        // One that is silent must not hold up what others can answer.
+        let call_timeout = endpoint.call_timeout.min(ENDPOINT_ANSWER);
+        let connect_timeout = endpoint.connect_timeout.min(ENDPOINT_ANSWER);
+        let endpoint = Endpoint { call_timeout, connect_timeout, ..endpoint.clone() };
+        let channel = endpoint.connect().await.map_err(|error| {
+            self.pass_over(index, error.to_string());
+            error.to_string()
+        })?;
         Ok(VerifyingLog::new(LogClient::new(channel), self.trust()))
+    }
+
+    /// An endpoint that did not answer is asked last from now on, unless it is being followed.
+    fn pass_over(&self, index: usize, reason: String) {
+        if self.state(index) == Some(EndpointState::Connecting) {
+            self.set_state(index, EndpointState::Away(reason));
+        }
     }
 
     /// Remembers an endpoint that lied, and says why there is no answer.
@@ -159,6 +190,11 @@ impl Feed {
             self.set_state(index, EndpointState::Lied(error.to_string()));
         } else {
             debug!(endpoint = %url, reason = %error, "an endpoint has no answer");
+            if let VerifyError::Client(client) = error
+                && !client.is_not_found()
+            {
+                self.pass_over(index, error.to_string());
+            }
         }
         format!("{url}: {error}")
     }

@@ -235,14 +235,11 @@ impl Proxy {
     }
 
     fn expect_head(&self, job: &Job) -> Result<Forkchoice, String> {
-        let newest = self.seen().forkchoice.clone();
-        newest
-            .filter(|forkchoice| forkchoice.head == job.parent)
-            .ok_or_else(|| format!("block {} is no longer the head", job.parent))
+        self.heads.on(job.parent).map_err(|error| error.to_string())
     }
 
     async fn build(&self, job: &Job, plan: Plan) -> Result<BuiltJob, String> {
-        let mut order = self.order(job)?;
+        let order = self.order(job);
         let (chain, deposits) = (self.chain.params().id, &job.attributes.transactions);
         let hopeless =
             precheck::check(&self.engine, chain, job.parent, deposits, &plan.items).await;
@@ -268,8 +265,8 @@ impl Proxy {
                     self.metrics.engine_errors.inc();
                     warn!(job = %job.id, %reason, "the engine cannot build now");
                     sleep(LOOK_AGAIN).await;
-                    order = self.order(job)?;
                 }
+                Err(error @ BuildError::NotHead(_)) => return Err(error.to_string()),
                 Err(error) => {
                     error!(job = %job.id, %error, "the engine refuses a block without anything of the log");
                     return Err(error.to_string());
@@ -295,13 +292,14 @@ impl Proxy {
         })
     }
 
-    fn order(&self, job: &Job) -> Result<Order, String> {
-        Ok(Order {
+    fn order(&self, job: &Job) -> Order {
+        Order {
             method: job.method.clone(),
-            forkchoice: self.expect_head(job)?,
+            parent: job.parent,
+            heads: Arc::clone(&self.heads),
             attributes: job.attributes.clone(),
             get_payload: None,
-        })
+        }
     }
 
     /// Answers a `getPayload` for a job: holds it until the block is there, but not for long.
@@ -356,7 +354,9 @@ impl Proxy {
     ) -> Result<Box<RawValue>, String> {
         let mut built = (*built).clone();
         for _ in 0..REBUILDS_MAX {
-            let raw = match self.engine.call(&request.method, (&built.payload_id,)).await {
+            let asked = self.engine.call(&request.method, (&built.payload_id,));
+            let answer = timeout(self.hold(), asked).await;
+            let raw = match answer.map_err(|_| "the engine gives no payload in time")? {
                 Ok(raw) => raw,
                 Err(error) => {
                     self.rebuild(request, job, &mut built, &error).await?;
@@ -372,7 +372,7 @@ impl Proxy {
                 }
                 Outcome::Torn(torn) => {
                     built.left_out.extend(torn);
-                    let order = self.order(job)?;
+                    let order = self.order(job);
                     let left_out = built.left_out.clone();
                     let build = build::build(&self.engine, &order, &built.items, left_out).await;
                     let build = build.map_err(|error| error.to_string())?;
@@ -400,10 +400,12 @@ impl Proxy {
         if error.refusal().is_none() {
             return Err(error.to_string());
         }
-        let order = Order { get_payload: Some(request.method.to_string()), ..self.order(job)? };
-        let build = build::build(&self.engine, &order, &built.items, built.left_out.clone()).await;
-        let build = build.map_err(|error| error.to_string())?;
-        (built.payload_id, built.left_out) = (build.payload_id, build.left_out);
+        let order = Order { get_payload: Some(request.method.to_string()), ..self.order(job) };
+        match build::build(&self.engine, &order, &built.items, built.left_out.clone()).await {
+            Ok(build) => (built.payload_id, built.left_out) = (build.payload_id, build.left_out),
+            Err(BuildError::TooManyRefusals) => *built = self.build_closed(job, &order).await?,
+            Err(error) => return Err(error.to_string()),
+        }
         job.state.send_replace(JobState::Built(Arc::new(built.clone())));
         Ok(())
     }

@@ -118,12 +118,6 @@ impl Proxy {
     async fn build_again(&self, request: &Request<'_>, raw: &RawValue, judged: &Judged) -> Verdict {
         let unknown = |reason: &dyn core::fmt::Display| Verdict::Unknown(reason.to_string());
         let beacon_root = request.positional().get(2).map(|raw| (*raw).to_owned());
-        let forkchoice = self.seen().forkchoice.clone();
-        let Some(forkchoice) =
-            forkchoice.filter(|forkchoice| forkchoice.head == judged.block.parent)
-        else {
-            return Verdict::Unknown("its parent is not the head".to_owned());
-        };
         let attributes = match payload::attributes(raw, beacon_root.as_deref()) {
             Some(raw) => Attributes::read(&raw),
             None => return Verdict::Bad("its header has no attributes".to_owned()),
@@ -135,7 +129,8 @@ impl Proxy {
         let get_payload = request.method.replace("newPayload", "getPayload");
         let order = Order {
             method: "engine_forkchoiceUpdatedV3".to_owned(),
-            forkchoice,
+            parent: judged.block.parent,
+            heads: Arc::clone(&self.heads),
             attributes,
             get_payload: None,
         };
