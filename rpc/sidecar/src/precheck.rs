@@ -62,7 +62,7 @@ pub fn facts(chain: ChainId, items: &[Offered]) -> Vec<Option<Vec<Facts>>> {
             sender,
             nonce: envelope.nonce(),
             fee: envelope.max_fee_per_gas(),
-            authorities: authorizations.iter().filter_map(|signed| authority(signed)).collect(),
+            authorities: authorizations.iter().filter_map(authority).collect(),
         })
     };
     items.iter().map(|item| item.item.item.transactions().iter().map(read).collect()).collect()
