@@ -5,6 +5,7 @@
 //! call. And no block is handed on that is not deposits and offered items in order. Source: design section 5.
 
 mod imports;
+mod sealing;
 mod sequencing;
 mod verifying;
 

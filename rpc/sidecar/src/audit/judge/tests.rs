@@ -159,8 +159,8 @@ fn every_transaction_that_is_not_in_its_turn_is_named() {
         assert_eq!(found, expected, "{users:?}");
         assert_eq!(strays, expected.len(), "{users:?}");
         // The first one is the same that core names.
-        let kind = Kind::Foreign { index: at.index, hash: at.transaction };
-        assert_eq!(judged.kind, kind, "{users:?}");
+        let is_same = matches!(judged.kind, Kind::Foreign { index, .. } if index == at.index);
+        assert!(is_same, "{users:?} {:?}", judged.kind);
     }
 }
 
