@@ -51,10 +51,14 @@ impl Heads {
         Ok((self.on(parent)?, turn))
     }
 
-    /// Waits until no job's call is on its way, but not for one that the engine does not answer.
-    pub async fn wait_for_jobs(&self) {
+    /// Waits until no job's call is on its way, but not for one that the engine does not answer. Whether there was one.
+    pub async fn wait_for_jobs(&self) -> bool {
+        if self.turn.try_lock().is_ok() {
+            return false;
+        }
         if timeout(HOLD_MAX, self.turn.lock()).await.is_err() {
             tracing::warn!("the engine has not answered a job: op-node's call overtakes it");
         }
+        true
     }
 }

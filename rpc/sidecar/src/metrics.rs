@@ -41,6 +41,7 @@ pub struct Metrics {
 }
 
 const SECONDS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0];
+const SEALING: [f64; 12] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 2.0, 5.0];
 const SMALL: [f64; 8] = [0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.02];
 
 impl Metrics {
@@ -110,7 +111,7 @@ impl Metrics {
             hold: Histogram::new(SECONDS),
             build: Histogram::new(SECONDS),
             late: Histogram::new([-1.0, -0.05, -0.01, 0.0].into_iter().chain(SECONDS)),
-            sealing: Histogram::new(SECONDS),
+            sealing: Histogram::new(SEALING),
             added: Histogram::new(SMALL),
             log_height: Gauge::default(),
             head_number: Gauge::default(),

@@ -203,12 +203,12 @@ impl Proxy {
             return self.pass(body).await;
         };
         self.note_forkchoice(&forkchoice);
-        self.heads.wait_for_jobs().await;
+        let is_held = self.heads.wait_for_jobs().await;
         let attributes = match params.get(1).filter(|raw| raw.get() != "null") {
             Some(raw) => Attributes::read(raw).ok().filter(Attributes::is_sequencing),
             None => None,
         };
-        match attributes {
+        let answer = match attributes {
             Some(attributes) if self.is_rewritten(&attributes) => {
                 self.start_job(request, forkchoice, attributes).await
             }
@@ -217,7 +217,9 @@ impl Proxy {
                 self.pass(body).await
             }
             Some(_) | None => self.pass(body).await,
-        }
+        };
+        // A call that waited for its turn says nothing of what the sidecar adds.
+        Answer { engine: answer.engine.filter(|_| !is_held), ..answer }
     }
 
     /// Whether a sequencing job is Lockstep's to fill: after the chain joined, and unless it is switched off.
