@@ -140,7 +140,7 @@ impl Handle {
     }
 
     /// Takes no new connections, ends WebSockets, waits for calls to end, but not longer than
-    /// [`SHUTDOWN_TIMEOUT`](limits::SHUTDOWN_TIMEOUT).
+    /// [`SHUTDOWN_TIMEOUT`].
     pub async fn shutdown(mut self) {
         self.is_stopping.send_replace(true);
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, &mut self.server).await.is_err() {
