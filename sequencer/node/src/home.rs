@@ -40,7 +40,16 @@ fn owner(pid: Option<u32>) -> String {
 /// A directory that this process uses until it drops this.
 #[derive(Debug)]
 pub struct Home {
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Home {
+    /// Unlocks by name: closing alone would leave the lock with a child that another thread is just starting, which has
+    /// a copy of every open file until it runs its own program.
+    fn drop(&mut self) {
+        // What fails here ends with the process at the latest.
+        self.lock.unlock().ok();
+    }
 }
 
 impl Home {
@@ -71,7 +80,7 @@ impl Home {
             .and_then(|()| write!(lock, "{}", std::process::id()))
             .and_then(|()| lock.flush());
         written.map_err(|source| io(&path, source))?;
-        Ok(Self { _lock: lock })
+        Ok(Self { lock })
     }
 
     /// The process that has a directory: `None` if nobody has it or there is no such directory.
@@ -127,6 +136,16 @@ mod tests {
         drop(home);
         assert_eq!(Home::owner(&directory), None);
         assert!(Home::lock(&directory).is_ok(), "the file that is left means nothing");
+    }
+
+    #[test]
+    fn directory_is_free_though_a_child_in_its_start_has_the_open_file() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let home = Home::lock(parent.path()).expect("is free");
+        let _copy_of_the_child = home.lock.try_clone().expect("is copied, as `fork` does");
+        drop(home);
+        assert_eq!(Home::owner(parent.path()), None);
+        assert!(Home::lock(parent.path()).is_ok());
     }
 
     #[test]
