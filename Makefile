@@ -49,7 +49,8 @@ bench: build ## Measure throughput, latency, memory and disk of four validators
 lint: setup ## Check the format, then clippy: first what ships, then the tests
 	@cargo fmt --all --check
 	@$(ENV) && cargo clippy --workspace --locked --lib --bins -- -D warnings $(CLIPPY_CLONE)
-	@$(ENV) && cargo clippy --workspace --locked --tests --test interop -- -D warnings $(TEST_LINTS_OFF:%=-A clippy::%) $(CLIPPY_CLONE)
+	@$(ENV) && for targets in --tests "--test interop"; do \
+		cargo clippy --workspace --locked $$targets -- -D warnings $(TEST_LINTS_OFF:%=-A clippy::%) $(CLIPPY_CLONE); done
 
 fmt: ## Format the code
 	@cargo fmt --all

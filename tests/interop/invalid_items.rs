@@ -13,18 +13,14 @@ async fn tier_one_twenty_invalid_items_hold_nothing_up() {
     let mut raw: Vec<Bytes> = Vec::new();
     let (mut good, mut bad): (Vec<B256>, Vec<B256>) = (Vec::new(), Vec::new());
     for index in 0..40usize {
-        let (bytes, is_good) = match index % 4 {
-            // No balance; a nonce too high.
-            0 => (
-                Account::of_purpose(&format!("poor {index}")).transfer(
-                    901,
-                    0,
-                    Address::repeat_byte(1),
-                    1,
-                ),
-                false,
-            ),
+        let nobody = Address::repeat_byte(1);
+        let (bytes, is_good) = match index % 8 {
+            // No balance; a nonce too high; the nonce of the item before it.
+            0 | 4 => {
+                (Account::of_purpose(&format!("poor {index}")).transfer(901, 0, nobody, 1), false)
+            }
             2 => (run.transfer(901, index, 7), false),
+            6 => (run.accounts[index - 1].transfer(901, 0, nobody, 2), false),
             _ => (run.transfer(901, index, 0), true),
         };
         if is_good {
@@ -58,10 +54,13 @@ async fn tier_one_twenty_invalid_items_hold_nothing_up() {
         bad.len() as f64,
         "skipped items are counted"
     );
-    let late = 1.0 - metrics.share("lockstep_sidecar_late_seconds", "0.0");
+    let since = metrics.since(&before);
     println!(
-        "20 invalid items: build p99 <= {} s, share of late blocks {late:.3}",
-        metrics.quantile("lockstep_sidecar_build_seconds", 0.99)
+        "20 invalid items: {} refusals of the engine, build p99 <= {} s, {:.0} of {} blocks sealed in time",
+        since.get("lockstep_sidecar_refusals_total"),
+        since.quantile("lockstep_sidecar_build_seconds", 0.99),
+        since.get("lockstep_sidecar_late_seconds_bucket{le=\"0.0\"}"),
+        since.get("lockstep_sidecar_late_seconds_count"),
     );
     run.end().await;
 }

@@ -17,6 +17,7 @@ mod l1_reorg;
 mod op_node_restart;
 mod sequencing;
 mod sidecar_killed;
+mod throttling;
 mod validator_killed;
 mod verifying_replica;
 mod wallet;

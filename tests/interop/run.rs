@@ -287,10 +287,14 @@ impl Metrics {
             .unwrap_or(0.0)
     }
 
-    /// Share of a histogram's observations that are at most `le`.
-    pub(crate) fn share(&self, histogram: &str, le: &str) -> f64 {
-        let count = self.get(&format!("{histogram}_count"));
-        self.get(&format!("{histogram}_bucket{{le=\"{le}\"}}")) / count.max(1.0)
+    /// What came since an earlier look. The first blocks of a chain are late by nature: op-node catches up with its clock.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let grown = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let value = value.parse::<f64>().ok()? - earlier.get(series);
+            Some(format!("{series} {value}\n"))
+        };
+        Self(self.0.lines().filter(|line| !line.starts_with('#')).filter_map(grown).collect())
     }
 
     /// The least bound of a histogram below which this share of its observations lies.

@@ -1,12 +1,13 @@
-//! Ordinary wallets on the public port: viem sends several transactions in a row and waits for their receipts.
+//! Ordinary wallets on the public port: viem and `cast` send several transactions in a row and wait for their receipts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::run::{PATIENCE, Run};
 
-/// The version that was tried.
+/// The versions that were tried.
 const VIEM: &str = "viem@2.21.0";
+const CAST: &str = "@foundry-rs/cast-linux-amd64@1.7.1";
 
 const SCRIPT: &str = r#"
 import { createWalletClient, createPublicClient, http, webSocket, defineChain, parseEther } from 'viem'
@@ -28,18 +29,19 @@ for (const transport of [http(url), webSocket(ws)]) {
 process.exit(0)
 "#;
 
-/// viem by npm, kept between runs.
-fn viem() -> std::path::PathBuf {
+/// A directory with a package of npm, kept between runs.
+fn package(name: &str) -> PathBuf {
     let cache =
         std::env::var_os("LOCKSTEP_CACHE").expect("LOCKSTEP_CACHE; see deploy/setup/env.sh");
-    let directory = Path::new(&cache).join(VIEM.replace('@', "-"));
-    if !directory.join("node_modules/viem").exists() {
+    let plain = name.trim_start_matches('@').replace(['@', '/'], "-");
+    let directory = Path::new(&cache).join(plain);
+    if !directory.join("node_modules").exists() {
         std::fs::create_dir_all(&directory).expect("a directory");
         let npm = Command::new("npm")
-            .args(["install", "--no-audit", "--no-fund", VIEM])
+            .args(["install", "--no-audit", "--no-fund", name])
             .current_dir(&directory)
             .status();
-        assert!(npm.expect("npm is installed").success(), "npm installs {VIEM}");
+        assert!(npm.expect("npm is installed").success(), "npm installs {name}");
     }
     directory
 }
@@ -48,7 +50,7 @@ fn viem() -> std::path::PathBuf {
 async fn viem_sends_and_gets_receipts_over_http_and_websocket() {
     let run = Run::one("wallet", 1).await;
     run.head_at(901, 12, PATIENCE).await;
-    let directory = viem();
+    let directory = package(VIEM);
     let script = directory.join("lockstep.mjs");
     std::fs::write(&script, SCRIPT).expect("a file");
     let chain = run.chain(901);
@@ -66,6 +68,40 @@ async fn viem_sends_and_gets_receipts_over_http_and_websocket() {
     assert!(output.status.success(), "viem failed: {said}");
     assert_eq!(said.lines().filter(|line| line.starts_with("0x")).count(), 10, "{said}");
     println!("{said}");
+    run.expect_audited(901);
+    run.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cast_sends_and_gets_receipts() {
+    let run = Run::one("cast", 1).await;
+    run.head_at(901, 12, PATIENCE).await;
+    let program = package(CAST).join("node_modules/@foundry-rs/cast-linux-amd64/bin/cast");
+    let chain = run.chain(901);
+    let (key, url) = (format!("0x{}", run.accounts[0].secret_hex()), chain.wallet_url());
+    let cast = async |arguments: &[&str]| {
+        let mut cast = tokio::process::Command::new(&program);
+        let output = cast.args(arguments).args(["--rpc-url", &url]).output().await.expect("cast");
+        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "cast {arguments:?}: {said} {error}");
+        said
+    };
+    let to = "0x7878787878787878787878787878787878787878";
+    let send = ["send", to, "--value", "1", "--private-key", &key];
+    let mut hashes = Vec::new();
+    for _ in 0..3 {
+        hashes.push(cast(&[&send[..], &["--async"]].concat()).await);
+    }
+    for hash in &hashes {
+        assert_eq!(cast(&["receipt", hash, "status"]).await, "1 (success)");
+    }
+    // This one waits for its receipt by itself.
+    let said = cast(&send).await;
+    assert!(said.contains("1 (success)"), "{said}");
+    assert_eq!(cast(&["balance", to]).await, "4");
+    assert_eq!(cast(&["nonce", &run.accounts[0].address().to_string()]).await, "4");
+    assert_eq!(cast(&["chain-id"]).await, "901");
     run.expect_audited(901);
     run.end().await;
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use alloy_primitives::{B256, Bytes};
+use alloy_primitives::{Address, B256, Bytes};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
@@ -82,7 +82,7 @@ pub enum Instead {
 /// A fault of the next calls of a method.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// The method's name, or its beginning.
+    /// The method's name, or its beginning; `batch` for several calls in one body.
     pub method: &'static str,
     /// Which of its calls.
     pub which: Which,
@@ -232,6 +232,11 @@ impl ScriptedEngine {
         self.script().chain.pool = transactions;
     }
 
+    /// An account has nothing in the state of blocks up to this number. All others have one ether.
+    pub fn impoverish(&self, account: Address, number: u64) {
+        self.script().chain.poor.insert(account, number);
+    }
+
     /// Gas that each estimated byte counts for in its own check of a payload. None by default.
     pub fn check_footprint(&self, scalar: u64) {
         self.script().chain.footprint_scalar = scalar;
@@ -292,8 +297,11 @@ impl Shared {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers one call of a body.
+    /// Answers a body: a call, or several.
     fn answer(&self, request: &Value) -> Value {
+        if let Some(calls) = request.as_array() {
+            return calls.iter().map(|call| self.answer(call)).collect();
+        }
         let id = request.get("id").cloned().unwrap_or_default();
         let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
         let params = request.get("params").cloned().unwrap_or_default();
@@ -365,13 +373,10 @@ async fn call(
             return sent(&error(&Value::Null, &failure).to_string().into());
         }
     };
-    if let Some(calls) = request.as_array() {
-        let answers: Vec<Value> = calls.iter().map(|call| shared.answer(call)).collect();
-        let answer: Bytes = Value::from(answers).to_string().into_bytes().into();
-        shared.note(&request, &body, &answer);
-        return sent(&answer.0);
-    }
-    let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
+    let method = match request.is_array() {
+        true => "batch",
+        false => request.get("method").and_then(Value::as_str).unwrap_or_default(),
+    };
     let params = request.get("params").cloned().unwrap_or_default();
     let Some(fault) = shared.take_fault(method, &params) else {
         let answer: Bytes = shared.answer(&request).to_string().into_bytes().into();

@@ -5,11 +5,12 @@ use std::sync::{Mutex, PoisonError};
 
 use alloy_primitives::{B256, Bytes};
 use lockstep_core::cursor::L2Block;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use crate::attributes::Quantity;
 use crate::engine::{Engine, EngineError};
-use crate::limits::BLOCKS_KEPT_MAX;
+use crate::limits::{BLOCKS_KEPT_MAX, LOOK_UP_TIMEOUT};
 use crate::payload::Payload;
 
 /// A block's header, as far as it is needed.
@@ -91,7 +92,7 @@ impl Blocks {
             return Ok(None);
         };
         let bodies: Vec<Option<Body>> =
-            self.engine.read("engine_getPayloadBodiesByHashV1", ([hash],)).await?;
+            self.look_up("engine_getPayloadBodiesByHashV1", ([hash],)).await?;
         let body = bodies.into_iter().next().flatten();
         Ok(body.map(|body| L2Block {
             number: info.number(),
@@ -108,7 +109,7 @@ impl Blocks {
     /// # Errors
     /// [`EngineError`] if the engine cannot tell.
     pub async fn info(&self, hash: B256) -> Result<Option<BlockInfo>, EngineError> {
-        self.engine.read("eth_getBlockByHash", (hash, false)).await
+        self.look_up("eth_getBlockByHash", (hash, false)).await
     }
 
     /// The header of the engine's head.
@@ -116,7 +117,7 @@ impl Blocks {
     /// # Errors
     /// [`EngineError`] if the engine cannot tell.
     pub async fn head(&self) -> Result<Option<BlockInfo>, EngineError> {
-        self.engine.read("eth_getBlockByNumber", ("latest", false)).await
+        self.look_up("eth_getBlockByNumber", ("latest", false)).await
     }
 
     /// Whether the block is on the engine's chain.
@@ -125,8 +126,18 @@ impl Blocks {
     /// [`EngineError`] if the engine cannot tell.
     pub async fn is_canonical(&self, hash: B256, number: u64) -> Result<bool, EngineError> {
         let params = (format!("{number:#x}"), false);
-        let there: Option<BlockInfo> = self.engine.read("eth_getBlockByNumber", params).await?;
+        let there: Option<BlockInfo> = self.look_up("eth_getBlockByNumber", params).await?;
         Ok(there.is_some_and(|block| block.hash == hash))
+    }
+
+    async fn look_up<T: for<'a> Deserialize<'a>>(
+        &self,
+        method: &str,
+        params: impl Serialize,
+    ) -> Result<T, EngineError> {
+        let answer = timeout(LOOK_UP_TIMEOUT, self.engine.read(method, params)).await;
+        let silent = |_| EngineError::Unreachable(format!("{method}: no answer in time"));
+        answer.map_err(silent)?
     }
 
     fn kept(&self, hash: &B256) -> Option<L2Block> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::jwt::Secret;
-use crate::limits::{CONNECT_TIMEOUT, ENGINE_ANSWER_BYTES_MAX, ENGINE_TIMEOUT};
+use crate::limits::{BATCH_CALLS_MAX, CONNECT_TIMEOUT, ENGINE_ANSWER_BYTES_MAX, ENGINE_TIMEOUT};
 
 /// The `error` of an answer.
 #[derive(Clone, Debug, Deserialize)]
@@ -166,11 +166,22 @@ struct Id {
 }
 
 impl Engine {
-    /// Makes several calls in one body. One result per call, in their order; `None` where the engine refused.
+    /// Makes several calls in few bodies. One result per call, in their order; `None` where the engine refused.
     ///
     /// # Errors
     /// [`EngineError`] if the engine does not answer, or not with a batch.
     pub async fn batch<P: Serialize>(
+        &self,
+        calls: &[(&str, P)],
+    ) -> Result<Vec<Option<Box<RawValue>>>, EngineError> {
+        let mut results = Vec::with_capacity(calls.len());
+        for calls in calls.chunks(BATCH_CALLS_MAX) {
+            results.extend(self.batch_of(calls).await?);
+        }
+        Ok(results)
+    }
+
+    async fn batch_of<P: Serialize>(
         &self,
         calls: &[(&str, P)],
     ) -> Result<Vec<Option<Box<RawValue>>>, EngineError> {

@@ -200,37 +200,36 @@ impl Feed {
 
     /// Takes a verified block. Heights come in order; one that is known already must be the same.
     fn insert(&self, header: &Header, slice: Option<Slice>, trust: &LightClient) {
-        let newest = *self.newest.borrow();
-        if header.height <= newest.height {
-            return self.compare(header);
-        }
-        if header.height != newest.height.next() {
-            return;
+        let height = self.newest.borrow().height;
+        if header.height <= height {
+            return self.compare(&self.known(), header);
         }
         let block = Arc::new(LogBlock::new(header, self.kind, slice));
-        {
-            let mut known = self.known();
-            known.book.note(&block);
-            known.trust = trust.clone();
-            known.blocks.insert(header.height, block);
-            while known.blocks.len() > LOG_BLOCKS_KEPT_MAX {
-                known.blocks.pop_first();
-            }
+        let mut known = self.known();
+        // Only now is it certain that no other endpoint brings the same height: `newest` changes under this lock.
+        let height = self.newest.borrow().height;
+        if header.height <= height {
+            return self.compare(&known, header);
+        }
+        if header.height != height.next() {
+            return;
+        }
+        known.book.note(&block);
+        known.trust = trust.clone();
+        known.blocks.insert(header.height, block);
+        while known.blocks.len() > LOG_BLOCKS_KEPT_MAX {
+            known.blocks.pop_first();
         }
         *self.arrived.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.newest.send_if_modified(|newest| {
-            let is_next = header.height == newest.height.next();
-            if is_next {
-                newest.height = header.height;
-                newest.timestamp = header.timestamp_ms;
-            }
-            is_next
+        self.newest.send_modify(|newest| {
+            newest.height = header.height;
+            newest.timestamp = header.timestamp_ms;
         });
     }
 
     /// Two certified headers of one height must be one.
-    fn compare(&self, header: &Header) {
-        let hash = self.known().blocks.get(&header.height).map(|block| block.hash);
+    fn compare(&self, known: &Known, header: &Header) {
+        let hash = known.blocks.get(&header.height).map(|block| block.hash);
         if hash.is_some_and(|hash| hash != header.hash()) {
             self.fork(header.height);
         }
@@ -262,3 +261,6 @@ fn is_lie(error: &VerifyError) -> bool {
         | VerifyError::NoRecord { .. } => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Sequencing jobs: from op-node's attributes to a block that the engine has built.
 //!
-//! A job waits until its window is closed, takes the offer, and lets the engine build. It is named by its parent and its
+//! A job waits until its window is closed, takes the offer, and lets the engine build and import. It is named by its parent and its
 //! attributes, so op-node may ask twice, cancel, and come back: nothing is consumed. A job whose parent is no longer the
 //! head is dead.
 
@@ -16,17 +16,17 @@ use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
 
 use crate::attributes::{Attributes, JobId};
+use crate::build::Build;
 use crate::limits::JOBS_MAX;
+use crate::payload::Payload;
 
 /// A block that was built for a job.
 #[derive(Clone, Debug)]
 pub struct BuiltJob {
-    /// The engine's payload id, as it came.
-    pub payload_id: Box<RawValue>,
+    /// What the engine built, and which of `items` it was not given.
+    pub build: Build,
     /// What was offered, empty if the block is closed.
     pub items: Vec<Offered>,
-    /// Items left out so far, by their place among `items`.
-    pub left_out: BTreeSet<usize>,
     /// Items that no block will hold.
     pub passed: Vec<Skipped>,
     /// How it was built.
@@ -35,19 +35,37 @@ pub struct BuiltJob {
     pub cursor: Option<Cursor>,
     /// When the log block that closed its window was there.
     pub closed: Instant,
+    /// The block itself, if the engine has imported it already.
+    pub imported: Option<Arc<Taken>>,
+}
+
+/// A block as the engine gave it, compared with what it was built from.
+#[derive(Debug)]
+pub struct Taken {
+    /// The version of `getPayload` that it was taken with.
+    pub method: String,
+    /// The engine's answer, as it came.
+    pub raw: Box<RawValue>,
+    /// The block.
+    pub payload: Payload,
+    /// Items that the engine left out by itself.
+    pub missing: BTreeSet<usize>,
 }
 
 impl BuiltJob {
+    /// The places of all items that the block does not hold, `missing` being those that the engine left out by itself.
+    pub fn absent<'a>(&'a self, missing: &'a BTreeSet<usize>) -> impl Iterator<Item = &'a usize> {
+        self.build.left_out.union(missing)
+    }
+
     /// All items that are not in the block, with reasons, in log order.
     #[must_use]
     pub fn skipped(&self, missing: &BTreeSet<usize>) -> Vec<Skipped> {
         let invalid =
-            self.left_out.union(missing).filter_map(|index| self.items.get(*index)).map(|item| {
-                Skipped {
-                    height: item.place.height,
-                    item: item.place.item,
-                    reason: SkipReason::Invalid,
-                }
+            self.absent(missing).filter_map(|index| self.items.get(*index)).map(|item| Skipped {
+                height: item.place.height,
+                item: item.place.item,
+                reason: SkipReason::Invalid,
             });
         let mut skipped: Vec<Skipped> = self.passed.iter().copied().chain(invalid).collect();
         skipped.sort_by_key(|skipped| (skipped.height, skipped.item));
@@ -145,6 +163,13 @@ impl Jobs {
         let job = Arc::new(job);
         jobs.push_back(Arc::clone(&job));
         Some(job)
+    }
+
+    /// Fails the jobs on a parent: they begin anew when op-node asks again.
+    pub fn fail(&self, parent: B256, reason: &str) {
+        for job in self.lock().iter().filter(|job| job.parent == parent) {
+            job.state.send_replace(JobState::Failed(reason.to_owned()));
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Job>>> {

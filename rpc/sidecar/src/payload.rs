@@ -45,8 +45,13 @@ struct Envelope {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Status {
     status: String,
+    #[serde(default)]
+    latest_valid_hash: Option<B256>,
+    #[serde(default)]
+    validation_error: Option<String>,
 }
 
 impl From<Raw> for Payload {
@@ -136,3 +141,61 @@ pub fn attributes(raw: &RawValue, beacon_root: Option<&RawValue>) -> Option<Box<
 pub fn status(raw: &RawValue) -> Option<String> {
     serde_json::from_str::<Status>(raw.get()).ok().map(|status| status.status)
 }
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawEnvelope<'a> {
+    #[serde(borrow)]
+    execution_payload: &'a RawValue,
+    #[serde(borrow, default)]
+    parent_beacon_block_root: Option<&'a RawValue>,
+}
+
+/// The call by which op-node would bring back what `getPayload` gave: method and parameters; `None` for what is no envelope,
+/// and for other versions than 2 to 4, whose `newPayload` has the same number. OP has neither blobs nor requests. Source:
+/// Engine API; op-node's `NewPayload`.
+#[must_use]
+pub fn import(get_payload: &str, raw: &RawValue) -> Option<(String, Vec<Box<RawValue>>)> {
+    let version: u32 = get_payload.strip_prefix("engine_getPayloadV")?.parse().ok()?;
+    if !(2..=4).contains(&version) {
+        return None;
+    }
+    let envelope: RawEnvelope<'_> = serde_json::from_str(raw.get()).ok()?;
+    let none = || RawValue::from_string("[]".to_owned()).ok();
+    let mut params = vec![envelope.execution_payload.to_owned()];
+    if version >= 3 {
+        params.extend([none()?, envelope.parent_beacon_block_root?.to_owned()]);
+    }
+    if version >= 4 {
+        params.push(none()?);
+    }
+    Some((format!("engine_newPayloadV{version}"), params))
+}
+
+/// What an engine says to a block that it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Imported {
+    /// It has the block.
+    Valid,
+    /// It has executed the block and does not take it, for this reason.
+    Invalid(String),
+}
+
+/// Reads the answer to `newPayload` for a block on `parent`; `None` if it says nothing of the block's execution. One that
+/// could not be read is `INVALID` without, one that could not be executed is `INVALID` with the parent as the latest
+/// valid block.
+#[must_use]
+pub fn imported(raw: &RawValue, parent: B256) -> Option<Imported> {
+    let Status { status, latest_valid_hash, validation_error } =
+        serde_json::from_str(raw.get()).ok()?;
+    match status.as_str() {
+        "VALID" => Some(Imported::Valid),
+        "INVALID" if latest_valid_hash == Some(parent) => {
+            Some(Imported::Invalid(validation_error.unwrap_or_default()))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 //! Two rules stand above all. No answer may make op-node exit or wedge: `-38003` and `INVALID` never reach a sequencing
 //! call. And no block is handed on that is not deposits and offered items in order. Source: design section 5.
 
+mod building;
 mod imports;
 mod sealing;
 mod sequencing;
@@ -75,6 +76,8 @@ struct Seen {
     old_parents_until: Option<Instant>,
     /// Blocks that were handed to op-node and not yet taken by the engine, and when their windows had closed.
     sealing: BTreeMap<B256, (Sealed, Instant)>,
+    /// The version of `getPayload` that op-node used last, to take the next block with.
+    get_payload: Option<String>,
     /// Hashes that came out of the engine's own `getPayload`.
     own: std::collections::VecDeque<B256>,
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use alloy_primitives::{B256, Bytes, hex, keccak256};
+use alloy_primitives::{Address, B256, Bytes, hex, keccak256};
 use serde_json::{Map, Value, json};
 
 use super::{EngineKind, Refusal};
@@ -56,6 +56,8 @@ pub(super) struct Chain {
     pub(super) pool: Vec<Bytes>,
     /// 0: the footprint is not checked.
     pub(super) footprint_scalar: u64,
+    /// Accounts that have nothing in the state of blocks up to a number.
+    pub(super) poor: BTreeMap<Address, u64>,
 }
 
 /// A payload status.
@@ -94,6 +96,7 @@ impl Chain {
             refused: BTreeMap::new(),
             pool: Vec::new(),
             footprint_scalar: 0,
+            poor: BTreeMap::new(),
         }
     }
 
@@ -126,7 +129,7 @@ impl Chain {
             "eth_getBlockByNumber" => self.by_number(first),
             "eth_getTransactionCount" => Ok(json!("0x0")),
             "eth_getCode" => Ok(json!("0x")),
-            "eth_getBalance" => Ok(json!("0xde0b6b3a7640000")),
+            "eth_getBalance" => Ok(self.balance(first, params.pointer("/1/blockHash"))),
             "eth_feeHistory" => Ok(
                 json!({ "oldestBlock": "0x0", "baseFeePerGas": ["0x1", "0x1"], "gasUsedRatio": [0.5] }),
             ),
@@ -142,6 +145,14 @@ impl Chain {
                 &format!("the method {method} does not exist/is not available"),
             )),
         }
+    }
+
+    fn balance(&self, account: Option<&Value>, at: Option<&Value>) -> Value {
+        let account: Option<Address> = account.and_then(|it| it.as_str()?.parse().ok());
+        let number = hash(at).and_then(|hash| self.blocks.get(&hash)).map_or(0, |it| it.number);
+        let is_poor =
+            account.and_then(|it| self.poor.get(&it)).is_some_and(|until| number <= *until);
+        json!(if is_poor { "0x0" } else { "0xde0b6b3a7640000" })
     }
 
     fn header(&self, hash: B256) -> Value {

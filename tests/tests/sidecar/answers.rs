@@ -50,14 +50,14 @@ async fn block_despite(node: &mut OpNode, what: &str) -> Block {
     node.adopt(envelope).await
 }
 
-/// One block per answer, each with one fault of this kind of call; all offered items are in it.
-async fn every_answer_to(method: &'static str, which: Which) {
+/// One block per answer, each with so many faults of this kind of call; all offered items are in it.
+async fn every_answer_to(method: &'static str, which: Which, times: usize) {
     let mut rig = Rig::start(Setup::default()).await;
     for (number, answer) in (1..).zip(answers()) {
         let what = format!("{answer:?} to {method} {which:?}");
         let expected = rig.fill(number, 3);
         rig.engine.forget();
-        rig.engine.fault(Fault::once(method, answer).of(which));
+        rig.engine.fault(Fault::once(method, answer).of(which).times(times));
         let block = block_despite(&mut rig.node, &what).await;
         assert_eq!(block.users, expected, "{what}");
         let calls = rig.engine.calls_of("engine_").len();
@@ -68,17 +68,50 @@ async fn every_answer_to(method: &'static str, which: Which) {
 
 #[tokio::test]
 async fn any_answer_to_setting_the_head_is_harmless_and_the_block_is_made() {
-    every_answer_to("engine_forkchoiceUpdated", Which::WithoutAttributes).await;
+    every_answer_to("engine_forkchoiceUpdated", Which::WithoutAttributes, 1).await;
 }
 
 #[tokio::test]
 async fn any_answer_to_building_is_harmless_and_no_item_is_lost_by_it() {
-    every_answer_to("engine_forkchoiceUpdated", Which::WithAttributes).await;
+    every_answer_to("engine_forkchoiceUpdated", Which::WithAttributes, 1).await;
 }
 
 #[tokio::test]
 async fn any_answer_to_taking_the_payload_is_harmless_and_no_item_is_lost_by_it() {
-    every_answer_to("engine_getPayloadV", Which::Any).await;
+    // Once for the sidecar, which takes blocks ahead of time; twice for op-node's own call, too.
+    for times in [1, 2] {
+        every_answer_to("engine_getPayloadV", Which::Any, times).await;
+    }
+}
+
+#[tokio::test]
+async fn any_answer_to_importing_ahead_of_op_node_is_harmless_and_the_block_is_made() {
+    let mut rig = Rig::start(Setup::default()).await;
+    rig.filled_block(1, 1).await;
+    let silence = [Instead::Silence];
+    for (number, answer) in (2..).zip(answers().into_iter().chain(silence)) {
+        let what = format!("{answer:?} to importing ahead");
+        let expected = rig.fill(number, 3);
+        rig.engine.forget();
+        rig.engine.fault(Fault::once("engine_newPayload", answer));
+        let block = block_despite(&mut rig.node, &what).await;
+        assert_eq!(block.users, expected, "{what}");
+        assert_eq!(rig.engine.calls_of("engine_newPayload").len(), 2, "{what}: op-node's, too");
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_the_engine_does_not_tell_delays_no_block() {
+    let mut rig = Rig::start(Setup::default()).await;
+    rig.filled_block(1, 1).await;
+    for (number, answer) in (2..).zip([Instead::Silence, Instead::Garbage, Instead::Http(500)]) {
+        let what = format!("{answer:?} to batches");
+        let expected = rig.fill(number, 3);
+        rig.engine.fault(Fault::once("batch", answer));
+        let asked = Instant::now();
+        assert_eq!(rig.node.block().await.users, expected, "{what}");
+        assert!(asked.elapsed() < IN_TIME, "{what}: {:?}", asked.elapsed());
+    }
 }
 
 /// An engine that is broken for good: op-node gets errors it tries again after, and the engine is not flooded.

@@ -199,6 +199,25 @@ async fn without_endpoints_a_chain_may_go_on_with_deposits_and_offer_later_what_
     rig.filled_block(6, 1).await;
 }
 
+/// A block of deposits only looks like one whose every item was bad; that it was sealed in silence is kept on disk.
+#[tokio::test]
+async fn a_restart_while_the_committee_is_silent_forgets_no_block_that_was_sealed_in_it() {
+    let setup = Setup { when_silent: WhenSilent::DepositsOnly, ..Setup::default() };
+    let mut rig = Rig::start(setup).await;
+    rig.filled_block(1, 1).await;
+    rig.endpoints[0].turn(Manner::Gone).await;
+    let items = rig.fill(2, 2);
+    let closed = rig.node.block().await;
+    assert!(closed.users.is_empty(), "{:?}", closed.users);
+    rig.until_kept(&closed).await;
+    rig.kill();
+    rig.revive().await;
+    rig.endpoints[0].turn(Manner::Honest).await;
+    assert_eq!(rig.until_sealed(&closed).await.mode, SealMode::Closed);
+    rig.close(3);
+    assert_eq!(until_block(&mut rig).await, items);
+}
+
 /// A node may keep heights to itself, and nothing shows it: another one is asked.
 #[tokio::test]
 async fn older_heights_that_one_endpoint_keeps_to_itself_are_asked_of_another() {

@@ -3,9 +3,10 @@
 use lockstep_sidecar::config::WhenSilent;
 use lockstep_tests::scripted_engine::{Fault, Instead};
 use lockstep_tests::scripted_log::Manner;
+use lockstep_tests::wait::until;
 use serde_json::json;
 
-use crate::rig::{Rig, Setup};
+use crate::rig::{Rig, SOON, Setup};
 
 async fn expect_ready(rig: &Rig, expected: u16) {
     let (status, text) = rig.get("/readyz").await;
@@ -102,6 +103,14 @@ async fn switched_off_jobs_pass_through_and_switched_on_again_nothing_is_lost() 
         assert_eq!((&got[0].body[..], &got[0].answer), (body.as_bytes(), &reply.body), "{name}");
         let envelope = rig.node.get_payload(&reply.id()).await.result();
         assert_eq!(rig.node.adopt(envelope).await.users, pool, "{name}");
+        // The first block had one item; a dry run counts the two that it would have offered.
+        let offered = if name == "dry_run" { 3 } else { 1 };
+        until(name, SOON, async || {
+            let (_, metrics) = rig.get("/metrics").await;
+            let series = format!("lockstep_sidecar_offered_total {offered}\n");
+            metrics.contains(&series).then_some(())
+        })
+        .await;
         let wanted = json!([{ "execution_mode": "enabled" }]);
         rig.operate("debug_setExecutionMode", wanted).await.result();
         items.extend(rig.fill(3, 1));

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use alloy_primitives::Bytes;
 use lockstep_core::types::UnixMillis;
-use lockstep_tests::scripted_engine::{EngineKind, Refusal};
+use lockstep_tests::scripted_engine::{EngineKind, Fault, Instead, Refusal};
 use lockstep_tests::wait::until;
 use serde_json::Value;
 
@@ -118,19 +118,28 @@ async fn after_an_l2_reorg_with_less_room_the_items_move_on() {
     assert_eq!(new, all);
 }
 
+/// In the second block they are lost with the block itself, which the engine had imported ahead of time.
 #[tokio::test]
 async fn an_engine_that_lost_its_payloads_builds_them_again() {
     for kind in [EngineKind::OpGeth, EngineKind::OpReth, EngineKind::Strict] {
-        let mut rig = Rig::start(Setup::of(kind)).await;
-        let items = rig.transfers(3);
-        rig.engine.refuse(hash_of(&items[1]), Refusal::Execution);
-        rig.offer(1, &rig.entries(&items));
-        rig.close(1);
-        let id = rig.node.start_job().await.id();
-        let before = rig.node.get_payload(&id).await.result();
-        rig.engine.restart(0);
-        assert_eq!(rig.node.get_payload(&id).await.result(), before, "{kind:?}");
-        assert_eq!(Block::of(before).users, [items[0].clone(), items[2].clone()], "{kind:?}");
+        for number in [1, 2] {
+            let mut rig = Rig::start(Setup::of(kind)).await;
+            if number == 2 {
+                rig.filled_block(1, 1).await;
+            }
+            let items = rig.transfers(3);
+            rig.engine.refuse(hash_of(&items[1]), Refusal::Execution);
+            rig.offer(number, &rig.entries(&items));
+            rig.close(number);
+            let id = rig.node.start_job().await.id();
+            let before = rig.node.get_payload(&id).await.result();
+            rig.engine.restart(number - 1);
+            rig.engine.forget();
+            assert_eq!(rig.node.get_payload(&id).await.result(), before, "{kind:?}");
+            let builds = rig.engine.calls().iter().filter(|call| call.is_job()).count();
+            assert!(builds > 0, "{kind:?}: it was built again");
+            assert_eq!(Block::of(before).users, [items[0].clone(), items[2].clone()], "{kind:?}");
+        }
     }
 }
 
@@ -158,6 +167,27 @@ async fn a_restart_without_disk_and_records_walks_from_where_the_chain_joined() 
     rig.lose_disk();
     rig.revive().await;
     rig.filled_block(5, 2).await;
+}
+
+/// The engine has 20 s for an answer; a look-up is asked again after two.
+#[tokio::test]
+async fn a_look_up_whose_answer_is_lost_holds_no_job_for_long() {
+    for method in ["eth_getBlockByHash", "engine_getPayloadBodiesByHash"] {
+        let mut rig = Rig::start(Setup::default()).await;
+        blocks(&mut rig, 1..=3).await;
+        rig.kill();
+        rig.lose_disk();
+        rig.engine.fault(Fault::once(method, Instead::Silence));
+        rig.revive().await;
+        let items = rig.fill(4, 2);
+        let envelope = until(method, SOON, async || {
+            let id = rig.node.start_job().await.id();
+            let reply = rig.node.get_payload(&id).await;
+            reply.code().is_none().then(|| reply.result())
+        });
+        let envelope = envelope.await;
+        assert_eq!(rig.node.adopt(envelope).await.users, items, "{method}");
+    }
 }
 
 #[tokio::test]

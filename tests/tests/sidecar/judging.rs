@@ -24,9 +24,13 @@ struct Judged {
     skipped: Vec<usize>,
 }
 
-/// Lets one kind of engine judge these items in one block.
-async fn judge(kind: EngineKind, how: Refusal, items: &[Item]) -> Judged {
+/// Lets one kind of engine judge these items in one block: the chain's first, or the second, which is taken and imported
+/// before op-node asks for it.
+async fn judge(kind: EngineKind, how: Refusal, number: u64, items: &[Item]) -> Judged {
     let mut rig = Rig::start(Setup::of(kind)).await;
+    if number == 2 {
+        rig.filled_block(1, 1).await;
+    }
     let mut entries = Vec::new();
     let mut lists: Vec<Vec<Bytes>> = Vec::new();
     for item in items {
@@ -40,8 +44,8 @@ async fn judge(kind: EngineKind, how: Refusal, items: &[Item]) -> Judged {
         }
         lists.push(transactions);
     }
-    let height = rig.offer(1, &entries);
-    rig.close(1);
+    let height = rig.offer(number, &entries);
+    rig.close(number);
     let block = rig.node.block().await;
 
     let is_held = |list: &&Vec<Bytes>| list.iter().all(|bytes| block.users.contains(bytes));
@@ -50,7 +54,7 @@ async fn judge(kind: EngineKind, how: Refusal, items: &[Item]) -> Judged {
     assert_eq!(block.users, expected, "{kind:?}: in order, and legs whole");
 
     let sealed = rig.until_sealed(&block).await;
-    assert_eq!((sealed.number, sealed.mode), (1, SealMode::Offered), "{kind:?}");
+    assert_eq!((sealed.number, sealed.mode), (number, SealMode::Offered), "{kind:?}");
     let end = Cursor { height, items: u32::try_from(items.len()).unwrap() };
     assert_eq!(sealed.cursor, end, "{kind:?}: no item is offered again");
     let place = |skipped: &Skipped| {
@@ -65,10 +69,13 @@ async fn expect_judged(items: &[Item], held: &[usize]) {
     let skipped = (0..items.len()).filter(|place| !held.contains(place)).collect();
     let expected = Judged { held: held.to_vec(), skipped };
     for kind in KINDS {
-        assert_eq!(judge(kind, Refusal::Execution, items).await, expected, "{kind:?} {items:?}");
+        for number in [1, 2] {
+            let judged = judge(kind, Refusal::Execution, number, items).await;
+            assert_eq!(judged, expected, "{kind:?} {items:?} in block {number}");
+        }
     }
     for how in [Refusal::Decoding, Refusal::Crash] {
-        let judged = judge(EngineKind::OpGeth, how, items).await;
+        let judged = judge(EngineKind::OpGeth, how, 1, items).await;
         assert_eq!(judged, expected, "{how:?} {items:?}");
     }
 }

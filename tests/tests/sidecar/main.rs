@@ -7,6 +7,7 @@ mod op_node;
 mod rig;
 
 mod access;
+mod ahead;
 mod answers;
 mod endpoints;
 mod heads;

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use alloy_primitives::{B256, Bytes, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use lockstep_core::bundle::{Bundle, Guarantee, Leg};
 use lockstep_core::entry::{Body, Entry, Transaction};
 use lockstep_core::params::{ChainKind, ChainParams, Genesis, NetworkParams};
 use lockstep_core::record::Sealed;
 use lockstep_core::signing::SigningKey;
+use lockstep_core::transaction;
 use lockstep_core::types::{ChainId, Height, UnixMillis};
 use lockstep_node::load::wallet::Wallet;
 use lockstep_rpc::client::Endpoint;
@@ -346,4 +347,10 @@ impl Rig {
 /// The hash of a transaction.
 pub(crate) fn hash_of(transaction: &Bytes) -> B256 {
     keccak256(transaction)
+}
+
+/// Who signed a transaction.
+pub(crate) fn sender_of(transaction: &Bytes) -> Address {
+    let checked = transaction::check(CHAIN, ChainKind::Evm, transaction).unwrap();
+    checked.sender.unwrap()
 }

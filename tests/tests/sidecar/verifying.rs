@@ -3,13 +3,13 @@
 
 use alloy_primitives::Bytes;
 use lockstep_sidecar::config::Role;
-use lockstep_tests::scripted_engine::EngineKind;
+use lockstep_tests::scripted_engine::{EngineKind, Refusal};
 use lockstep_tests::scripted_log::Manner;
 use lockstep_tests::wait::until;
 use serde_json::Value;
 
 use crate::op_node::{Head, OpNode, Reply};
-use crate::rig::{Rig, SOON, Setup};
+use crate::rig::{Rig, SOON, Setup, hash_of, sender_of};
 
 /// A replica's rig, and another engine of the same chain, which makes the payloads of gossip.
 struct Replica {
@@ -96,6 +96,66 @@ async fn an_item_of_a_later_window_is_foreign() {
     let second = replica.rig.fill(2, 1);
     let envelope = replica.gossip(&[first, second].concat()).await;
     assert_eq!(replica.judged(&envelope).await.result()["status"], "INVALID");
+}
+
+/// A replica whose chain has a first block.
+async fn replica_with_a_block() -> Replica {
+    let mut replica = Replica::start(vec![Manner::Honest]).await;
+    let items = replica.rig.fill(1, 1);
+    let envelope = replica.gossip(&items).await;
+    replica.follow(envelope).await;
+    replica
+}
+
+/// Who leaves out an item that is valid takes its turn from who sent it.
+#[tokio::test]
+async fn a_payload_that_leaves_a_valid_item_out_is_invalid() {
+    let mut replica = replica_with_a_block().await;
+    let items = replica.rig.fill(2, 3);
+    for kept in [&[1, 2][..], &[0, 2], &[0, 1], &[2]] {
+        let users: Vec<Bytes> = kept.iter().map(|place| items[*place].clone()).collect();
+        let envelope = replica.gossip(&users).await;
+        let reply = replica.judged(&envelope).await.result();
+        assert_eq!(reply["status"], "INVALID", "{kept:?}: {reply}");
+        let words = reply["validationError"].as_str().unwrap();
+        assert!(words.starts_with("items that are valid were left out"), "{words}");
+    }
+    let envelope = replica.gossip(&items).await;
+    replica.follow(envelope).await;
+}
+
+#[tokio::test]
+async fn a_payload_without_what_the_own_engine_does_not_take_either_is_taken() {
+    let mut replica = replica_with_a_block().await;
+    let items = replica.rig.fill(2, 3);
+    replica.rig.engine.refuse(hash_of(&items[1]), Refusal::Execution);
+    let users = [items[0].clone(), items[2].clone()];
+    let envelope = replica.gossip(&users).await;
+    replica.follow(envelope).await;
+    let items = replica.rig.fill(3, 1);
+    let envelope = replica.gossip(&items).await;
+    replica.follow(envelope).await;
+}
+
+/// More than an engine may refuse for one block: the replica proves them as its sequencer did.
+#[tokio::test]
+async fn a_payload_without_the_items_of_many_senders_without_money_is_taken() {
+    let mut replica = replica_with_a_block().await;
+    let items = replica.rig.fill(2, 400);
+    let mut users = Vec::new();
+    for (place, item) in items.iter().enumerate() {
+        if place % 3 == 0 {
+            users.push(item.clone());
+            continue;
+        }
+        replica.rig.engine.impoverish(sender_of(item), 10);
+        replica.rig.engine.refuse(hash_of(item), Refusal::Execution);
+    }
+    let envelope = replica.gossip(&users).await;
+    replica.rig.engine.forget();
+    replica.follow(envelope).await;
+    let calls = replica.rig.engine.calls();
+    assert!(calls.iter().filter(|call| call.is_job()).count() < 5, "it was built a few times");
 }
 
 /// op-node sends what it derived by the same call, and a refusal would fork the replica for good.

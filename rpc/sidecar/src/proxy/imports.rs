@@ -12,7 +12,7 @@ use crate::config::{ExecutionMode, Role};
 use crate::engine::{Reply, result_of};
 use crate::json_rpc::Request;
 use crate::limits::BLOCKS_KEPT_MAX;
-use crate::payload::{self, Payload};
+use crate::payload::{self, Imported, Payload};
 
 impl Proxy {
     /// Passes a payload on, and remembers it if the engine takes it.
@@ -31,12 +31,17 @@ impl Proxy {
             return answer;
         }
         let answer = self.pass(body).await;
-        if let Some(payload) = payload
-            && is_valid(&answer)
-        {
-            self.chain.blocks().keep(&payload);
-            self.note_taken(&payload);
-            self.keep_up(payload.hash);
+        if let Some(payload) = payload {
+            match imported(&answer, payload.parent) {
+                Some(Imported::Valid) => {
+                    self.chain.blocks().keep(&payload);
+                    self.note_taken(&payload);
+                    self.keep_up(payload.hash);
+                }
+                // The same job would come to the same block, so it begins anew and finds out ahead of op-node.
+                Some(Imported::Invalid(words)) => self.jobs.fail(payload.parent, &words),
+                None => {}
+            }
         }
         answer
     }
@@ -77,10 +82,7 @@ impl Proxy {
     }
 }
 
-fn is_valid(answer: &Answer) -> bool {
+fn imported(answer: &Answer, parent: B256) -> Option<Imported> {
     let reply = Reply { status: answer.status, body: answer.body.clone() };
-    result_of(&reply)
-        .ok()
-        .and_then(|raw| payload::status(&raw))
-        .is_some_and(|status| status == "VALID")
+    payload::imported(&*result_of(&reply).ok()?, parent)
 }

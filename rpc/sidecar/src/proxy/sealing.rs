@@ -1,6 +1,6 @@
 //! Sealing: what op-node gets for its payload id, and what is remembered and recorded of it.
 //!
-//! `getPayload` is held until the block is built, but not for long. The engine's block is compared with what it was to be
+//! `getPayload` is held until the block is there, but not for long. The engine's block is compared with what it was to be
 //! built from before it is handed on. A record goes to the log once op-node brings the block back.
 
 use std::collections::BTreeSet;
@@ -12,14 +12,14 @@ use lockstep_core::limits::RECORD_SKIPPED_MAX;
 use lockstep_core::record::{Cursor, RecordBody, Sealed};
 use serde_json::value::RawValue;
 use tokio::time::{sleep, timeout};
-use tracing::{debug, error, info};
+use tracing::{debug, info};
 
 use super::sequencing::now_ms;
 use super::{Answer, Proxy, ok};
-use crate::build::{self, BuildError, Order, Outcome};
+use crate::build::{self, BuildError, Order};
 use crate::config::WhenSilent;
 use crate::engine::EngineError;
-use crate::jobs::{BuiltJob, Job, JobState};
+use crate::jobs::{BuiltJob, Job, JobState, Taken};
 use crate::json_rpc::{self, Request, SERVER_ERROR};
 use crate::ledger::Known;
 use crate::limits::JOBS_MAX;
@@ -27,12 +27,35 @@ use crate::payload::Payload;
 
 /// There is no such payload, or no longer.
 const UNKNOWN_PAYLOAD: i64 = -38001;
-/// Builds of one block at most, where an engine tears legs.
-const REBUILDS_MAX: usize = 64;
+/// Builds of one block at most, where an engine loses each.
+const REBUILDS_MAX: usize = 8;
 /// Between two looks at whether a block that was sealed without the log can be recorded.
 const RECORD_LATER: Duration = Duration::from_millis(500);
 /// How long such a block is remembered: the log may be silent for a day.
 const WORD_KEPT: Duration = Duration::from_secs(24 * 3_600);
+
+/// Why a block could not be taken from the engine.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotTaken {
+    /// The engine is away, or has no payload.
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+    /// No answer.
+    #[error("the engine gives no payload in time")]
+    Silent,
+    /// What it gave is no payload.
+    #[error("the engine's payload cannot be read")]
+    Unreadable,
+    /// It holds something else than deposits and offered items.
+    #[error("the engine's payload is not what was to be built")]
+    Foreign,
+    /// A block without torn legs cannot be built.
+    #[error("{0}")]
+    Build(#[from] BuildError),
+    /// The same, however often it is tried.
+    #[error("the engine tears legs without end")]
+    Torn,
+}
 
 impl Proxy {
     /// Answers a `getPayload` for a job: holds it until the block is there, but not for long.
@@ -44,6 +67,7 @@ impl Proxy {
         if self.expect_head(job).is_err() {
             return ok(json_rpc::error(request.id, UNKNOWN_PAYLOAD, "Unknown payload", None));
         }
+        self.seen().get_payload = Some(request.method.clone().into_owned());
         let started = Instant::now();
         let built = self.wait_until_built(job).await;
         self.metrics.held(started.elapsed());
@@ -78,89 +102,85 @@ impl Proxy {
         }
     }
 
-    /// Takes the block from the engine, and checks it before it is handed on.
+    /// The block that a job came to: the one that the engine has imported already, or from the engine now.
     async fn seal(
         &self,
         request: &Request<'_>,
         job: &Job,
         built: Arc<BuiltJob>,
     ) -> Result<Box<RawValue>, String> {
-        let mut built = (*built).clone();
-        for _ in 0..REBUILDS_MAX {
-            let asked = self.engine.call(&request.method, (&built.payload_id,));
-            let answer = timeout(self.hold(), asked).await;
-            let raw = match answer.map_err(|_| "the engine gives no payload in time")? {
-                Ok(raw) => raw,
-                Err(error) => {
-                    self.rebuild(request, job, &mut built, &error).await?;
-                    continue;
-                }
-            };
-            let payload =
-                Payload::in_envelope(&raw).ok_or("the engine's payload cannot be read")?;
-            match build::outcome(&payload, &job.attributes, &built.items, &built.left_out) {
-                Outcome::Good(missing) => {
-                    self.note_sealed(&payload, &built, &missing);
-                    return Ok(raw);
-                }
-                Outcome::Torn(torn) => {
-                    built.left_out.extend(torn);
-                    let order = self.order(job);
-                    let left_out = built.left_out.clone();
-                    let build = build::build(&self.engine, &order, &built.items, left_out).await;
-                    let build = build.map_err(|error| error.to_string())?;
-                    (built.payload_id, built.left_out) = (build.payload_id, build.left_out);
-                }
-                Outcome::Foreign => {
-                    error!(hash = %payload.hash, "the engine built something else than deposits and offered items");
-                    job.state.send_replace(JobState::Failed("foreign payload".to_owned()));
-                    return Err("the engine's payload is not what was to be built".to_owned());
-                }
+        let method = request.method.as_ref();
+        if let Some(taken) = built.imported.as_ref().filter(|taken| taken.method == method)
+            && self.has(taken.payload.hash).await
+        {
+            self.note_sealed(&built, taken);
+            return Ok(taken.raw.clone());
+        }
+        match self.take_or_rebuild(method, job, &built).await {
+            Ok((built, taken)) => {
+                self.note_sealed(&built, &taken);
+                job.state.send_replace(JobState::Built(Arc::new(built)));
+                Ok(taken.raw)
+            }
+            Err(reason) => {
+                job.state.send_replace(JobState::Failed(reason.clone()));
+                Err(reason)
             }
         }
-        Err("the engine tears legs without end".to_owned())
+    }
+
+    /// Whether the engine has a block still. One that was restarted may not, and op-node would bring it back for ever.
+    async fn has(&self, block: B256) -> bool {
+        matches!(timeout(self.hold(), self.chain.blocks().info(block)).await, Ok(Ok(Some(_))))
+    }
+
+    async fn take_or_rebuild(
+        &self,
+        method: &str,
+        job: &Job,
+        built: &BuiltJob,
+    ) -> Result<(BuiltJob, Taken), String> {
+        let order = self.order(job);
+        let mut built = BuiltJob { imported: None, ..built.clone() };
+        for _ in 0..REBUILDS_MAX {
+            let taken = self.take(method, &order, &built.items, &built.build, self.hold()).await;
+            match taken {
+                Ok((build, taken)) => return Ok((BuiltJob { build, ..built }, taken)),
+                Err(NotTaken::Engine(error)) if error.refusal().is_some() => {
+                    built = self.rebuild(method, job, built).await?;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Err("the engine gives no payload of what it builds".to_owned())
     }
 
     /// The engine has no payload for a job: it was restarted, or it is strict and found the items bad while it built.
-    async fn rebuild(
-        &self,
-        request: &Request<'_>,
-        job: &Job,
-        built: &mut BuiltJob,
-        error: &EngineError,
-    ) -> Result<(), String> {
-        job.state.send_replace(JobState::Failed(error.to_string()));
-        if error.refusal().is_none() {
-            return Err(error.to_string());
+    async fn rebuild(&self, method: &str, job: &Job, built: BuiltJob) -> Result<BuiltJob, String> {
+        let order = Order { get_payload: Some(method.to_owned()), ..self.order(job) };
+        let left_out = built.build.left_out.clone();
+        match build::build(&self.engine, &order, &built.items, left_out).await {
+            Ok(build) => Ok(BuiltJob { build, ..built }),
+            Err(error @ BuildError::TooManyRefusals) => {
+                self.build_closed(job, &order, &error.to_string()).await
+            }
+            Err(error) => Err(error.to_string()),
         }
-        let order = Order { get_payload: Some(request.method.to_string()), ..self.order(job) };
-        match build::build(&self.engine, &order, &built.items, built.left_out.clone()).await {
-            Ok(build) => (built.payload_id, built.left_out) = (build.payload_id, build.left_out),
-            Err(BuildError::TooManyRefusals) => *built = self.build_closed(job, &order).await?,
-            Err(error) => return Err(error.to_string()),
-        }
-        job.state.send_replace(JobState::Built(Arc::new(built.clone())));
-        Ok(())
     }
 
-    fn note_sealed(&self, payload: &Payload, built: &BuiltJob, missing: &BTreeSet<usize>) {
-        self.tell_skipped(built, missing);
+    fn note_sealed(&self, built: &BuiltJob, taken: &Taken) {
+        self.tell_skipped(built, &taken.missing);
         match built.cursor {
-            Some(cursor) => self.note_offered(payload, built, (cursor, missing)),
-            None => self.chain.give_word(payload.hash, built.mode),
+            Some(cursor) => self.note_offered(built, taken, cursor),
+            None => self.chain.give_word(taken.payload.hash, built.mode),
         }
     }
 
     /// Where the next offer begins is known as soon as the block is.
-    fn note_offered(
-        &self,
-        payload: &Payload,
-        built: &BuiltJob,
-        (cursor, missing): (Cursor, &BTreeSet<usize>),
-    ) {
-        let mut skipped = built.skipped(missing);
+    fn note_offered(&self, built: &BuiltJob, taken: &Taken, cursor: Cursor) {
+        let mut skipped = built.skipped(&taken.missing);
         skipped.truncate(RECORD_SKIPPED_MAX);
-        let Payload { number, hash, parent, timestamp, .. } = *payload;
+        let Payload { number, hash, parent, timestamp, .. } = taken.payload;
         let sealed = Sealed { number, hash, parent, timestamp, mode: built.mode, cursor, skipped };
         self.chain.ledger().insert(hash, Known { number, parent, timestamp, cursor });
         let mut seen = self.seen();
@@ -171,8 +191,8 @@ impl Proxy {
     }
 
     fn tell_skipped(&self, built: &BuiltJob, missing: &BTreeSet<usize>) {
-        let left_out = built.left_out.union(missing).filter_map(|index| built.items.get(*index));
-        let hashes: Vec<_> = left_out.flat_map(|item| item.item.hashes.clone()).collect();
+        let absent = built.absent(missing).filter_map(|index| built.items.get(*index));
+        let hashes: Vec<_> = absent.flat_map(|item| item.item.hashes.clone()).collect();
         if !hashes.is_empty() && self.skipped.try_send(hashes).is_err() {
             debug!("the wallets' port does not hear of skipped items");
         }

@@ -1,6 +1,5 @@
 //! Sequencing jobs: answered at once with a payload id of the sidecar's own, filled when their window closes.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,21 +10,19 @@ use lockstep_core::window::Offered;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::{sleep, timeout};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Answer, Proxy, ok};
 use crate::attributes::{Attributes, Forkchoice, JobId};
-use crate::build::{self, BuildError, Order};
 use crate::engine::EngineError;
 use crate::jobs::{BuiltJob, Job, JobState};
 use crate::json_rpc::{self, Request, SERVER_ERROR};
 use crate::limits::OLD_PARENT_PAUSE;
-use crate::precheck;
 
 /// The heads contradict each other: op-node resets and derives again.
 const INVALID_FORKCHOICE: i64 = -38002;
 /// Between two looks at a parent whose cursor is not known yet.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,12 +38,14 @@ struct Updated {
 }
 
 /// What a job is built from.
-struct Plan {
-    items: Vec<Offered>,
-    passed: Vec<Skipped>,
-    mode: SealMode,
-    cursor: Option<Cursor>,
-    closed: Instant,
+pub(super) struct Plan {
+    pub(super) items: Vec<Offered>,
+    pub(super) passed: Vec<Skipped>,
+    pub(super) mode: SealMode,
+    /// Where the next offer begins; `None` if the log was silent.
+    pub(super) cursor: Option<Cursor>,
+    /// When the log block that closed its window was there.
+    pub(super) closed: Instant,
 }
 
 impl Proxy {
@@ -158,7 +157,7 @@ impl Proxy {
             plan = self.plan(job) => plan?,
             () = job.close.notified() => self.closed_plan(job),
         };
-        self.build(job, plan).await
+        self.make(job, plan).await
     }
 
     /// Waits until the job's window has closed, and takes its offer.
@@ -179,7 +178,7 @@ impl Proxy {
         Ok(Plan { items: offer.items, cursor: Some(offer.end), passed: offer.passed, mode, closed })
     }
 
-    async fn parent_cursor(&self, job: &Job) -> Result<Cursor, String> {
+    pub(super) async fn parent_cursor(&self, job: &Job) -> Result<Cursor, String> {
         let mut said = String::new();
         loop {
             match self.chain.cursor_of(job.parent).await {
@@ -224,70 +223,6 @@ impl Proxy {
 
     pub(super) fn expect_head(&self, job: &Job) -> Result<Forkchoice, String> {
         self.heads.on(job.parent).map_err(|error| error.to_string())
-    }
-
-    async fn build(&self, job: &Job, plan: Plan) -> Result<BuiltJob, String> {
-        let order = self.order(job);
-        let (chain, deposits) = (self.chain.params().id, &job.attributes.transactions);
-        let hopeless =
-            precheck::check(&self.engine, chain, job.parent, deposits, &plan.items).await;
-        loop {
-            let started = Instant::now();
-            match build::build(&self.engine, &order, &plan.items, hopeless.clone()).await {
-                Ok(build) => {
-                    self.metrics.built(started.elapsed(), build.refusals);
-                    let Plan { items, passed, mode, cursor, closed } = plan;
-                    let build::Build { payload_id, left_out, .. } = build;
-                    return Ok(BuiltJob {
-                        payload_id,
-                        items,
-                        left_out,
-                        passed,
-                        mode,
-                        cursor,
-                        closed,
-                    });
-                }
-                Err(BuildError::TooManyRefusals) => return self.build_closed(job, &order).await,
-                Err(BuildError::Engine(reason)) => {
-                    self.metrics.engine_errors.inc();
-                    warn!(job = %job.id, %reason, "the engine cannot build now");
-                    sleep(LOOK_AGAIN).await;
-                }
-                Err(error @ BuildError::NotHead(_)) => return Err(error.to_string()),
-                Err(error) => {
-                    error!(job = %job.id, %error, "the engine refuses a block without anything of the log");
-                    return Err(error.to_string());
-                }
-            }
-        }
-    }
-
-    /// The last resort, where an engine refuses without end: nothing is offered on this parent.
-    pub(super) async fn build_closed(&self, job: &Job, order: &Order) -> Result<BuiltJob, String> {
-        error!(job = %job.id, parent = %job.parent, "the engine refuses too often: nothing is offered on this parent");
-        let cursor = self.parent_cursor(job).await?;
-        let build = build::build(&self.engine, order, &[], BTreeSet::new()).await;
-        let payload_id = build.map_err(|error| error.to_string())?.payload_id;
-        Ok(BuiltJob {
-            payload_id,
-            items: Vec::new(),
-            left_out: BTreeSet::new(),
-            passed: Vec::new(),
-            mode: SealMode::Closed,
-            cursor: Some(cursor),
-            closed: Instant::now(),
-        })
-    }
-
-    pub(super) fn order(&self, job: &Job) -> Order {
-        Order {
-            method: job.method.clone(),
-            parent: job.parent,
-            heads: Arc::clone(&self.heads),
-            attributes: job.attributes.clone(),
-            get_payload: None,
-        }
     }
 }
 

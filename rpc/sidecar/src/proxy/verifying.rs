@@ -13,7 +13,6 @@
 //! | has anything else | `INVALID` |
 //! | cannot be compared now | −32000 |
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use alloy_primitives::B256;
@@ -24,7 +23,7 @@ use tracing::{error, warn};
 
 use super::{Answer, Proxy, ok};
 use crate::attributes::Attributes;
-use crate::build::{self, Order};
+use crate::build::Order;
 use crate::chain::{Judged, Unresolved};
 use crate::json_rpc::{self, Request, SERVER_ERROR};
 use crate::payload::{self, Payload};
@@ -134,13 +133,10 @@ impl Proxy {
             attributes,
             get_payload: None,
         };
-        let built = build::build(&self.engine, &order, &judged.offer.items, BTreeSet::new()).await;
-        let payload_id = match built {
-            Ok(build) => build.payload_id,
-            Err(error) => return unknown(&error),
-        };
-        let own = match self.engine.call(&get_payload, (&payload_id,)).await {
-            Ok(raw) => Payload::in_envelope(&raw).map(|payload| payload.hash),
+        let (items, parent) = (&judged.offer.items, judged.block.number.checked_sub(1));
+        let built = self.build_and_import(&order, items, parent, Some(&get_payload)).await;
+        let own = match built {
+            Ok((_, imported)) => imported.map(|taken| taken.payload.hash),
             Err(error) => return unknown(&error),
         };
         match own {
@@ -148,7 +144,7 @@ impl Proxy {
             Some(own) => Verdict::Bad(format!(
                 "items that are valid were left out: the block of the whole offer is {own}"
             )),
-            None => Verdict::Unknown("the engine's payload cannot be read".to_owned()),
+            None => Verdict::Unknown("the engine gives no block to compare it with".to_owned()),
         }
     }
 }
