@@ -5,9 +5,10 @@
 //! | `GET /healthz` | 200; 206 while the log is silent or the switch is not on `enabled`; 503 while the engine is away |
 //! | `GET /readyz` | 200 once jobs can be filled, else 503 |
 //! | `GET /metrics` | Prometheus' text format |
-//! | `POST /` | JSON-RPC: `debug_setExecutionMode`, `debug_getExecutionMode` (rollup-boost's), `miner_setMaxDASize` (op-batcher's) |
+//! | `POST /` | JSON-RPC: `debug_setExecutionMode`, `debug_getExecutionMode` (rollup-boost's), `miner_setMaxDASize` (op-batcher's); reading calls of `eth_`, `net_` and `web3_` are the engine's to answer |
 //!
-//! op-conductor reads `/healthz` as it reads rollup-boost's. There is no authentication: keep it on loopback or behind one.
+//! So op-conductor, which has one URL for the engine and for rollup-boost's health, is given this one. There is no
+//! authentication: keep it on loopback or behind one.
 
 use std::sync::Arc;
 
@@ -25,8 +26,11 @@ use tracing::{error, info};
 
 use crate::config::ExecutionMode;
 use crate::health::{Health, State as HealthState};
-use crate::json_rpc::{self, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Parsed, Request};
+use crate::json_rpc::{
+    self, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Parsed, Request, SERVER_ERROR,
+};
 use crate::proxy::Proxy;
+use crate::wallet::is_reading;
 
 /// Bytes of one body.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -91,6 +95,9 @@ async fn render(State(shared): State<Shared>) -> Response {
 
 async fn call(State(shared): State<Shared>, body: Bytes) -> Response {
     let answer = match json_rpc::parse(&body) {
+        Parsed::Single(request) if is_reading(&request.method) => {
+            return read(&shared.proxy, &request, body.clone()).await;
+        }
         Parsed::Single(request) => answer(&shared.proxy, &request),
         Parsed::Batch(_) => {
             json_rpc::error(None, INVALID_REQUEST, "expected one call, not a batch", None)
@@ -98,6 +105,18 @@ async fn call(State(shared): State<Shared>, body: Bytes) -> Response {
         Parsed::Invalid(malformed) => malformed.answer(),
     };
     ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
+}
+
+/// The engine's answer, as it is.
+async fn read(proxy: &Proxy, request: &Request<'_>, body: Bytes) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    match proxy.engine().forward(body).await {
+        Ok(reply) => (reply.status, kind, reply.body).into_response(),
+        Err(error) => {
+            let words = json_rpc::error(request.id, SERVER_ERROR, &error.to_string(), None);
+            (kind, words).into_response()
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -46,6 +46,7 @@ pub use metrics::WalletMetrics;
 
 use engine::Engine;
 use gate::Gate;
+pub(crate) use gate::is_reading;
 use limits::{
     CONNECTIONS_MAX, CONNECTIONS_PER_CLIENT_MAX, ENDPOINTS_MAX, IDLE_TIMEOUT, SHUTDOWN_TIMEOUT,
 };

@@ -80,8 +80,26 @@ async fn the_debug_switch_shows_in_health_and_is_refused_what_it_does_not_know()
     for params in [json!([]), json!([{ "execution_mode": "half" }]), json!(["disabled"])] {
         assert_eq!(rig.operate("debug_setExecutionMode", params).await.code(), Some(-32602));
     }
-    assert_eq!(rig.operate("eth_chainId", json!([])).await.code(), Some(-32601));
     assert_eq!(mode(&rig).await, json!({ "execution_mode": "enabled" }));
+}
+
+/// op-conductor has one URL for the engine's JSON-RPC and for `/healthz`.
+#[tokio::test]
+async fn reading_calls_on_the_operators_port_are_answered_by_the_engine_and_others_refused() {
+    let rig = Rig::start(Setup::default()).await;
+    assert_eq!(rig.operate("eth_chainId", json!([])).await.result(), "0x385");
+    let head = rig.operate("eth_getBlockByNumber", json!(["latest", false])).await.result();
+    assert_eq!(head["hash"], json!(rig.engine.head()));
+    let got = rig.engine.calls_of("eth_getBlockByNumber").pop().unwrap();
+    assert_eq!(got.params, json!(["latest", false]));
+    for method in
+        ["eth_sendRawTransaction", "eth_sign", "engine_exchangeCapabilities", "admin_peers"]
+    {
+        assert_eq!(rig.operate(method, json!([])).await.code(), Some(-32601), "{method}");
+        assert!(rig.engine.calls_of(method).is_empty(), "{method}");
+    }
+    rig.engine.fault(Fault::always("eth_chainId", Instead::Cut));
+    assert_eq!(rig.operate("eth_chainId", json!([])).await.code(), Some(-32000));
 }
 
 #[tokio::test]

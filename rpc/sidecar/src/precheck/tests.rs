@@ -79,9 +79,9 @@ fn fee_cap_below_the_base_fee_is_hopeless_and_at_it_is_not() {
 #[test]
 fn what_is_bad_in_any_state_is_hopeless_and_what_follows_it_a_gap() {
     let zero = state(&[(A, 0, false)]);
-    let impossible = Facts { is_impossible: true, ..transaction(A, 0) };
-    check(&[&[impossible.clone()], &[transaction(A, 1)]], &zero, &[0, 1]);
-    check(&[&[impossible], &[transaction(A, 0)], &[transaction(A, 1)]], &zero, &[0]);
+    let impossible = [Facts { is_impossible: true, ..transaction(A, 0) }];
+    check(&[&impossible, &[transaction(A, 1)]], &zero, &[0, 1]);
+    check(&[&impossible, &[transaction(A, 0)], &[transaction(A, 1)]], &zero, &[0]);
 }
 
 #[test]
@@ -169,9 +169,10 @@ fn what_a_sender_spends_and_gets_in_the_block_counts() {
 #[test]
 fn no_money_is_guessed_of_who_sends_something_behind_it() {
     // The second pays with the same nonce, so the balance at the block's end says nothing of the first.
-    let (dear, cheap) = (transfer(A, 0, B, 50), transfer(A, 0, B, 1));
-    check_money(&[(A, 20)], &[&[dear.clone()], &[cheap.clone()]], &[]);
-    check_money(&[(A, 20), (B, 90)], &[&[dear], &[transaction(B, 0), cheap]], &[]);
+    let (dear, cheap) = ([transfer(A, 0, B, 50)], [transfer(A, 0, B, 1)]);
+    check_money(&[(A, 20)], &[&dear, &cheap], &[]);
+    let leg = [transaction(B, 0), cheap[0].clone()];
+    check_money(&[(A, 20), (B, 90)], &[&dear, &leg], &[]);
 }
 
 #[test]

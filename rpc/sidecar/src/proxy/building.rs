@@ -138,15 +138,15 @@ impl Proxy {
         build: Build,
     ) -> Result<(Build, Option<Arc<Taken>>), NotBuilt> {
         // Shorter than op-node's own call may be held, so that a silent engine leaves it time to ask by itself.
-        let patience = self.hold() / 4;
-        let (build, taken) = match self.take(get_payload, order, items, &build, patience).await {
+        let how = (get_payload, self.hold().div_f64(4.0));
+        let (build, taken) = match self.take(how, order, items, &build).await {
             Ok(taken) => taken,
             Err(reason) => {
                 debug!(parent = %order.parent, %reason, "a block is not taken ahead of time");
                 return Ok((build, None));
             }
         };
-        match timeout(self.hold() / 2, self.import(&taken)).await {
+        match timeout(self.hold().div_f64(2.0), self.import(&taken)).await {
             Ok(Some(Imported::Valid)) => Ok((build, Some(Arc::new(taken)))),
             // It would be said to op-node, too.
             Ok(Some(Imported::Invalid(words))) => Err(NotBuilt::NotImported(words)),
@@ -168,11 +168,10 @@ impl Proxy {
     /// Takes a block from the engine, and checks it before anybody gets it. Gives what it was built from in the end.
     pub(super) async fn take(
         &self,
-        get_payload: &str,
+        (get_payload, patience): (&str, Duration),
         order: &Order,
         items: &[Offered],
         build: &Build,
-        patience: Duration,
     ) -> Result<(Build, Taken), NotTaken> {
         let mut build = build.clone();
         for _ in 0..REBUILDS_MAX {

@@ -84,5 +84,5 @@ impl Proxy {
 
 fn imported(answer: &Answer, parent: B256) -> Option<Imported> {
     let reply = Reply { status: answer.status, body: answer.body.clone() };
-    payload::imported(&*result_of(&reply).ok()?, parent)
+    payload::imported(&result_of(&reply).ok()?, parent)
 }

@@ -143,8 +143,8 @@ impl Proxy {
         let order = self.order(job);
         let mut built = BuiltJob { imported: None, ..built.clone() };
         for _ in 0..REBUILDS_MAX {
-            let taken = self.take(method, &order, &built.items, &built.build, self.hold()).await;
-            match taken {
+            let how = (method, self.hold());
+            match self.take(how, &order, &built.items, &built.build).await {
                 Ok((build, taken)) => return Ok((BuiltJob { build, ..built }, taken)),
                 Err(NotTaken::Engine(error)) if error.refusal().is_some() => {
                     built = self.rebuild(method, job, built).await?;

@@ -26,6 +26,12 @@ const PUBLIC: [&str; 3] = ["eth_", "net_", "web3_"];
 /// would choose a nonce that knows nothing of what is pending here.
 const CLOSED: [&str; 4] = ["eth_send", "eth_sign", "eth_resend", "eth_fillTransaction"];
 
+/// Whether a call of this method reads what the engine knows, and changes nothing there.
+pub(crate) fn is_reading(method: &str) -> bool {
+    let begins_with = |names: &[&str]| names.iter().any(|name| method.starts_with(name));
+    begins_with(&PUBLIC) && !begins_with(&CLOSED)
+}
+
 /// How a call is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Route {
@@ -74,8 +80,7 @@ impl Gate {
         if method == "eth_sendRawTransaction" {
             return Route::Send;
         }
-        let begins_with = |names: &[&str]| names.iter().any(|name| method.starts_with(name));
-        if !begins_with(&PUBLIC) || begins_with(&CLOSED) {
+        if !is_reading(method) {
             return Route::Closed;
         }
         let own = match method {
