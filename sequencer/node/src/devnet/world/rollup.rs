@@ -354,6 +354,10 @@ impl Rollup {
             format!("--authrpc.port={}", ports.engine),
             format!("--authrpc.jwtsecret={}", shown(&self.jwt_file())),
         ]);
+        if side.role == Role::Verifier {
+            // What its users send goes where wallets of the chain send.
+            arguments.push(format!("--rollup.sequencerhttp={}", self.wallet_url()));
+        }
         let name = side.process("op-geth");
         let log = logs.join(format!("{name}.log"));
         Program { name, file: peers.file("op-geth"), arguments, log, home: None }

@@ -117,6 +117,9 @@ fn stock_verifier_has_no_sidecar_and_knows_its_peer() {
     let peer = format!("--p2p.static=/ip4/127.0.0.1/tcp/{port}/p2p/{peer}");
     assert!(has(&world, "verifier-op-node-902", &peer));
     assert!(!has(&world, "op-node-902", &peer));
+    let wallets = format!("--rollup.sequencerhttp={}", rollup.wallet_url());
+    assert!(has(&world, "verifier-op-geth-902", &wallets));
+    assert!(!has(&world, "op-geth-902", &wallets));
     assert!(!world.processes().iter().any(|one| one.name() == "verifier-sidecar-902"));
 }
 
