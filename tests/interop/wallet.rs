@@ -95,7 +95,7 @@ async fn cast_sends_and_gets_receipts() {
         hashes.push(cast(&[&send[..], &["--async", "--nonce", nonce]].concat()).await);
     }
     for hash in &hashes {
-        assert_eq!(cast(&["receipt", hash, "status"]).await, "1 (success)");
+        assert_eq!(cast(&["receipt", hash, "status"]).await, "true");
     }
     // This one waits for its receipt by itself.
     let said = cast(&send).await;
