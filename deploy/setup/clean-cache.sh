@@ -7,7 +7,7 @@ set -euo pipefail
 
 # Only names that the setup scripts and cargo make here. Anything else in the directory stays.
 found=()
-for path in "$LOCKSTEP_CACHE"/{target,rocksdb-*,rocksdb.lock,libclang-*,libclang.*,peers-*,peers.lock,go-*,go.*,apt.log,pip.log}; do
+for path in "$LOCKSTEP_CACHE"/{target,viem-*,foundry-rs-*,rocksdb-*,rocksdb.lock,libclang-*,libclang.*,peers-*,peers.lock,go-*,go.*,apt.log,pip.log}; do
     [ -e "$path" ] && found+=("$path")
 done
 if [ "${#found[@]}" -eq 0 ]; then
