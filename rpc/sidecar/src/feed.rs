@@ -204,9 +204,14 @@ impl Feed {
         if header.height <= height {
             return self.compare(&self.known(), header);
         }
-        let block = Arc::new(LogBlock::new(header, self.kind, slice));
+        self.put(header, LogBlock::new(header, self.kind, slice), trust);
+    }
+
+    /// The same once the block is read. Another endpoint may have brought its height in the meantime, so it is only certain
+    /// here what is new: `newest` changes under this lock.
+    fn put(&self, header: &Header, block: LogBlock, trust: &LightClient) {
+        let block = Arc::new(block);
         let mut known = self.known();
-        // Only now is it certain that no other endpoint brings the same height: `newest` changes under this lock.
         let height = self.newest.borrow().height;
         if header.height <= height {
             return self.compare(&known, header);
