@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod actor;
+mod actors;
 mod app;
 mod codec;
 mod config;

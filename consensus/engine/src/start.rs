@@ -1,5 +1,6 @@
 //! Starts malachite: the one place that instantiates it. All of its generic code is compiled here.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,23 +8,17 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use bytesize::ByteSize;
 use lockstep_core::limits::{SYNC_RESPONSE_BYTES_MAX, VALIDATORS_MAX};
-use malachitebft_app_channel::app::config::{
-    ConsensusConfig, NodeConfig, ValuePayload, ValueSyncConfig,
-};
-use malachitebft_app_channel::app::engine::network::NetworkRef;
+use malachitebft_app_channel::ConsensusContext;
+use malachitebft_app_channel::app::config::{ConsensusConfig, ValuePayload, ValueSyncConfig};
 use malachitebft_app_channel::app::types::PeerId as MalachitePeerId;
-use malachitebft_app_channel::{
-    Channels, ConsensusContext, EngineBuilder, EngineHandle as MalachiteHandle, RequestContext,
-    SyncContext, WalContext,
-};
 use ractor::Actor;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use crate::actor::Network;
+use crate::actors::{self, Actors, Parts};
 use crate::app;
-use crate::codec::EngineCodec;
 use crate::config::{Config, Mode, SYNC_HEIGHTS_MAX, SyncOptions};
 use crate::context::{Context, ValidatorAddress};
 use crate::failure::{Failure, Failures};
@@ -75,6 +70,13 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// Malachite's own error.
+    pub(crate) fn engine(error: &dyn fmt::Display) -> Self {
+        Self::Engine { reason: format!("{error:#}") }
+    }
+}
+
 /// Starts an engine. It asks [`Request::Ready`] once the transport listens.
 ///
 /// Call [`crate::inspect_wal`] before a validator's first start in a process.
@@ -94,8 +96,8 @@ async fn start_in(
     config: Config,
     transport: Transport,
 ) -> Result<(EngineHandle, mpsc::Receiver<Request>), StartError> {
-    let nobody = MalachitePeerId::from_bytes(&NOBODY)
-        .map_err(|error| StartError::Engine { reason: error.to_string() })?;
+    let nobody =
+        MalachitePeerId::from_bytes(&NOBODY).map_err(|error| StartError::engine(&error))?;
     let failures = Failures::new();
     let unsynced = Unsynced::default();
     let hub = Arc::new(Hub::new(&transport));
@@ -103,19 +105,23 @@ async fn start_in(
 
     let (stopped, network_stopped) = oneshot::channel();
     let actor = Network { hub: hub.clone(), outbox: outbox.clone(), unsynced: unsynced.clone() };
-    let (network, _) = Actor::spawn(None, actor, stopped)
-        .await
-        .map_err(|error| StartError::Engine { reason: error.to_string() })?;
+    let (network, _) =
+        Actor::spawn(None, actor, stopped).await.map_err(|error| StartError::engine(&error))?;
 
     let wal_path = wal_path(&config);
-    let consensus = consensus_context(&config, wal_path.clone(), &failures, unsynced);
-    let (channels, malachite) =
-        build(&config, wal_path.clone(), network.clone(), consensus).await.inspect_err(|_| {
-            network.kill();
-        })?;
+    let parts = Parts {
+        moniker: config.moniker.clone(),
+        consensus_config: consensus_config(),
+        sync_config: sync_config(&config.sync),
+        wal_path: wal_path.clone(),
+        consensus: consensus_context(&config, wal_path.clone(), &failures, unsynced),
+        network: network.clone(),
+    };
+    let Actors { node, supervisor, requests: asked } =
+        actors::spawn(parts).await.inspect_err(|_| network.kill())?;
 
-    let node = malachite.actor.get_cell();
-    let supervisor = tokio::spawn(supervise(malachite.handle, network_stopped, failures.clone()));
+    let node = node.get_cell();
+    let supervisor = tokio::spawn(supervise(supervisor, network_stopped, failures.clone()));
     let pump = tokio::spawn(pump(queues, transport.outgoing.clone(), failures.clone()));
     let (stop_reader, stop) = oneshot::channel();
     // The sync actor that tells its status after every commit tells it no more when nothing is committed. A peer that
@@ -124,7 +130,7 @@ async fn start_in(
     let reader = Reader { hub: hub.clone(), outbox: outbox.clone(), reminder };
     let reader = tokio::spawn(reader.run(transport, stop, failures.clone()));
     let (requests, receiver) = mpsc::channel(REQUESTS_QUEUE);
-    tokio::spawn(app::forward(channels.consensus, requests));
+    tokio::spawn(app::forward(asked, requests));
 
     let running = Running { node, wal_path, stop_reader, reader, pump, supervisor };
     let running = Arc::new(Mutex::new(Some(running)));
@@ -162,25 +168,6 @@ fn consensus_context(
             ConsensusContext::new_full_node(ValidatorAddress(Address::ZERO), verifier)
         }
     }
-}
-
-async fn build(
-    config: &Config,
-    wal_path: PathBuf,
-    network: NetworkRef<Context>,
-    consensus: ConsensusContext<Context>,
-) -> Result<(Channels<Context>, MalachiteHandle), StartError> {
-    // Parts do not take malachite's way to the network.
-    let (unused, _) = mpsc::channel(1);
-    EngineBuilder::new(Context, MalachiteConfig::new(config))
-        .with_default_wal(WalContext::new(wal_path, EngineCodec))
-        .with_custom_network(network, unused)
-        .with_default_sync(SyncContext::new(EngineCodec))
-        .with_default_consensus(consensus)
-        .with_default_request(RequestContext::new(1))
-        .build()
-        .await
-        .map_err(|error| StartError::Engine { reason: format!("{error:#}") })
 }
 
 /// Tells how malachite ended. Its supervisor ends with the first actor that does; only when it halts for safety does it
@@ -223,51 +210,26 @@ fn in_range(option: &'static str, got: usize, max: usize) -> Result<(), StartErr
     if (1..=max).contains(&got) { Ok(()) } else { Err(StartError::Option { option, got, max }) }
 }
 
-/// Malachite's options. What is the network's is unused: the network is ours.
-struct MalachiteConfig {
-    moniker: String,
-    consensus: ConsensusConfig,
-    sync: ValueSyncConfig,
-}
-
-impl MalachiteConfig {
-    fn new(config: &Config) -> Self {
-        let consensus = ConsensusConfig {
-            enabled: true,
-            value_payload: ValuePayload::ProposalAndParts,
-            queue_capacity: FUTURE_HEIGHTS_MAX,
-            queue_per_height_capacity: FUTURE_MESSAGES_MAX,
-            ..ConsensusConfig::default()
-        };
-        let sync = ValueSyncConfig {
-            enabled: true,
-            status_update_interval: config.sync.status_interval,
-            request_timeout: config.sync.request_timeout,
-            max_response_size: ByteSize::b(SYNC_RESPONSE_BYTES_MAX as u64),
-            parallel_requests: config.sync.parallel,
-            batch_size: config.sync.batch,
-            max_concurrent_inbound_requests: SERVED_AT_A_TIME,
-            max_pending_inbound_requests: SERVED_WAITING_MAX,
-            ..ValueSyncConfig::default()
-        };
-        Self { moniker: config.moniker.clone(), consensus, sync }
+fn consensus_config() -> ConsensusConfig {
+    ConsensusConfig {
+        enabled: true,
+        value_payload: ValuePayload::ProposalAndParts,
+        queue_capacity: FUTURE_HEIGHTS_MAX,
+        queue_per_height_capacity: FUTURE_MESSAGES_MAX,
+        ..ConsensusConfig::default()
     }
 }
 
-impl NodeConfig for MalachiteConfig {
-    fn moniker(&self) -> &str {
-        &self.moniker
-    }
-    fn consensus(&self) -> &ConsensusConfig {
-        &self.consensus
-    }
-    fn consensus_mut(&mut self) -> &mut ConsensusConfig {
-        &mut self.consensus
-    }
-    fn value_sync(&self) -> &ValueSyncConfig {
-        &self.sync
-    }
-    fn value_sync_mut(&mut self) -> &mut ValueSyncConfig {
-        &mut self.sync
+fn sync_config(options: &SyncOptions) -> ValueSyncConfig {
+    ValueSyncConfig {
+        enabled: true,
+        status_update_interval: options.status_interval,
+        request_timeout: options.request_timeout,
+        max_response_size: ByteSize::b(SYNC_RESPONSE_BYTES_MAX as u64),
+        parallel_requests: options.parallel,
+        batch_size: options.batch,
+        max_concurrent_inbound_requests: SERVED_AT_A_TIME,
+        max_pending_inbound_requests: SERVED_WAITING_MAX,
+        ..ValueSyncConfig::default()
     }
 }
