@@ -18,29 +18,43 @@ TEST_LINTS_OFF := arithmetic_side_effects cast_possible_truncation cast_sign_los
 # Part of clippy's arguments, so that its results are kept per clone (see deploy/setup/env.sh).
 CLIPPY_CLONE := --cfg 'lockstep_clone="$(CURDIR)"'
 
-.PHONY: help setup peers build devnet test interop bench lint fmt doc vectors deny env clean-cache
+# A devnet of the log alone, and its help, need no programs but ours.
+WITH_PEERS := $(if $(filter --log-only --help -h,$(ARGS)),,--peers)
+
+.PHONY: help setup peers build release devnet test test-release interop bench lint fmt doc vectors deny env clean-cache
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## Install or build what this machine lacks (libclang, RocksDB's library, once: 15 min)
+setup: ## Install or fetch what this machine lacks (libclang, RocksDB's library)
 	@deploy/setup/setup.sh
 
-peers: ## Build op-node, op-batcher, op-geth and fetch anvil, once per machine (4 min, 230 MB; 2 GB in Go's caches)
+peers: ## Build op-node, op-batcher, op-geth and fetch anvil, once per machine (230 MB; 2 GB in Go's caches)
 	@deploy/setup/peers.sh
 
-build: setup ## Build the `lockstep` program
-	@$(ENV) && cargo build --workspace --locked
+build: ## Build the `lockstep` program, for this machine
+	@deploy/setup/build.sh
 
-# The log alone needs no programs but ours.
-devnet: build $(if $(findstring --log-only,$(ARGS)),,peers) ## Run L1, four validators and two OP chains; Ctrl-C stops all (ARGS="--log-only", ARGS=--help)
+release: ## Build the program to ship, target/release/lockstep: RocksDB from source and inside, overflow checks, stripped
+	@deploy/setup/release.sh
+
+devnet: ## Run L1, four validators and two OP chains; Ctrl-C stops all (ARGS="--log-only", ARGS=--help)
+	@deploy/setup/build.sh $(WITH_PEERS)
 	@$(ENV) && exec "$$LOCKSTEP_BIN" devnet $(ARGS)
 
 # The scenarios start the program, and `cargo test` alone would not build it.
-test: build ## Run all tests (ARGS="tidy" runs those with tidy in the name)
+test: ## Run all tests (ARGS="tidy" runs those with tidy in the name)
+	@deploy/setup/build.sh --tests
 	@$(ENV) && cargo test --workspace --locked $(ARGS)
 
-interop: build peers ## Run the end-to-end suite against real op-node, op-batcher and op-geth (ARGS=tier_one: its first tier)
+test-release: build release ## Run the store's tests on both RocksDB libraries; open homes of each program with the other
+	@$(ENV) && cargo test --workspace --locked --lib store::
+	@export LOCKSTEP_ROCKSDB=source; $(ENV) && cargo test --workspace --locked --lib store::
+	@$(ENV) && cargo build --workspace --locked && \
+		LOCKSTEP_RELEASE_BIN="$$CARGO_TARGET_DIR/release/lockstep" cargo test --workspace --locked --test release
+
+interop: ## Run the end-to-end suite against real op-node, op-batcher and op-geth (ARGS=tier_one: its first tier)
+	@deploy/setup/build.sh --peers
 	@$(ENV) && cargo test --workspace --locked --test interop -- --test-threads=1 --nocapture $(ARGS)
 
 bench: build ## Measure throughput, latency, memory and disk of four validators

@@ -7,7 +7,7 @@ set -euo pipefail
 
 # Only names that the setup scripts and cargo make here. Anything else in the directory stays.
 found=()
-for path in "$LOCKSTEP_CACHE"/{target,viem-*,foundry-rs-*,rocksdb-*,rocksdb.lock,libclang-*,libclang.*,peers-*,peers.lock,go-*,go.*,apt.log,pip.log}; do
+for path in "$LOCKSTEP_CACHE"/{target,viem-*,foundry-rs-*,rocksdb-*,rocksdb.lock,libclang-*,libclang.*,peers-*,peers.*,go-*,go.*,apt.log,pip.log,maven.log,fetch.log}; do
     [ -e "$path" ] && found+=("$path")
 done
 if [ "${#found[@]}" -eq 0 ]; then
@@ -17,7 +17,7 @@ fi
 
 echo "would remove:"
 du -sh "${found[@]}"
-echo "the next build on this machine then takes about half an hour"
+echo "the next build on this machine then takes about ten minutes"
 if [ "${YES:-0}" != 1 ]; then
     [ -t 0 ] || { echo "nothing removed; run it with YES=1 to remove them" && exit 0; }
     read -r -p "remove them? [y/N] " answer

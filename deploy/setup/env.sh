@@ -8,7 +8,9 @@
 LOCKSTEP_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]:-$0}")/../.." && pwd -P)"
 
 # Everything that outlives a clone: the RocksDB library, compiled dependencies, libclang.
-export LOCKSTEP_CACHE="${LOCKSTEP_CACHE:-$HOME/.cache/lockstep}"
+LOCKSTEP_CACHE="${LOCKSTEP_CACHE:-$HOME/.cache/lockstep}"
+case "$LOCKSTEP_CACHE" in /*) ;; *) LOCKSTEP_CACHE="$PWD/$LOCKSTEP_CACHE" ;; esac
+export LOCKSTEP_CACHE
 
 # The version of a package in the lock file.
 lockstep_locked_version() {
@@ -31,7 +33,8 @@ export LOCKSTEP_ENV_OF="$LOCKSTEP_ROOT"
 
 # Results (binaries, docs) belong to the clone. Intermediate files are shared, so that a new clone finds its dependencies
 # compiled. Cargo would take one clone's crates for another's there, because it compares times of files at equal relative
-# paths; a wrapper at a path of this clone makes cargo keep the workspace's own crates apart, and only those.
+# paths; a wrapper at a path of this clone makes cargo keep the workspace's own crates apart, and only those. The wrapper
+# also tells a program where its shared RocksDB is.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$LOCKSTEP_ROOT/target}"
 export CARGO_BUILD_BUILD_DIR="${CARGO_BUILD_BUILD_DIR:-$LOCKSTEP_CACHE/target}"
 export RUSTC_WORKSPACE_WRAPPER="$LOCKSTEP_ROOT/deploy/setup/rustc.sh"
@@ -39,11 +42,23 @@ export RUSTC_WORKSPACE_WRAPPER="$LOCKSTEP_ROOT/deploy/setup/rustc.sh"
 # Where the tests find the program they start.
 export LOCKSTEP_BIN="${LOCKSTEP_BIN:-$CARGO_TARGET_DIR/debug/lockstep}"
 
-# RocksDB's static library, built once per machine by `setup.sh`. Without these two, cargo compiles it again (15 minutes).
+# RocksDB's library, put there once per machine by `setup.sh`: the shared one of the RocksDB project's own release; the static
+# one, compiled here, where LOCKSTEP_ROCKSDB=source asks for it or nothing else could be had. Without ROCKSDB_LIB_DIR cargo
+# compiles RocksDB (15 minutes), and the mere presence of ROCKSDB_STATIC means static.
 LOCKSTEP_ROCKSDB_SYS="$(lockstep_locked_version librocksdb-sys)"
-case "${ROCKSDB_LIB_DIR:-}" in "$LOCKSTEP_CACHE"/rocksdb-*) unset ROCKSDB_LIB_DIR ;; esac
-export ROCKSDB_LIB_DIR="${ROCKSDB_LIB_DIR:-$LOCKSTEP_CACHE/rocksdb-${LOCKSTEP_ROCKSDB_SYS#*+}-lz4}"
-export ROCKSDB_STATIC="${ROCKSDB_STATIC:-1}"
+LOCKSTEP_ROCKSDB_VERSION="${LOCKSTEP_ROCKSDB_SYS#*+}"
+LOCKSTEP_ROCKSDB_SHARED="$LOCKSTEP_CACHE/rocksdb-$LOCKSTEP_ROCKSDB_VERSION-shared"
+LOCKSTEP_ROCKSDB_STATIC="$LOCKSTEP_CACHE/rocksdb-$LOCKSTEP_ROCKSDB_VERSION-static"
+case "${ROCKSDB_LIB_DIR:-}" in "$LOCKSTEP_CACHE"/rocksdb-*) unset ROCKSDB_LIB_DIR ROCKSDB_STATIC ;; esac
+if [ -z "${ROCKSDB_LIB_DIR:-}" ]; then
+    if [ "${LOCKSTEP_ROCKSDB:-}" = source ] ||
+        { [ ! -e "$LOCKSTEP_ROCKSDB_SHARED/librocksdb.so" ] && [ -e "$LOCKSTEP_ROCKSDB_STATIC/librocksdb.a" ]; }; then
+        export ROCKSDB_LIB_DIR="$LOCKSTEP_ROCKSDB_STATIC" ROCKSDB_STATIC=1
+    else
+        export ROCKSDB_LIB_DIR="$LOCKSTEP_ROCKSDB_SHARED"
+        unset ROCKSDB_STATIC
+    fi
+fi
 
 # bindgen reads RocksDB's C header with libclang at every fresh build, also when the library is there.
 LOCKSTEP_LIBCLANG_DIR="$LOCKSTEP_CACHE/libclang-18.1.1"

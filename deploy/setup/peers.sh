@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The programs that a devnet runs beside ours, built once per machine: op-node, op-batcher, op-geth and the genesis tool
 # from deploy/peers/go.mod, anvil from deploy/peers/package-lock.json. May be run at any time: what is there is left alone.
+# `--are-there` only answers, by its exit code; `--tools` only installs what they are built with.
 set -euo pipefail
 
 # shellcheck source=deploy/setup/env.sh
@@ -18,6 +19,8 @@ readonly PEERS=(op-node op-batcher op-geth genesis anvil)
 # The predeploys of the L2 genesis, in the optimism module.
 readonly ALLOCS="op-deployer/pkg/deployer/integration_test/testdata/allocs-l2-v160-1.json.gz"
 readonly PEERS_DISK_MB_MIN=3000
+# Lines that Go writes where it has compiled nothing before: modules asked for, packages compiled.
+readonly GO_LINES=2800
 
 # The Go package of a program.
 package_of() {
@@ -35,21 +38,30 @@ missing_in() {
     echo "${missing[*]}"
 }
 
-require_peers() {
-    local missing
-    missing="$(missing_in "$LOCKSTEP_PEERS")"
-    [ -n "$missing" ] || return 0
+are_there() { [ -z "$(missing_in "$LOCKSTEP_PEERS")" ]; }
+
+# What the programs are built with, and room for them.
+require_tools() {
     case "$LOCKSTEP_PEERS" in
     "$LOCKSTEP_CACHE"/peers-*) ;;
-    *) fail "LOCKSTEP_PEERS=$LOCKSTEP_PEERS lacks: $missing" "Put them there, or unset LOCKSTEP_PEERS to have them built." ;;
+    *) fail "LOCKSTEP_PEERS=$LOCKSTEP_PEERS lacks: $(missing_in "$LOCKSTEP_PEERS")" \
+        "Put them there, or unset LOCKSTEP_PEERS to have them built." ;;
     esac
     mkdir -p "$LOCKSTEP_CACHE"
+    warn_if_disk_is_short
+    require_go
+    require_npm
+}
+
+require_peers() {
+    are_there && return
+    require_tools
     exec 9>"$LOCKSTEP_CACHE/peers.lock"
     flock --nonblock 9 || {
         say "another setup on this machine is building op-node and the others; waiting for it"
         flock 9
     }
-    [ -z "$(missing_in "$LOCKSTEP_PEERS")" ] || build_peers "$(dirname "$LOCKSTEP_PEERS")"
+    are_there || build_peers "$(dirname "$LOCKSTEP_PEERS")"
     flock --unlock 9
 }
 
@@ -57,9 +69,6 @@ build_peers() {
     local place="$1" work="$1.work" start=$SECONDS
     say "building op-node, op-batcher and op-geth and fetching anvil, once for this machine: 4 min on two idle cores (20 s where"
     say "Go has compiled them before), 230 MB in $place, 2 GB in Go's own caches"
-    warn_if_disk_is_short
-    require_go
-    require_npm
     rm -rf "$work" "$place"
     mkdir -p "$work/bin" "$work/share"
     fetch_anvil "$work"
@@ -104,14 +113,18 @@ in_go() {
     local log="$1" what="$2" lines="$3" start=$SECONDS pid
     shift 3
     : >"$log"
-    (cd "$SOURCES" && exec setsid env GOTOOLCHAIN=local GOWORK=off CGO_ENABLED=0 GOFLAGS="-mod=readonly -buildvcs=false -trimpath" \
-        "$GO" "$@") >"$log.out" 2>"$log" 9>&- &
+    # A process group of its own, because the compilers would go on without `go`; and not a session, because a session has its
+    # own share of the processors, whatever its priority.
+    set -m
+    (cd "$SOURCES" && exec env GOTOOLCHAIN=local GOWORK=off CGO_ENABLED=0 GOFLAGS="-mod=readonly -buildvcs=false -trimpath" \
+        "$GO" "$@") >"$log.out" 2>"$log" </dev/null 9>&- &
     pid=$!
-    # The whole process group: the compilers would go on without `go`.
+    set +m
     # shellcheck disable=SC2064 # the process that runs now
     trap "kill -- -$pid 2>/dev/null; exit 130" INT TERM
     while kill -0 "$pid" 2>/dev/null; do
         progress "$what: $(wc -l <"$log") $lines, $(elapsed $((SECONDS - start)))"
+        leave_progress "$(dirname "$log")" "$what: $(wc -l <"$log") $lines"
         sleep 1
     done
     progress_end
@@ -119,6 +132,15 @@ in_go() {
     wait "$pid" && return
     tail -n 30 "$log" >&2
     fail "this failed: go $*" "the whole log: $log"
+}
+
+# How far it is, in percent and words, for a script that runs this one in the background.
+leave_progress() {
+    local count
+    [ -n "${PEERS_PROGRESS:-}" ] || return 0
+    count="$(cat "$1"/*.log | wc -l)"
+    echo "$((count < GO_LINES ? count * 99 / GO_LINES : 99)) $2" >"$PEERS_PROGRESS.new"
+    mv "$PEERS_PROGRESS.new" "$PEERS_PROGRESS"
 }
 
 fetch_modules() {
@@ -143,4 +165,8 @@ copy_allocs() {
     install -m 644 "$(cat "$work/allocs.log.out")/$ALLOCS" "$work/share/l2-allocs.json.gz"
 }
 
-require_peers
+case "${1:-}" in
+--are-there) are_there ;;
+--tools) require_tools ;;
+*) require_peers ;;
+esac

@@ -1,93 +1,61 @@
 # shellcheck shell=bash
-# RocksDB's static library, compiled once per machine and used by every clone.
-#
-# A throw-away crate depends on `rocksdb` with our version and features. Cargo compiles it in release (a dev build makes an
-# archive thirty times as large), and the archive is copied out. lz4 is not in it: cargo links that from its own crate.
-
-readonly ROCKSDB_BYTES_MIN=$((10 * 1024 * 1024))
-readonly ROCKSDB_OBJECTS_MIN=300
-
-# A complete archive: large enough, readable, and with all its members.
-rocksdb_is_sound() {
-    local archive="$1"
-    [ -f "$archive" ] || return 1
-    [ "$(stat -c %s "$archive")" -gt "$ROCKSDB_BYTES_MIN" ] || return 1
-    [ "$(ar t "$archive" 2>/dev/null | grep -c '\.o$')" -ge "$ROCKSDB_OBJECTS_MIN" ]
-}
+# RocksDB's library, once per machine for every clone: fetched (`rocksdb_release.sh`), or compiled where LOCKSTEP_ROCKSDB=source
+# asks for it or it cannot be fetched (`rocksdb_source.sh`). `env.sh` says which of the two cargo links.
 
 require_rocksdb() {
-    local archive="$ROCKSDB_LIB_DIR/librocksdb.a"
-    [ "$ROCKSDB_LIB_DIR" = "$LOCKSTEP_CACHE/rocksdb-${LOCKSTEP_ROCKSDB_SYS#*+}-lz4" ] || {
+    case "${LOCKSTEP_ROCKSDB:-}" in
+    "" | source) ;;
+    *) fail "LOCKSTEP_ROCKSDB=$LOCKSTEP_ROCKSDB is unknown" "Set it to source to compile RocksDB here, or unset it." ;;
+    esac
+    case "$ROCKSDB_LIB_DIR" in
+    "$LOCKSTEP_ROCKSDB_SHARED" | "$LOCKSTEP_ROCKSDB_STATIC") ;;
+    *)
         say "using the RocksDB in ROCKSDB_LIB_DIR=$ROCKSDB_LIB_DIR"
         return
-    }
-    rocksdb_is_sound "$archive" && return
+        ;;
+    esac
+    rocksdb_is_there && return
     exec 9>"$LOCKSTEP_CACHE/rocksdb.lock"
     flock --nonblock 9 || {
-        say "another setup on this machine is building RocksDB; waiting for it"
+        say "another setup on this machine is getting RocksDB; waiting for it"
         flock 9
     }
-    rocksdb_is_sound "$archive" || build_rocksdb "$archive"
+    rocksdb_is_there || get_rocksdb
     flock --unlock 9
+    # shellcheck source=deploy/setup/env.sh
+    . "$LOCKSTEP_ROOT/deploy/setup/env.sh"
 }
 
-build_rocksdb() {
-    local archive="$1" work="$LOCKSTEP_CACHE/rocksdb-build" start=$SECONDS built
-    say "building RocksDB ${LOCKSTEP_ROCKSDB_SYS#*+}, once for this machine: about 30 CPU minutes (15 min on two idle cores),"
-    say "300 MB of disk while it runs and 45 MB after it, in $LOCKSTEP_CACHE"
-    write_rocksdb_crate "$work"
-    compile_rocksdb "$work" || {
-        tail -n 30 "$work/setup.log" >&2
-        fail "RocksDB did not compile" "the whole log: $work/setup.log"
-    }
-    built="$(find "$work/target/release/build" -path '*librocksdb-sys-*/out/librocksdb.a' -print -quit)"
-    rocksdb_is_sound "$built" || fail "the RocksDB library in $work is not complete" "Remove that directory and run make again."
-    mkdir -p "$(dirname "$archive")"
-    cp "$built" "$archive.$$"
-    mv "$archive.$$" "$archive"
-    rm -rf "$work"
-    say "RocksDB is in $archive ($(size_of "$archive")), after $(elapsed $((SECONDS - start)))"
+# Whether the library that `env.sh` chose, or chooses now, is complete.
+rocksdb_is_there() {
+    # shellcheck source=deploy/setup/env.sh
+    . "$LOCKSTEP_ROOT/deploy/setup/env.sh"
+    if [ "$ROCKSDB_LIB_DIR" = "$LOCKSTEP_ROCKSDB_STATIC" ]; then
+        static_rocksdb_is_sound "$LOCKSTEP_ROCKSDB_STATIC/librocksdb.a"
+    else
+        shared_rocksdb_is_sound "$LOCKSTEP_ROCKSDB_SHARED/librocksdb.so"
+    fi
 }
 
-write_rocksdb_crate() {
-    local work="$1" manifest
-    mkdir -p "$work/src"
-    [ -f "$work/src/main.rs" ] || echo 'fn main() {}' >"$work/src/main.rs"
-    # The same versions of the build tools as the workspace; cargo drops what this crate does not need.
-    [ -f "$work/Cargo.lock" ] || cp "$LOCKSTEP_ROOT/Cargo.lock" "$work/Cargo.lock"
-    manifest="$(printf '%s\n' '[package]' 'name = "rocksdb-build"' 'version = "0.0.0"' 'edition = "2024"' '[dependencies]' \
-        "rocksdb = { version = \"=$(lockstep_locked_version rocksdb)\", default-features = false, features = [\"lz4\", \"bindgen-runtime\"] }" \
-        '[workspace]')"
-    [ "$(cat "$work/Cargo.toml" 2>/dev/null)" = "$manifest" ] || printf '%s\n' "$manifest" >"$work/Cargo.toml"
+get_rocksdb() {
+    if [ "${LOCKSTEP_ROCKSDB:-}" = source ]; then
+        build_rocksdb
+        return
+    fi
+    fetch_rocksdb && return
+    say "RocksDB is compiled here instead, because $ROCKSDB_NOT_FETCHED"
+    rm -rf "$LOCKSTEP_ROCKSDB_SHARED"
+    static_rocksdb_is_sound "$LOCKSTEP_ROCKSDB_STATIC/librocksdb.a" || build_rocksdb
 }
 
-# How many files RocksDB has, once cargo has unpacked it.
-rocksdb_file_count() {
-    local list
-    list="$(find "${CARGO_HOME:-$HOME/.cargo}/registry/src" -maxdepth 3 \
-        -path "*librocksdb-sys-$LOCKSTEP_ROCKSDB_SYS/rocksdb_lib_sources.txt" -print -quit 2>/dev/null || true)"
-    if [ -n "$list" ]; then wc -l <"$list"; else echo "?"; fi
-}
-
-# Runs cargo in the background, so that this shell can count finished files.
-compile_rocksdb() {
-    local work="$1" start=$SECONDS pid total="?" done_count
-    (
-        cd "$work" || exit 1
-        unset ROCKSDB_LIB_DIR ROCKSDB_STATIC ROCKSDB_COMPILE RUSTC_WORKSPACE_WRAPPER CARGO_BUILD_BUILD_DIR
-        CARGO_TARGET_DIR="$work/target" exec setsid cargo build --release
-    ) >"$work/setup.log" 2>&1 9>&- &
-    pid=$!
-    # The whole process group: the build script and its compilers would go on without cargo.
-    # shellcheck disable=SC2064 # the process that runs now
-    trap "kill -- -$pid 2>/dev/null; exit 130" INT TERM
-    while kill -0 "$pid" 2>/dev/null; do
-        [ "$total" != "?" ] || total="$(rocksdb_file_count)"
-        done_count="$(find "$work/target/release/build" -path '*librocksdb-sys-*/out/*.o' 2>/dev/null | wc -l)"
-        progress "RocksDB: $done_count of $total files, $(elapsed $((SECONDS - start)))"
-        sleep 2
-    done
-    progress_end
-    trap - INT TERM
-    wait "$pid"
+# Puts the shared library beside the clone's program, which then needs no cache to run. A static one is in the program.
+place_rocksdb() {
+    local place="$CARGO_TARGET_DIR/debug"
+    if [ -n "${ROCKSDB_STATIC:-}" ] || [ ! -e "$ROCKSDB_LIB_DIR/librocksdb.so" ]; then
+        rm -f "$place/librocksdb.so"
+    elif ! cmp --silent "$ROCKSDB_LIB_DIR/librocksdb.so" "$place/librocksdb.so"; then
+        mkdir -p "$place"
+        install -m 755 "$ROCKSDB_LIB_DIR/librocksdb.so" "$place/librocksdb.so.$$"
+        mv "$place/librocksdb.so.$$" "$place/librocksdb.so"
+    fi
 }

@@ -8,8 +8,14 @@ set -euo pipefail
 . "$LOCKSTEP_ROOT/deploy/setup/output.sh"
 # shellcheck source=deploy/setup/packages.sh
 . "$LOCKSTEP_ROOT/deploy/setup/packages.sh"
+# shellcheck source=deploy/setup/estimate.sh
+. "$LOCKSTEP_ROOT/deploy/setup/estimate.sh"
 # shellcheck source=deploy/setup/rocksdb.sh
 . "$LOCKSTEP_ROOT/deploy/setup/rocksdb.sh"
+# shellcheck source=deploy/setup/rocksdb_release.sh
+. "$LOCKSTEP_ROOT/deploy/setup/rocksdb_release.sh"
+# shellcheck source=deploy/setup/rocksdb_source.sh
+. "$LOCKSTEP_ROOT/deploy/setup/rocksdb_source.sh"
 
 readonly DISK_MB_MIN=8000
 
@@ -26,13 +32,23 @@ announce_first_build() {
     say "the first build compiles about 500 dependencies: 10 to 15 min on two cores, about 3 GB, in $CARGO_BUILD_BUILD_DIR"
 }
 
+# Fetches the crates while packages are installed. A failure is cargo's to report, when it wants them.
+fetch_crates() {
+    [ -d "$CARGO_BUILD_BUILD_DIR/debug/deps" ] && return
+    cargo fetch --quiet --locked --manifest-path "$LOCKSTEP_ROOT/Cargo.toml" --target "$(rustc -vV | awk '/^host:/ { print $2 }')" \
+        >"$LOCKSTEP_CACHE/fetch.log" 2>&1 9>&- &
+}
+
 main() {
     mkdir -p "$LOCKSTEP_CACHE"
     require_rust
+    fetch_crates
     require_compiler
     require_libclang
     require_rocksdb
+    place_rocksdb
     announce_first_build
+    wait
 }
 
 main

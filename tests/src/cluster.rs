@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, File};
+use std::mem;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -175,6 +176,11 @@ impl Cluster {
     /// A node.
     pub fn node_mut(&mut self, index: usize) -> &mut Node {
         self.nodes.get_mut(index).expect("a node of the cluster")
+    }
+
+    /// Starts nodes with another program from now on; gives the one before.
+    pub fn use_program(&mut self, program: PathBuf) -> PathBuf {
+        mem::replace(&mut self.program, program)
     }
 
     /// Starts a node; it does not serve yet.
@@ -411,7 +417,8 @@ fn options(ports: Ports, validator: Option<ValidatorOptions>) -> NodeOptions {
 }
 
 /// The program under test: `LOCKSTEP_BIN`, else the one beside the tests' own directory.
-fn program() -> PathBuf {
+#[must_use]
+pub fn program() -> PathBuf {
     let program = env::var_os("LOCKSTEP_BIN").map(PathBuf::from).unwrap_or_else(|| {
         let own = env::current_exe().expect("a path");
         own.ancestors().nth(2).unwrap_or(Path::new("/")).join("lockstep")

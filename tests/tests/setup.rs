@@ -1,0 +1,288 @@
+//! The scripts of `deploy/setup` where a machine lacks something: which RocksDB they take, why, and what they leave behind.
+//!
+//! The scripts' own functions run, with programs of the test's in front of the machine's. Nothing is fetched or compiled.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lockstep_tests::cluster::program;
+use tempfile::TempDir;
+
+/// Reads the scripts, without running one.
+const SCRIPTS: &str = "set -euo pipefail
+. deploy/setup/env.sh
+for part in output packages rocksdb rocksdb_release rocksdb_source estimate; do . deploy/setup/$part.sh; done
+";
+/// Says whether the library was fetched, and else why not.
+const FETCH: &str =
+    r#"if fetch_rocksdb; then echo fetched; else echo "not: $ROCKSDB_NOT_FETCHED"; fi"#;
+/// A Maven that runs; what it does when asked for an archive is to be added.
+const MAVEN: &str = "#!/bin/sh\n[ \"$1\" = --version ] && exit 0\n";
+
+/// A machine of the test's: a cache, and programs that come before the real ones.
+struct Machine {
+    directory: TempDir,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::create_dir(directory.path().join("bin")).expect("a directory");
+        fs::create_dir(directory.path().join("cache")).expect("a directory");
+        Self { directory }
+    }
+
+    /// With a program of this text.
+    fn with(self, name: &str, text: &str) -> Self {
+        let path = self.directory.path().join("bin").join(name);
+        fs::write(&path, text).expect("a program");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("may run");
+        self
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.directory.path().join("cache")
+    }
+
+    /// With a file in the cache.
+    fn with_cached(self, name: &str, text: &str) -> Self {
+        let path = self.cache().join(name);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        fs::write(path, text).expect("a file");
+        self
+    }
+
+    /// What a script prints, with these variables.
+    fn run_with(&self, variables: &[(&str, &str)], script: &str) -> String {
+        let path = std::env::var("PATH").expect("a path");
+        let bin = self.directory.path().join("bin");
+        let output = Command::new("bash")
+            .arg("-c")
+            .arg(format!("{SCRIPTS}{script}"))
+            .current_dir(root())
+            .env("PATH", format!("{}:{path}", bin.display()))
+            .env("LOCKSTEP_CACHE", self.cache())
+            .env_remove("ROCKSDB_LIB_DIR")
+            .env_remove("ROCKSDB_STATIC")
+            .env_remove("LOCKSTEP_ROCKSDB")
+            .envs(variables.iter().copied())
+            .output()
+            .expect("bash runs");
+        let text = [output.stdout, output.stderr].concat();
+        String::from_utf8(text).expect("text")
+    }
+
+    fn run(&self, script: &str) -> String {
+        self.run_with(&[], script)
+    }
+
+    /// Fails unless fetching ends without a library, for this reason.
+    fn check_not_fetched(&self, before: &str, reason: &str) {
+        let said = self.run(&format!("{before}\n{FETCH}"));
+        assert!(said.contains(&format!("not: {reason}")), "expected {reason:?} in:\n{said}");
+        let left: Vec<_> = fs::read_dir(self.cache())
+            .expect("the cache")
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+            .filter(|name| name.starts_with("rocksdb"))
+            .collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the root")
+}
+
+/// What a script sets a name to by `readonly NAME="…"`.
+fn pinned(name: &str) -> String {
+    let script = fs::read_to_string(root().join("deploy/setup/rocksdb_release.sh")).expect("text");
+    let begin = format!("readonly {name}=\"");
+    let line = script.lines().find_map(|line| line.strip_prefix(&begin));
+    line.unwrap_or_else(|| panic!("nothing sets {name}")).trim_end_matches('"').to_owned()
+}
+
+#[test]
+fn fetched_rocksdb_is_the_version_that_the_crate_wraps() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).expect("text");
+    let lock: toml::Table = lock.parse().expect("TOML");
+    let packages = lock["package"].as_array().expect("packages");
+    let sys = packages.iter().find(|package| package["name"].as_str() == Some("librocksdb-sys"));
+    let version = sys.expect("it is locked")["version"].as_str().expect("a version");
+    let (_, wrapped) = version.split_once('+').expect("it names RocksDB's own version");
+    assert_eq!(
+        pinned("ROCKSDB_RELEASE"),
+        wrapped,
+        "new versions and checksums are wanted in deploy/setup/rocksdb_release.sh; until then every machine compiles RocksDB"
+    );
+}
+
+#[test]
+fn another_version_in_the_lock_file_is_not_fetched() {
+    let reason = format!(
+        "Cargo.lock has version 99.0.0 and deploy/setup/rocksdb_release.sh pins {}",
+        pinned("ROCKSDB_RELEASE")
+    );
+    Machine::new().check_not_fetched("LOCKSTEP_ROCKSDB_VERSION=99.0.0", &reason);
+}
+
+#[test]
+fn machines_without_a_library_in_the_release_are_named() {
+    let machine = Machine::new().with("uname", "#!/bin/sh\necho Linux mips64\n");
+    machine.check_not_fetched("", "its release has no library for Linux mips64");
+    let machine = Machine::new().with("getconf", "#!/bin/sh\nexit 1\n");
+    machine.check_not_fetched("", "its release needs glibc 2.17; here is another libc");
+    let machine = Machine::new().with("getconf", "#!/bin/sh\necho glibc 2.12\n");
+    machine.check_not_fetched("", "its release needs glibc 2.17; here is glibc 2.12");
+}
+
+#[test]
+fn maven_that_is_missing_is_named_where_nothing_may_be_installed() {
+    let machine = Machine::new()
+        .with("mvn", "#!/bin/sh\necho 'JAVA_HOME is not defined' >&2\nexit 1\n")
+        .with("id", "#!/bin/sh\necho 1000\n");
+    machine.check_not_fetched("", "Maven does not run here (as root: apt-get install -y maven)");
+}
+
+#[test]
+fn maven_that_cannot_be_installed_is_no_end() {
+    let machine = Machine::new()
+        .with("mvn", "#!/bin/sh\nexit 1\n")
+        .with("apt-get", "#!/bin/sh\necho 'no archive answers' >&2\nexit 100\n")
+        .with("id", "#!/bin/sh\necho 0\n");
+    machine.check_not_fetched("", "Maven does not run here");
+}
+
+#[test]
+fn maven_that_fetches_nothing_says_why() {
+    let failing = format!("{MAVEN}echo '[ERROR] could not be resolved'\nexit 1\n");
+    let machine = Machine::new().with("mvn", &failing);
+    machine.check_not_fetched("", "Maven could not fetch it ([ERROR] could not be resolved)");
+}
+
+#[test]
+fn archive_that_is_not_the_one_pinned_is_not_used() {
+    let lying = format!(
+        "{MAVEN}for option; do case \"$option\" in
+            -DoutputDirectory=*) library=\"${{option#*=}}\" ;;
+            -Dmaven.repo.local=*) repository=\"${{option#*=}}\" ;;
+        esac; done
+        archive=\"$repository/org/rocksdb/rocksdbjni/{release}\"
+        mkdir -p \"$library\" \"$archive\"
+        for name in librocksdbjni-linux64 librocksdbjni-linux-aarch64; do echo evil >\"$library/$name.so\"; done
+        echo evil >\"$archive/rocksdbjni-{release}.jar\"
+        mkdir mark-of-maven\n",
+        release = pinned("ROCKSDB_RELEASE")
+    );
+    let machine = Machine::new().with("mvn", &lying);
+    machine.check_not_fetched("", "the archive that came is not the one pinned");
+    // The archive's checksum is right, and what was unpacked is not.
+    let evil = "a3f2c4b6";
+    let before = format!(
+        "sha256sum() {{ case \"$1\" in *.jar) echo \"{} $1\" ;; *) echo \"{evil} $1\" ;; esac; }}",
+        pinned("ROCKSDB_RELEASE_SHA256")
+    );
+    machine.check_not_fetched(&before, "the library in the archive is not the one pinned");
+    assert!(!root().join("mark-of-maven").exists(), "Maven writes into the tree");
+}
+
+#[test]
+fn rocksdb_is_compiled_where_it_cannot_be_fetched() {
+    let machine = Machine::new().with("getconf", "#!/bin/sh\nexit 1\n");
+    let said = machine.run("build_rocksdb() { echo compiling; }\nrequire_rocksdb");
+    assert!(said.contains("RocksDB is compiled here instead, because its release needs"), "{said}");
+    assert!(said.contains("\ncompiling\n"), "{said}");
+}
+
+#[test]
+fn rocksdb_is_compiled_where_that_is_asked_for() {
+    let library = format!("rocksdb-{}-shared/librocksdb.so", pinned("ROCKSDB_RELEASE"));
+    let machine = Machine::new().with_cached(&library, "there");
+    let variables = [("LOCKSTEP_ROCKSDB", "source")];
+    let script = "build_rocksdb() { echo compiling; }\nfetch_rocksdb() { echo fetching; }\nrequire_rocksdb\necho \"$ROCKSDB_LIB_DIR\"";
+    let said = machine.run_with(&variables, script);
+    assert!(said.contains("compiling") && !said.contains("fetching"), "{said}");
+    assert!(said.trim_end().ends_with("-static"), "{said}");
+    let said = machine.run_with(&[("LOCKSTEP_ROCKSDB", "sources")], "require_rocksdb");
+    assert!(said.contains("error: LOCKSTEP_ROCKSDB=sources is unknown"), "{said}");
+}
+
+#[test]
+fn library_in_the_cache_decides_how_cargo_links() {
+    let linked = "echo \"${ROCKSDB_LIB_DIR##*-} ${ROCKSDB_STATIC-unset}\"";
+    let release = pinned("ROCKSDB_RELEASE");
+    let shared = format!("rocksdb-{release}-shared/librocksdb.so");
+    let compiled = format!("rocksdb-{release}-static/librocksdb.a");
+    // What an earlier shell was told does not count.
+    let told = [("ROCKSDB_STATIC", "1")];
+
+    let machine = Machine::new();
+    assert_eq!(machine.run_with(&told, linked), "shared unset\n");
+    let machine = machine.with_cached(&compiled, "there");
+    assert_eq!(machine.run(linked), "static 1\n");
+    let machine = machine.with_cached(&shared, "there");
+    assert_eq!(machine.run_with(&told, linked), "shared unset\n");
+    assert_eq!(machine.run_with(&[("LOCKSTEP_ROCKSDB", "source")], linked), "static 1\n");
+    let own = [("ROCKSDB_LIB_DIR", "/opt/rocksdb-own"), ("ROCKSDB_STATIC", "1")];
+    assert_eq!(machine.run_with(&own, linked), "own 1\n");
+}
+
+#[test]
+fn library_that_was_damaged_in_the_cache_is_fetched_again() {
+    let library = format!("rocksdb-{}-shared/librocksdb.so", pinned("ROCKSDB_RELEASE"));
+    let machine = Machine::new().with_cached(&library, "torn");
+    let said = machine.run("fetch_rocksdb() { echo fetching; }\nrequire_rocksdb");
+    assert_eq!(said, "fetching\n");
+}
+
+#[test]
+fn program_takes_the_library_beside_itself_before_that_of_the_cache() {
+    let place = tempfile::tempdir().expect("a directory");
+    let moved = place.path().join("lockstep");
+    fs::copy(program(), &moved).expect("a copy");
+    let library = program().with_file_name("librocksdb.so");
+    if !library.exists() {
+        // RocksDB was compiled here, and is in the program.
+        assert!(!needed(&moved).contains("librocksdb"), "nothing beside {}", program().display());
+        return;
+    }
+    assert!(needed(&moved).contains("librocksdb.so => "), "without it, the cache's is taken");
+    let beside = place.path().join("librocksdb.so");
+    fs::copy(library, &beside).expect("a copy");
+    let expected = format!("librocksdb.so => {} ", beside.display());
+    assert!(needed(&moved).contains(&expected), "{}", needed(&moved));
+}
+
+/// The libraries of a program, and where the loader finds them.
+fn needed(program: &Path) -> String {
+    let output = Command::new("ldd").arg(program).output().expect("ldd runs");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn estimate_goes_from_nothing_to_all() {
+    let script = "for done in 0 1 310 600 619 620; do cargo_percent $done 620; done";
+    let said = Machine::new().run(script);
+    let percents: Vec<u32> = said.lines().map(|line| line.parse().expect("a number")).collect();
+    assert_eq!(percents.first(), Some(&0), "{said}");
+    assert_eq!(percents.last(), Some(&100), "{said}");
+    assert!(percents.is_sorted(), "{said}");
+}
+
+#[test]
+fn estimate_follows_what_this_machine_does() {
+    // Half of the work took ten minutes, so about as much is left; and time goes on where nothing is finished.
+    let script = "expect build
+        SECONDS=600; reach build 50; estimate; echo \"$remaining\"
+        SECONDS=840; estimate; echo \"$remaining\"
+        SECONDS=5000; estimate; echo \"$remaining\"";
+    let said = Machine::new().run(script);
+    let lines: Vec<&str> = said.lines().collect();
+    let minutes = |line: &str| -> u32 {
+        line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("minutes")
+    };
+    assert!((8..=11).contains(&minutes(lines[0])), "{said}");
+    assert_eq!(minutes(lines[0]) - minutes(lines[1]), 4, "{said}");
+    assert_eq!(lines[2], "about a minute left", "{said}");
+}
