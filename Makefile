@@ -57,13 +57,13 @@ interop: ## Run the end-to-end suite against real op-node, op-batcher and op-get
 	@deploy/setup/build.sh --peers
 	@$(ENV) && cargo test --workspace --locked --test interop -- --test-threads=1 --nocapture $(ARGS)
 
-bench: build ## Measure throughput, latency, memory and disk of four validators
-	@$(ENV) && exec "$$LOCKSTEP_BIN" bench $(ARGS)
+bench: release ## Measure throughput, latency, memory and disk of four validators, as they ship
+	@$(ENV) && exec "$$CARGO_TARGET_DIR/release/lockstep" bench $(ARGS)
 
 lint: setup ## Check the format, then clippy: first what ships, then the tests
 	@cargo fmt --all --check
 	@$(ENV) && cargo clippy --workspace --locked --lib --bins -- -D warnings $(CLIPPY_CLONE)
-	@$(ENV) && for targets in --tests "--test interop"; do \
+	@$(ENV) && for targets in --tests "--test interop" "--test release"; do \
 		cargo clippy --workspace --locked $$targets -- -D warnings $(TEST_LINTS_OFF:%=-A clippy::%) $(CLIPPY_CLONE); done
 
 fmt: ## Format the code

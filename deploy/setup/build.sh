@@ -14,21 +14,21 @@ readonly SETUP="$LOCKSTEP_ROOT/deploy/setup"
 # shellcheck source=deploy/setup/estimate.sh
 . "$SETUP/estimate.sh"
 
-readonly PEERS_LOG="$LOCKSTEP_CACHE/peers.log"
 # Columns of cargo's bar. It is read here and not shown.
 readonly BAR_COLUMNS=80
+# What cargo says of single crates: words that end in its twelfth column. It is not shown.
+readonly CRATE_LINE='^( {3}Compiling| Downloading| {2}Downloaded| {4}Updating| {4}Finished| {2}Executable) '
 
-readonly PEERS_PROGRESS="$LOCKSTEP_CACHE/peers.progress"
-
-peers_pid="" peers_done="op-node and the others: nothing yet"
-cargo_done="nothing yet"
+# Logs of what runs here, and how far `peers.sh` is. Gone when all was well.
+work="" peers="" peers_done="op-node and the others: nothing yet"
+cargo_done="nothing yet" cargo_failed=false unread=""
 
 main() {
-    local option parts=(build) peers=false part
+    local option parts=(build) with_peers=false part
     for option in "$@"; do
         case "$option" in
         --tests) parts+=(tests) ;;
-        --peers) peers=true ;;
+        --peers) with_peers=true ;;
         *) fail "unknown option $option" "Known are --tests and --peers." ;;
         esac
     done
@@ -36,11 +36,14 @@ main() {
     # Again, because setup decides which RocksDB is linked.
     # shellcheck source=deploy/setup/env.sh
     . "$SETUP/env.sh"
-    if $peers; then start_peers; fi
+    find "$LOCKSTEP_CACHE" -maxdepth 1 -name 'build.*' -mtime +1 -exec rm -rf {} +
+    work="$(mktemp -d "$LOCKSTEP_CACHE/build.XXXXXX")"
+    if $with_peers; then start_peers; fi
     for part in "${parts[@]}"; do was_built "$part" || expect "$part"; done
-    [ -z "$peers_pid" ] || expect peers
+    [ -z "$peers" ] || expect peers
     for part in "${parts[@]}"; do build "$part"; done
-    [ -z "$peers_pid" ] || await_peers
+    [ -z "$peers" ] || await_peers
+    rm -rf "$work"
 }
 
 # Once this clone was built, cargo needs no estimate.
@@ -58,47 +61,54 @@ build() {
     tests) cargo_estimated tests test --no-run ;;
     esac
     reach "$1" 100
+    mkdir -p "$CARGO_TARGET_DIR"
     touch "$(mark_of "$1")"
 }
 
-# Runs cargo with its bar made into minutes left. Its lines about single crates are not shown, all others are.
+# Runs cargo with its bar made into minutes left: `cargo_estimated PART COMMAND…`.
 cargo_estimated() {
-    local part="$1" command="$2" unread="" piece
-    shift 2
-    CARGO_TERM_PROGRESS_WHEN=always CARGO_TERM_PROGRESS_WIDTH=$BAR_COLUMNS cargo "$command" --workspace --locked "$@" 2>&1 |
-        while true; do
-            # Cargo ends its bar with a carriage return.
-            if IFS= read -r -t 2 -d $'\r' piece; then
-                read_cargo "$part" "$unread$piece"
-                unread=""
-            elif [ $? -gt 128 ]; then
-                unread+="$piece"
-            else
-                read_cargo "$part" "$unread$piece"
-                break
-            fi
-            show_progress
-        done
+    local part="$1" log="$work/$1.log" cargo
+    shift
+    : >"$log"
+    CARGO_TERM_COLOR=never CARGO_TERM_PROGRESS_WHEN=always CARGO_TERM_PROGRESS_WIDTH=$BAR_COLUMNS \
+        begin_group cargo "$@" --workspace --locked >"$log" 2>&1
+    cargo=$group
+    exec 3<"$log"
+    while group_runs "$cargo"; do
+        read_cargo "$part"
+        show_progress
+        sleep 1
+    done
+    read_cargo "$part"
+    exec 3<&-
+    [ -z "$unread" ] || printf '%s\n' "$unread" >&2
     progress_end
+    await_group "$cargo"
 }
 
-# Takes a piece of cargo's output: lines, and at its end perhaps a bar.
+# Reads what cargo has written since: its bar, which ends with a carriage return, and lines. After an error all lines are shown.
 read_cargo() {
-    local part="$1" line
-    while IFS= read -r line; do
+    local part="$1" piece line
+    IFS= read -r -d '' -u 3 piece || unread+="${piece//$'\r'/$'\n'}"
+    while [[ $unread == *$'\n'* ]]; do
+        line="${unread%%$'\n'*}"
+        unread="${unread#*$'\n'}"
         if [[ $line =~ ^\ +Building\ \[.*\]\ ([0-9]+)/([0-9]+) ]]; then
             cargo_done="${BASH_REMATCH[1]} of ${BASH_REMATCH[2]} units"
             reach "$part" "$(cargo_percent "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}")"
-        elif ! [[ $line =~ ^\ *(Compiling|Downloading|Downloaded|Updating|Finished|Executable)\  || $line =~ ^\ *$ ]]; then
+        elif $cargo_failed || ! [[ $line =~ $CRATE_LINE ]]; then
+            case "$line" in error*) cargo_failed=true ;; esac
             progress_end
-            printf '%s\n' "$line"
+            printf '%s\n' "$line" >&2
         fi
-    done <<<"$2"
+    done
 }
 
 show_progress() {
     local text="compiled $cargo_done"
-    if [ -n "$peers_pid" ]; then
+    # A failure beside cargo is told at once.
+    if [ -n "$peers" ] && ! group_runs "$peers"; then await_peers; fi
+    if [ -n "$peers" ]; then
         read_peers
         text+=", $peers_done"
     fi
@@ -111,38 +121,34 @@ show_progress() {
 start_peers() {
     "$SETUP/peers.sh" --are-there && return
     "$SETUP/peers.sh" --tools
-    say "building op-node, op-batcher and op-geth and fetching anvil beside it, once for this machine (log: $PEERS_LOG)"
-    rm -f "$PEERS_PROGRESS"
-    PEERS_PROGRESS="$PEERS_PROGRESS" nice -n 19 "$SETUP/peers.sh" >"$PEERS_LOG" 2>&1 </dev/null &
-    peers_pid=$!
-    trap 'exit 130' INT TERM
-    trap stop_peers EXIT
+    say "building op-node, op-batcher and op-geth and fetching anvil beside it, once for this machine (log: $work/peers.log)"
+    PEERS_PROGRESS="$work/peers.progress" begin_group nice -n 19 "$SETUP/peers.sh" >"$work/peers.log" 2>&1
+    peers=$group
 }
-
-stop_peers() { if kill "$peers_pid" 2>/dev/null; then wait "$peers_pid"; fi; }
 
 # The percent and the words that `peers.sh` left last.
 read_peers() {
     local percent
-    [ -e "$PEERS_PROGRESS" ] || return 0
-    IFS=' ' read -r percent peers_done <"$PEERS_PROGRESS"
+    [ -e "$work/peers.progress" ] || return 0
+    IFS=' ' read -r percent peers_done <"$work/peers.progress"
     reach peers "$percent"
 }
 
 await_peers() {
-    while kill -0 "$peers_pid" 2>/dev/null; do
+    while group_runs "$peers"; do
         read_peers
         estimate
         progress "$peers_done; $remaining"
         sleep 1
     done
     progress_end
-    trap - EXIT INT TERM
-    wait "$peers_pid" || {
-        tail -n 30 "$PEERS_LOG" >&2
-        fail "the programs beside ours were not built" "the whole log: $PEERS_LOG"
+    await_group "$peers" || {
+        tail -n 30 "$work/peers.log" >&2
+        fail "the programs beside ours were not built" "the whole log: $work/peers.log"
     }
-    tail -n 1 "$PEERS_LOG"
+    peers=""
+    reach peers 100
+    tail -n 1 "$work/peers.log"
 }
 
 main "$@"

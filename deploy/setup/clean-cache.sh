@@ -7,7 +7,7 @@ set -euo pipefail
 
 # Only names that the setup scripts and cargo make here. Anything else in the directory stays.
 found=()
-for path in "$LOCKSTEP_CACHE"/{target,viem-*,foundry-rs-*,rocksdb-*,rocksdb.lock,libclang-*,libclang.*,peers-*,peers.*,go-*,go.*,apt.log,pip.log,maven.log,fetch.log}; do
+for path in "$LOCKSTEP_CACHE"/{target,viem-*,foundry-rs-*,rocksdb-*,rocksdb.*,build.*,libclang-*,libclang.*,peers-*,peers.*,go-*,go.*,apt.log,pip.log,maven.log,fetch.log}; do
     [ -e "$path" ] && found+=("$path")
 done
 if [ "${#found[@]}" -eq 0 ]; then

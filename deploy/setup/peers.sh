@@ -8,6 +8,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 # shellcheck source=deploy/setup/output.sh
 . "$LOCKSTEP_ROOT/deploy/setup/output.sh"
+# shellcheck source=deploy/setup/estimate.sh
+. "$LOCKSTEP_ROOT/deploy/setup/estimate.sh"
 # shellcheck source=deploy/setup/packages.sh
 . "$LOCKSTEP_ROOT/deploy/setup/packages.sh"
 # shellcheck source=deploy/setup/go.sh
@@ -47,22 +49,28 @@ require_tools() {
     *) fail "LOCKSTEP_PEERS=$LOCKSTEP_PEERS lacks: $(missing_in "$LOCKSTEP_PEERS")" \
         "Put them there, or unset LOCKSTEP_PEERS to have them built." ;;
     esac
-    mkdir -p "$LOCKSTEP_CACHE"
     warn_if_disk_is_short
     require_go
     require_npm
 }
 
-require_peers() {
-    are_there && return
-    require_tools
+# Runs a function as the only setup on this machine that does something for these programs.
+alone() {
+    mkdir -p "$LOCKSTEP_CACHE"
     exec 9>"$LOCKSTEP_CACHE/peers.lock"
     flock --nonblock 9 || {
         say "another setup on this machine is building op-node and the others; waiting for it"
         flock 9
     }
-    are_there || build_peers "$(dirname "$LOCKSTEP_PEERS")"
+    "$@"
     flock --unlock 9
+}
+
+require_peers() {
+    if ! are_there; then
+        require_tools
+        build_peers "$(dirname "$LOCKSTEP_PEERS")"
+    fi
 }
 
 build_peers() {
@@ -71,6 +79,7 @@ build_peers() {
     say "Go has compiled them before), 230 MB in $place, 2 GB in Go's own caches"
     rm -rf "$work" "$place"
     mkdir -p "$work/bin" "$work/share"
+    expect peers
     fetch_anvil "$work"
     fetch_modules "$work"
     build_programs "$work"
@@ -98,7 +107,7 @@ fetch_anvil() {
     say "fetching anvil"
     mkdir "$work/npm"
     cp "$SOURCES/package.json" "$SOURCES/package-lock.json" "$work/npm"
-    quietly "$work/npm.log" npm --prefix "$work/npm" ci --ignore-scripts --no-audit --no-fund
+    watched "$work/npm.log" anvil "lines of npm" npm --prefix "$work/npm" ci --ignore-scripts --no-audit --no-fund
     native="$(find "$work/npm/node_modules" -path '*/bin/anvil' -type f -print -quit)"
     [ -n "$native" ] || fail "npm has no anvil for this machine ($(uname -sm))"
     install -m 755 "$native" "$work/bin/anvil"
@@ -108,38 +117,37 @@ fetch_anvil() {
     }
 }
 
-# Runs `go` in the background with its output in a log, whose lines show how far it is: `in_go LOG WHAT LINES COMMAND…`.
-in_go() {
-    local log="$1" what="$2" lines="$3" start=$SECONDS pid
+# Runs a command with its output in a log, whose lines show how far it is: `watched LOG WHAT LINES COMMAND…`.
+watched() {
+    local log="$1" what="$2" lines="$3"
     shift 3
     : >"$log"
-    # A process group of its own, because the compilers would go on without `go`; and not a session, because a session has its
-    # own share of the processors, whatever its priority.
-    set -m
-    (cd "$SOURCES" && exec env GOTOOLCHAIN=local GOWORK=off CGO_ENABLED=0 GOFLAGS="-mod=readonly -buildvcs=false -trimpath" \
-        "$GO" "$@") >"$log.out" 2>"$log" </dev/null 9>&- &
-    pid=$!
-    set +m
-    # shellcheck disable=SC2064 # the process that runs now
-    trap "kill -- -$pid 2>/dev/null; exit 130" INT TERM
-    while kill -0 "$pid" 2>/dev/null; do
-        progress "$what: $(wc -l <"$log") $lines, $(elapsed $((SECONDS - start)))"
-        leave_progress "$(dirname "$log")" "$what: $(wc -l <"$log") $lines"
+    begin_group "$@" >"$log.out" 2>"$log"
+    while group_runs "$group"; do
+        show_progress "$(dirname "$log")" "$what: $(wc -l <"$log") $lines"
         sleep 1
     done
     progress_end
-    trap - INT TERM
-    wait "$pid" && return
-    tail -n 30 "$log" >&2
-    fail "this failed: go $*" "the whole log: $log"
+    await_group "$group" && return
+    tail -n 30 "$log" "$log.out" >&2
+    fail "this failed: $*" "the whole log: $log"
 }
 
-# How far it is, in percent and words, for a script that runs this one in the background.
-leave_progress() {
-    local count
+in_go() {
+    watched "$1" "$2" "$3" env --chdir="$SOURCES" GOTOOLCHAIN=local GOWORK=off CGO_ENABLED=0 \
+        GOFLAGS="-mod=readonly -buildvcs=false -trimpath" "$GO" "${@:4}"
+}
+
+# How far it is by the lines in all logs; in percent and words for a script that runs this one in the background.
+show_progress() {
+    local percent
+    percent=$(($(cat "$1"/*.log | wc -l) * 100 / GO_LINES))
+    percent=$((percent < 99 ? percent : 99))
+    reach peers "$percent"
+    estimate
+    progress "$2; $remaining"
     [ -n "${PEERS_PROGRESS:-}" ] || return 0
-    count="$(cat "$1"/*.log | wc -l)"
-    echo "$((count < GO_LINES ? count * 99 / GO_LINES : 99)) $2" >"$PEERS_PROGRESS.new"
+    echo "$percent $2" >"$PEERS_PROGRESS.new"
     mv "$PEERS_PROGRESS.new" "$PEERS_PROGRESS"
 }
 
@@ -167,6 +175,6 @@ copy_allocs() {
 
 case "${1:-}" in
 --are-there) are_there ;;
---tools) require_tools ;;
-*) require_peers ;;
+--tools) are_there || alone require_tools ;;
+*) are_there || alone require_peers ;;
 esac

@@ -3,6 +3,8 @@
 # machine is glibc.
 set -euo pipefail
 
+# Whatever library this shell was told of: what ships is made of the source that Cargo.lock pins.
+unset ROCKSDB_LIB_DIR ROCKSDB_STATIC
 export LOCKSTEP_ROCKSDB=source
 # shellcheck source=deploy/setup/env.sh
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"

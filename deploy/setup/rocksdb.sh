@@ -15,18 +15,15 @@ require_rocksdb() {
         ;;
     esac
     rocksdb_is_there && return
-    exec 9>"$LOCKSTEP_CACHE/rocksdb.lock"
-    flock --nonblock 9 || {
-        say "another setup on this machine is getting RocksDB; waiting for it"
-        flock 9
+    [ "${LOCKSTEP_ROCKSDB:-}" = source ] || alone_with rocksdb-fetch fetch_rocksdb || {
+        say "RocksDB is compiled here instead, because $ROCKSDB_NOT_FETCHED"
+        rm -rf "$LOCKSTEP_ROCKSDB_SHARED"
     }
-    rocksdb_is_there || get_rocksdb
-    flock --unlock 9
-    # shellcheck source=deploy/setup/env.sh
-    . "$LOCKSTEP_ROOT/deploy/setup/env.sh"
+    rocksdb_is_there || alone_with rocksdb-build build_rocksdb
+    rocksdb_is_there || fail "the RocksDB in $ROCKSDB_LIB_DIR is not complete" "Remove that directory and run make again."
 }
 
-# Whether the library that `env.sh` chose, or chooses now, is complete.
+# Whether the library that `env.sh` chooses is complete.
 rocksdb_is_there() {
     # shellcheck source=deploy/setup/env.sh
     . "$LOCKSTEP_ROOT/deploy/setup/env.sh"
@@ -37,25 +34,25 @@ rocksdb_is_there() {
     fi
 }
 
-get_rocksdb() {
-    if [ "${LOCKSTEP_ROCKSDB:-}" = source ]; then
-        build_rocksdb
-        return
-    fi
-    fetch_rocksdb && return
-    say "RocksDB is compiled here instead, because $ROCKSDB_NOT_FETCHED"
-    rm -rf "$LOCKSTEP_ROCKSDB_SHARED"
-    static_rocksdb_is_sound "$LOCKSTEP_ROCKSDB_STATIC/librocksdb.a" || build_rocksdb
+# Runs a function as the only setup on this machine that does; where another one did it meanwhile, there is nothing to do.
+alone_with() {
+    local code=0
+    exec 9>"$LOCKSTEP_CACHE/$1.lock"
+    flock --nonblock 9 || {
+        say "another setup on this machine is getting RocksDB; waiting for it"
+        flock 9
+    }
+    rocksdb_is_there || "$2" || code=$?
+    flock --unlock 9
+    return "$code"
 }
 
 # Puts the shared library beside the clone's program, which then needs no cache to run. A static one is in the program.
 place_rocksdb() {
-    local place="$CARGO_TARGET_DIR/debug"
-    if [ -n "${ROCKSDB_STATIC:-}" ] || [ ! -e "$ROCKSDB_LIB_DIR/librocksdb.so" ]; then
-        rm -f "$place/librocksdb.so"
-    elif ! cmp --silent "$ROCKSDB_LIB_DIR/librocksdb.so" "$place/librocksdb.so"; then
-        mkdir -p "$place"
-        install -m 755 "$ROCKSDB_LIB_DIR/librocksdb.so" "$place/librocksdb.so.$$"
-        mv "$place/librocksdb.so.$$" "$place/librocksdb.so"
-    fi
+    local library="$ROCKSDB_LIB_DIR/librocksdb.so" place="$CARGO_TARGET_DIR/debug"
+    [ "$ROCKSDB_LIB_DIR" = "$LOCKSTEP_ROCKSDB_SHARED" ] || return 0
+    cmp --silent "$library" "$place/librocksdb.so" && return
+    mkdir -p "$place"
+    install -m 755 "$library" "$place/librocksdb.so.$$"
+    mv "$place/librocksdb.so.$$" "$place/librocksdb.so"
 }

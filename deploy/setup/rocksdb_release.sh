@@ -50,8 +50,11 @@ fetch_rocksdb() {
         rm -rf "$work"
         return 1
     fi
-    mkdir -p "$LOCKSTEP_ROCKSDB_SHARED"
-    mv "$work/library/$(rocksdb_member).so" "$LOCKSTEP_ROCKSDB_SHARED/librocksdb.so"
+    if ! { mkdir -p "$LOCKSTEP_ROCKSDB_SHARED" &&
+        mv "$work/library/$(rocksdb_member).so" "$LOCKSTEP_ROCKSDB_SHARED/librocksdb.so"; }; then
+        not_fetched "it could not be put into $LOCKSTEP_ROCKSDB_SHARED"
+        return 1
+    fi
     rm -rf "$work"
     say "RocksDB is in $LOCKSTEP_ROCKSDB_SHARED, after $(elapsed $((SECONDS - start)))"
 }

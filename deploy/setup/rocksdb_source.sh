@@ -57,18 +57,13 @@ rocksdb_file_count() {
 
 # Runs cargo in the background, so that this shell can count finished files.
 compile_rocksdb() {
-    local work="$1" pid total="?" done_count
+    local work="$1" total="?" done_count
     expect rocksdb
-    (
-        cd "$work" || exit 1
-        unset ROCKSDB_LIB_DIR ROCKSDB_STATIC ROCKSDB_COMPILE RUSTC_WORKSPACE_WRAPPER CARGO_BUILD_BUILD_DIR
-        CARGO_TARGET_DIR="$work/target" exec setsid cargo build --release
-    ) >"$work/setup.log" 2>&1 9>&- &
-    pid=$!
-    # The whole process group: the build script and its compilers would go on without cargo.
-    # shellcheck disable=SC2064 # the process that runs now
-    trap "kill -- -$pid 2>/dev/null; exit 130" INT TERM
-    while kill -0 "$pid" 2>/dev/null; do
+    begin_group env --chdir="$work" --unset=ROCKSDB_LIB_DIR --unset=ROCKSDB_STATIC --unset=ROCKSDB_COMPILE \
+        --unset=RUSTC_WORKSPACE_WRAPPER --unset=CARGO_BUILD_BUILD_DIR CARGO_TARGET_DIR="$work/target" \
+        cargo build --release >"$work/setup.log" 2>&1
+    # shellcheck disable=SC2154 # output.sh sets it
+    while group_runs "$group"; do
         [ "$total" != "?" ] || total="$(rocksdb_file_count)"
         done_count="$(find "$work/target/release/build" -path '*librocksdb-sys-*/out/*.o' 2>/dev/null | wc -l)"
         [ "$total" = "?" ] || reach rocksdb $((done_count * 100 / total))
@@ -78,6 +73,5 @@ compile_rocksdb() {
         sleep 2
     done
     progress_end
-    trap - INT TERM
-    wait "$pid"
+    await_group "$group"
 }

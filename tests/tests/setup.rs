@@ -15,6 +15,16 @@ const SCRIPTS: &str = "set -euo pipefail
 . deploy/setup/env.sh
 for part in output packages rocksdb rocksdb_release rocksdb_source estimate; do . deploy/setup/$part.sh; done
 ";
+/// What `env.sh` set for this test's own process.
+const SET_BY_ENV: [&str; 7] = [
+    "CARGO_BUILD_BUILD_DIR",
+    "CARGO_TARGET_DIR",
+    "LOCKSTEP_BIN",
+    "LOCKSTEP_PEERS",
+    "LOCKSTEP_ROCKSDB",
+    "ROCKSDB_LIB_DIR",
+    "ROCKSDB_STATIC",
+];
 /// Says whether the library was fetched, and else why not.
 const FETCH: &str =
     r#"if fetch_rocksdb; then echo fetched; else echo "not: $ROCKSDB_NOT_FETCHED"; fi"#;
@@ -58,15 +68,16 @@ impl Machine {
     fn run_with(&self, variables: &[(&str, &str)], script: &str) -> String {
         let path = std::env::var("PATH").expect("a path");
         let bin = self.directory.path().join("bin");
-        let output = Command::new("bash")
+        let mut bash = Command::new("bash");
+        for name in SET_BY_ENV {
+            bash.env_remove(name);
+        }
+        let output = bash
             .arg("-c")
             .arg(format!("{SCRIPTS}{script}"))
             .current_dir(root())
             .env("PATH", format!("{}:{path}", bin.display()))
             .env("LOCKSTEP_CACHE", self.cache())
-            .env_remove("ROCKSDB_LIB_DIR")
-            .env_remove("ROCKSDB_STATIC")
-            .env_remove("LOCKSTEP_ROCKSDB")
             .envs(variables.iter().copied())
             .output()
             .expect("bash runs");
@@ -241,13 +252,11 @@ fn program_takes_the_library_beside_itself_before_that_of_the_cache() {
     let place = tempfile::tempdir().expect("a directory");
     let moved = place.path().join("lockstep");
     fs::copy(program(), &moved).expect("a copy");
-    let library = program().with_file_name("librocksdb.so");
-    if !library.exists() {
+    if !needed(&moved).contains("librocksdb") {
         // RocksDB was compiled here, and is in the program.
-        assert!(!needed(&moved).contains("librocksdb"), "nothing beside {}", program().display());
         return;
     }
-    assert!(needed(&moved).contains("librocksdb.so => "), "without it, the cache's is taken");
+    let library = program().with_file_name("librocksdb.so");
     let beside = place.path().join("librocksdb.so");
     fs::copy(library, &beside).expect("a copy");
     let expected = format!("librocksdb.so => {} ", beside.display());
@@ -258,6 +267,109 @@ fn program_takes_the_library_beside_itself_before_that_of_the_cache() {
 fn needed(program: &Path) -> String {
     let output = Command::new("ldd").arg(program).output().expect("ldd runs");
     String::from_utf8(output.stdout).expect("text")
+}
+
+/// A machine whose cargo, Go and npm are these; the rest of a build is real.
+fn building(cargo: &str, go: &str, npm: &str) -> Machine {
+    let cargo = format!("{CARGO}{cargo}");
+    let go = format!("{GO}{go}");
+    Machine::new().with("cargo", &cargo).with("go", &go).with("npm", npm)
+}
+
+/// Answers setup's questions; what a build does is to be added.
+const CARGO: &str = "#!/bin/bash
+case $1 in --version) echo cargo 1.99.0 && exit ;; fetch) exit ;; esac
+";
+/// Answers all but `go build`, which is to be added.
+const GO: &str = "#!/bin/bash
+case \"$*\" in
+*GOVERSION*) echo go1.99.0 && exit ;;
+'list -x'*) echo one request >&2 && exit ;;
+'list -m'*)
+    allocs=$LOCKSTEP_CACHE/op-deployer/pkg/deployer/integration_test/testdata
+    mkdir -p $allocs && touch $allocs/allocs-l2-v160-1.json.gz && echo $LOCKSTEP_CACHE && exit ;;
+esac
+";
+/// Builds a program that runs.
+const GO_BUILDS: &str = "while [ \"$1\" != -o ]; do shift; done
+echo some/package >&2
+printf '#!/bin/sh\\n' >$2 && chmod +x $2
+";
+/// Fetches an anvil that runs.
+const NPM: &str = "#!/bin/bash
+bin=$2/node_modules/anvil/bin
+mkdir -p $bin && printf '#!/bin/sh\\n' >$bin/anvil && chmod +x $bin/anvil
+";
+/// Goes on for longer than a test, and says which process it is.
+const FOR_EVER: &str = "echo $$ >$LOCKSTEP_CACHE/pid && exec sleep 1000\n";
+
+/// Builds with what runs beside it. Gives what was said, the exit code, and the machine.
+fn build(machine: &Machine) -> (String, i32) {
+    let target = machine.cache().join("clone");
+    let target = target.to_str().expect("text");
+    let own = [("ROCKSDB_LIB_DIR", "/opt/rocksdb-own"), ("CARGO_TARGET_DIR", target)];
+    let script = "code=0\ndeploy/setup/build.sh --tests --peers || code=$?\necho \"exit $code\"";
+    let said = machine.run_with(&own, script);
+    let code = said.lines().find_map(|line| line.strip_prefix("exit ")).expect("an exit code");
+    let code = code.parse().expect("a number");
+    (said, code)
+}
+
+/// Whether the process that a program of the machine's left its number of goes on.
+fn goes_on(machine: &Machine) -> bool {
+    let pid = fs::read_to_string(machine.cache().join("pid")).expect("it began");
+    Path::new("/proc").join(pid.trim()).exists()
+}
+
+/// Files in the cache whose name begins so.
+fn cached(machine: &Machine, begin: &str) -> Vec<String> {
+    let names = fs::read_dir(machine.cache()).expect("the cache");
+    let names = names.map(|entry| entry.expect("an entry").file_name().into_string());
+    names.map(|name| name.expect("text")).filter(|name| name.starts_with(begin)).collect()
+}
+
+#[test]
+fn build_makes_the_programs_beside_ours_and_leaves_nothing_else() {
+    let machine = building("printf '    Building [==>] 1/2: a\\r'\n", GO_BUILDS, NPM);
+    let (said, code) = build(&machine);
+    assert_eq!(code, 0, "{said}");
+    let peers = cached(&machine, "peers-");
+    let bin = machine.cache().join(peers.first().expect("the programs")).join("bin");
+    for name in ["op-node", "op-batcher", "op-geth", "genesis", "anvil"] {
+        assert!(bin.join(name).is_file(), "{name} is missing:\n{said}");
+    }
+    assert!(cached(&machine, "build.").is_empty(), "logs were left behind");
+    assert!(!said.contains("Building"), "cargo's bar is shown:\n{said}");
+    assert!(machine.cache().join("clone/lockstep-tests-done").exists(), "{said}");
+}
+
+#[test]
+fn build_that_fails_shows_all_that_cargo_said_and_ends_what_runs_beside_it() {
+    let cargo = "until [ -e $LOCKSTEP_CACHE/pid ]; do sleep 0.1; done
+        printf '   Compiling a v0.1.0\\n    Building [==>] 1/2: a\\rwarning: unused\\n\\nerror: no such type\\n'
+        printf '   Compiling the C part of it\\n    Blocking at the end'
+        exit 101\n";
+    let machine = building(cargo, FOR_EVER, NPM);
+    let (said, code) = build(&machine);
+    assert_eq!(code, 101, "{said}");
+    let expected = "warning: unused\n\nerror: no such type\n   Compiling the C part of it\n    Blocking at the end\n";
+    assert!(said.contains(expected), "{said}");
+    assert!(!said.contains("Compiling a v0.1.0"), "{said}");
+    assert!(!goes_on(&machine), "Go goes on");
+    assert!(!machine.cache().join("clone/lockstep-build-done").exists(), "it counts as built");
+}
+
+#[test]
+fn program_beside_ours_that_cannot_be_built_ends_the_build_at_once() {
+    let npm = "#!/bin/bash
+        until [ -e $LOCKSTEP_CACHE/pid ]; do sleep 0.1; done
+        echo 'no such package' && exit 1\n";
+    let machine = building(FOR_EVER, GO_BUILDS, npm);
+    let (said, code) = build(&machine);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no such package"), "{said}");
+    assert!(said.contains("error: the programs beside ours were not built"), "{said}");
+    assert!(!goes_on(&machine), "cargo goes on");
 }
 
 #[test]
