@@ -6,9 +6,8 @@
 # a line says how many minutes are left; later, cargo speaks for itself.
 set -euo pipefail
 
-# shellcheck source=deploy/setup/env.sh
-. "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-readonly SETUP="$LOCKSTEP_ROOT/deploy/setup"
+SETUP="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
+readonly SETUP
 # shellcheck source=deploy/setup/output.sh
 . "$SETUP/output.sh"
 # shellcheck source=deploy/setup/estimate.sh
@@ -33,7 +32,7 @@ main() {
         esac
     done
     "$SETUP/setup.sh"
-    # Again, because setup decides which RocksDB is linked.
+    # Not before, because the environment follows from what setup put there.
     # shellcheck source=deploy/setup/env.sh
     . "$SETUP/env.sh"
     find "$LOCKSTEP_CACHE" -maxdepth 1 -name 'build.*' -mtime +1 -exec rm -rf {} +
@@ -54,6 +53,7 @@ build() {
     if was_built "$1"; then
         # What changed of the tests `cargo test` builds by itself.
         [ "$1" != build ] || cargo build --workspace --locked
+        work_start=$SECONDS
         return
     fi
     case "$1" in
@@ -95,7 +95,7 @@ read_cargo() {
         unread="${unread#*$'\n'}"
         if [[ $line =~ ^\ +Building\ \[.*\]\ ([0-9]+)/([0-9]+) ]]; then
             cargo_done="${BASH_REMATCH[1]} of ${BASH_REMATCH[2]} units"
-            reach "$part" "$(cargo_percent "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}")"
+            reach "$part" "$(cargo_percent "$part" "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}")"
         elif $cargo_failed || ! [[ $line =~ $CRATE_LINE ]]; then
             case "$line" in error*) cargo_failed=true ;; esac
             progress_end

@@ -4,11 +4,12 @@
 # The parts' sizes are the seconds of one measured run, and only their proportions matter: the estimate begins with that run's
 # speed and follows what this machine does.
 
-# Seconds on two idle cores.
-declare -rA PART_SIZE=([rocksdb]=870 [build]=360 [tests]=190 [peers]=140)
-# Percent of cargo's time that are over when so many twentieths of its units are done. The last units are our own crates, the
-# dearest of all.
-readonly CARGO_TIME=(0 2 3 5 6 7 9 10 14 15 19 23 27 31 34 36 39 42 49 53 100)
+# Seconds on two cores with nothing else to do.
+declare -rA PART_SIZE=([rocksdb]=780 [build]=400 [tests]=180 [peers]=140)
+# Cargo's time in percent when so many thousandths of its units are done. The last ones are our own crates, the dearest.
+readonly CARGO_TIME=(0:0 100:4 200:9 300:15 400:22 500:27 600:33 700:41 800:48 900:58 950:64 970:74 980:82 990:89 1000:100)
+# Units that the tests have besides those of the program.
+readonly TEST_UNITS=35
 # What is done before these seconds was done by an earlier run.
 readonly FOUND_SECONDS=5
 
@@ -44,9 +45,17 @@ estimate() {
     if [ "$seconds" -lt 60 ]; then remaining="about a minute left"; else remaining="about $(((seconds + 59) / 60)) min left"; fi
 }
 
-# Percent of cargo's time, when so many of so many units are done.
+# Percent of a part's time, when cargo has done so many of so many units: `cargo_percent PART DONE TOTAL`.
 cargo_percent() {
-    local twentieths=$(($1 * 20 / $2)) rest=$(($1 * 20 % $2))
-    local from=${CARGO_TIME[$twentieths]} to=${CARGO_TIME[$((twentieths + 1))]:-100}
-    echo $((from + (to - from) * rest / $2))
+    local left=$(($3 - $2)) done=$(($2 * 1000 / $3)) point from=0 from_time=0 to to_time
+    if [ "$1" = tests ]; then
+        echo $((left < TEST_UNITS ? (TEST_UNITS - left) * 100 / TEST_UNITS : 0))
+        return
+    fi
+    for point in "${CARGO_TIME[@]}"; do
+        to=${point%:*} to_time=${point#*:}
+        [ "$done" -gt "$to" ] || break
+        from=$to from_time=$to_time
+    done
+    echo $((to > from ? from_time + (to_time - from_time) * (done - from) / (to - from) : to_time))
 }

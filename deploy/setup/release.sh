@@ -6,25 +6,27 @@ set -euo pipefail
 # Whatever library this shell was told of: what ships is made of the source that Cargo.lock pins.
 unset ROCKSDB_LIB_DIR ROCKSDB_STATIC
 export LOCKSTEP_ROCKSDB=source
-# shellcheck source=deploy/setup/env.sh
-. "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+SETUP="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
+readonly SETUP
 # shellcheck source=deploy/setup/output.sh
-. "$LOCKSTEP_ROOT/deploy/setup/output.sh"
-
-readonly PROGRAM="$CARGO_TARGET_DIR/release/lockstep"
+. "$SETUP/output.sh"
 
 # The libraries that a program wants at its start.
 needs() { ldd "$1" | awk '{ print $1 }' | sed 's|.*/||' | grep -v '^linux-vdso' | sort | tr '\n' ' '; }
 
 main() {
-    local start=$SECONDS
-    "$LOCKSTEP_ROOT/deploy/setup/setup.sh"
+    local start=$SECONDS program
+    "$SETUP/setup.sh"
+    # Not before, because the environment follows from what setup put there.
+    # shellcheck source=deploy/setup/env.sh
+    . "$SETUP/env.sh"
     say "building the release: 10 min on two cores the first time, in a profile of its own"
     cargo build --workspace --locked --release --bin lockstep
-    case "$(needs "$PROGRAM")" in
-    *rocksdb* | *stdc++*) fail "$PROGRAM is not one program; it needs: $(needs "$PROGRAM")" ;;
+    program="$CARGO_TARGET_DIR/release/lockstep"
+    case "$(needs "$program")" in
+    *rocksdb* | *stdc++*) fail "$program is not one program; it needs: $(needs "$program")" ;;
     esac
-    say "$PROGRAM, $(size_of "$PROGRAM"), $("$PROGRAM" --version), needs $(needs "$PROGRAM")after $(elapsed $((SECONDS - start)))"
+    say "$program, $(size_of "$program"), $("$program" --version), needs $(needs "$program")after $(elapsed $((SECONDS - start)))"
 }
 
 main
