@@ -26,16 +26,16 @@ WITH_PEERS := $(if $(filter --log-only --help -h,$(ARGS)),,--peers)
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## Install or fetch what this machine lacks (libclang, RocksDB's library)
+setup: ## Install or fetch what this machine lacks (libclang, RocksDB's library; 15 s)
 	@deploy/setup/setup.sh
 
-peers: ## Build op-node, op-batcher, op-geth and fetch anvil, once per machine (230 MB; 2 GB in Go's caches)
+peers: ## Build op-node, op-batcher, op-geth and fetch anvil, once per machine (3 min, 230 MB; 2 GB in Go's caches)
 	@deploy/setup/peers.sh
 
 build: ## Build the `lockstep` program, for this machine
 	@deploy/setup/build.sh
 
-release: ## Build the program to ship, target/release/lockstep: RocksDB from source and inside, overflow checks, stripped
+release: ## Build the program to ship, target/release/lockstep: RocksDB from source and inside, overflow checks (22 min, then 7)
 	@deploy/setup/release.sh
 
 devnet: ## Run L1, four validators and two OP chains; Ctrl-C stops all (ARGS="--log-only", ARGS=--help)
