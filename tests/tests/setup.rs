@@ -73,7 +73,7 @@ impl Machine {
         self
     }
 
-    /// What a script prints, with these variables.
+    /// Runs a script with these variables; gives what it prints.
     fn run_with(&self, variables: &[(&str, &str)], script: &str) -> String {
         let path = std::env::var("PATH").expect("a path");
         let bin = self.directory.path().join("bin");
@@ -115,7 +115,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the root")
 }
 
-/// What a script sets a name to by `readonly NAME="…"`.
+/// The value that `rocksdb_release.sh` gives a name by `readonly NAME="…"`.
 fn pinned(name: &str) -> String {
     let script = fs::read_to_string(root().join("deploy/setup/rocksdb_release.sh")).expect("text");
     let begin = format!("readonly {name}=\"");
@@ -204,7 +204,8 @@ fn archive_that_is_not_the_one_pinned_is_not_used() {
         pinned("ROCKSDB_RELEASE_SHA256")
     );
     machine.check_not_fetched(&before, "the library in the archive is not the one pinned");
-    assert!(!root().join("mark-of-maven").exists(), "Maven writes into the tree");
+    let mark = root().join("mark-of-maven");
+    assert!(fs::remove_dir(mark).is_err(), "Maven writes into the tree");
 }
 
 #[test]
@@ -235,7 +236,7 @@ fn library_in_the_cache_decides_how_cargo_links() {
     let release = pinned("ROCKSDB_RELEASE");
     let shared = format!("rocksdb-{release}-shared/librocksdb.so");
     let compiled = format!("rocksdb-{release}-static/librocksdb.a");
-    // What an earlier shell was told does not count.
+    // An earlier shell's variable does not count.
     let told = [("ROCKSDB_STATIC", "1")];
 
     let machine = Machine::new();

@@ -29,7 +29,7 @@ use crate::start::StartError;
 /// The reason that actors log when a later one does not start.
 const NOT_STARTED: &str = "the engine does not start";
 
-/// What the actors are made of.
+/// The options and collaborators of the actors.
 pub(crate) struct Parts {
     pub(crate) moniker: String,
     pub(crate) consensus_config: ConsensusConfig,
@@ -46,7 +46,7 @@ pub(crate) struct Actors {
     pub(crate) node: NodeRef,
     /// Ends with the supervisor.
     pub(crate) supervisor: JoinHandle<()>,
-    /// What they ask of the application.
+    /// Their requests to the application.
     pub(crate) requests: mpsc::Receiver<AppMsg<Context>>,
 }
 
