@@ -24,6 +24,8 @@ type BoxedSubscriber = Box<dyn Subscriber<Event>>;
 
 /// Requests of one peer that may wait for our answer.
 const SERVED_PER_PEER_MAX: usize = 32;
+/// Actors that subscribe at their start: consensus and sync.
+const SUBSCRIBERS: usize = 2;
 /// Our requests that may be open. The sync actor holds far fewer.
 const ASKED_MAX: usize = 1_024;
 
@@ -31,6 +33,7 @@ const ASKED_MAX: usize = 1_024;
 pub(crate) struct Hub {
     state: Mutex<State>,
     peers: watch::Sender<BTreeSet<PeerId>>,
+    subscribed: watch::Sender<usize>,
 }
 
 struct State {
@@ -82,7 +85,8 @@ impl Hub {
             asked: BTreeMap::new(),
             requests: transport.requests,
         };
-        Self { state: Mutex::new(state), peers: watch::Sender::new(transport.up.clone()) }
+        let peers = watch::Sender::new(transport.up.clone());
+        Self { state: Mutex::new(state), peers, subscribed: watch::Sender::new(0) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -109,6 +113,14 @@ impl Hub {
             subscriber.send(event);
         }
         state.subscribers.push(subscriber);
+        self.subscribed.send_replace(state.subscribers.len());
+    }
+
+    /// Waits until all subscribe. A frame that is told before reaches nobody, and no peer sends it again.
+    pub(crate) async fn all_subscribed(&self) {
+        let mut subscribed = self.subscribed.subscribe();
+        // The sender lives as long as the hub.
+        drop(subscribed.wait_for(|count| *count >= SUBSCRIBERS).await);
     }
 
     /// The transport listens.
@@ -249,4 +261,4 @@ pub(crate) const fn status(from: MalachitePeerId, status: Status<Context>) -> Ev
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

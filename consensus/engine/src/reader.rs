@@ -31,13 +31,19 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Reads until it is told to stop, and gives the transport back; its successor will know what this one was told.
+    /// Reads from when all actors listen until it is told to stop, and gives the transport back; its successor will know
+    /// what this one was told.
     pub(crate) async fn run(
         self,
         mut transport: Transport,
         mut stop: oneshot::Receiver<()>,
         failures: Failures,
     ) -> Transport {
+        tokio::select! {
+            biased;
+            _ = &mut stop => return transport,
+            () = self.hub.all_subscribed() => {}
+        }
         let mut is_open = true;
         let mut reminder = self.reminder.map(interval);
         loop {
@@ -163,5 +169,48 @@ fn remember(transport: &mut Transport, message: &Incoming) {
             transport.up.remove(peer);
         }
         Incoming::Frame { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::hub::tests::Recorder;
+    use crate::outbox::outbox;
+
+    #[tokio::test]
+    async fn frame_that_comes_before_all_actors_listen_waits_for_them() {
+        let (outgoing, _) = mpsc::channel(1);
+        let (incoming, received) = mpsc::channel(4);
+        let transport = Transport::new(outgoing, received);
+        let hub = Arc::new(Hub::new(&transport));
+        let reader = Reader { hub: hub.clone(), outbox: outbox().0, reminder: None };
+        let (_stop, stopped) = oneshot::channel();
+        let peer = PeerId::from_bytes(&[0, 1, 1]).unwrap();
+        let part = PartMessage {
+            stream: crate::StreamId(Bytes::from_static(&[1])),
+            sequence: 0,
+            content: PartContent::Fin,
+        };
+        let frame = wire::parts::encode(&part).unwrap();
+        incoming.send(Incoming::Up(peer)).await.unwrap();
+        incoming.send(Incoming::Frame { from: peer, class: Class::Parts, frame }).await.unwrap();
+        tokio::spawn(reader.run(transport, stopped, Failures::new()));
+
+        let (consensus, sync) = (Recorder::default(), Recorder::default());
+        hub.subscribe(Box::new(sync));
+        sleep(Duration::from_millis(20)).await;
+        hub.subscribe(Box::new(consensus.clone()));
+        let told = async {
+            while !matches!(consensus.take().as_slice(), [.., NetworkEvent::ProposalPart(..)]) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), told).await.expect("the frame was lost");
     }
 }

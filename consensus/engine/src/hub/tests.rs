@@ -13,7 +13,7 @@ use crate::context::Height;
 
 /// Keeps what it is told.
 #[derive(Clone, Default)]
-struct Recorder(Arc<StdMutex<Vec<Event>>>);
+pub(crate) struct Recorder(Arc<StdMutex<Vec<Event>>>);
 
 impl OutputPortSubscriberTrait<Event> for Recorder {
     fn subscribe_to_port(&self, _: &OutputPort<Event>) {}
@@ -26,7 +26,7 @@ impl Subscriber<Event> for Recorder {
 }
 
 impl Recorder {
-    fn take(&self) -> Vec<Event> {
+    pub(crate) fn take(&self) -> Vec<Event> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
