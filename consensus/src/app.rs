@@ -191,6 +191,7 @@ impl App {
                 // Its block is handed over by `redeliver` once it is judged.
                 reply.send(None).ok();
             }
+            Request::ReceivedProposal { ticket, .. } => self.engine.pass_proposal(ticket),
             Request::Redelivered { block, reply, .. } => {
                 reply.send(self.candidates.fetch(block)).ok();
             }

@@ -14,22 +14,35 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::context::{self, Context, Part, ValidatorAddress, ValidatorSet, Value};
 use crate::hub::transport_id;
+use crate::inbox::Waiting;
 use crate::request::{
     Evidence, PartContent, PartMessage, ProposedBlock, Request, StartHeight, StreamId, SyncOutcome,
 };
 
-/// Passes questions on until either side is gone. Each answer is carried back by a task of its own, because some may
-/// overtake others; malachite itself asks one at a time.
+/// Passes malachite's questions and the reader's requests on until malachite or the application is gone. Each answer is
+/// carried back by a task of its own, because some may overtake others; malachite itself asks one at a time, so its
+/// questions come first and starve nobody.
 pub(crate) async fn forward(
     mut questions: mpsc::Receiver<AppMsg<Context>>,
+    mut inbox: mpsc::Receiver<Waiting>,
     requests: mpsc::Sender<Request>,
 ) {
-    while let Some(question) = questions.recv().await {
-        if let Some(request) = translate(question)
+    loop {
+        let (request, slot) = tokio::select! {
+            biased;
+            question = questions.recv() => match question {
+                Some(question) => (translate(question), None),
+                None => return,
+            },
+            Some(Waiting { request, slot }) = inbox.recv() => (Some(request), slot),
+        };
+        if let Some(request) = request
             && requests.send(request).await.is_err()
         {
             return;
         }
+        // Free only now: what waits here takes its peer's place, too.
+        drop(slot);
     }
 }
 

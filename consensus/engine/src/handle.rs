@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::context::Part;
 use crate::failure::{Failure, Failures};
-use crate::hub::Hub;
+use crate::hub::{Hub, malachite_id};
+use crate::inbox::ProposalTicket;
 use crate::network::{PeerId, Transport};
 use crate::outbox::{Counters, Outbox};
 use crate::request::PartMessage;
@@ -105,6 +106,16 @@ impl EngineHandle {
         let part = StreamContent::Data(Part::Redelivered { height, block });
         let message = StreamMessage::new(StreamId::new(bytes::Bytes::new()), 0, part);
         self.hub.tell(&NetworkEvent::ProposalPart(self.nobody, None, message));
+    }
+
+    /// Gives a peer's proposal to consensus, as if it came now, also if its sender went down meanwhile. Passing it twice
+    /// is harmless; after the engine's end nothing happens.
+    ///
+    /// Pass it only when the block was judged, and can be handed over, under this very (height, round, valid round).
+    pub fn pass_proposal(&self, ticket: ProposalTicket) {
+        if let Some(id) = malachite_id(ticket.from) {
+            self.hub.tell(&NetworkEvent::Proposal(id, ticket.proposal));
+        }
     }
 
     /// The peers that are up, and every change of them.

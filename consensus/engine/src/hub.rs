@@ -16,6 +16,7 @@ use malachitebft_sync::{
 use tokio::sync::watch;
 
 use crate::context::Context;
+use crate::inbox::{Slot, Slots};
 use crate::network::{Class, Multiaddr, PeerId, Transport};
 use crate::quota::Quotas;
 
@@ -39,12 +40,24 @@ pub(crate) struct Hub {
 struct State {
     subscribers: Vec<BoxedSubscriber>,
     listening: Option<Multiaddr>,
-    up: BTreeMap<PeerId, Quotas>,
+    up: BTreeMap<PeerId, Peer>,
     /// Who asked us, and under which number.
     served: BTreeMap<InboundRequestId, (PeerId, u64)>,
     /// Whom we asked.
     asked: BTreeMap<OutboundRequestId, PeerId>,
     requests: u64,
+}
+
+/// What one peer that is up may take of this node.
+struct Peer {
+    quotas: Quotas,
+    proposals: Slots,
+}
+
+impl Peer {
+    fn new(now: Instant) -> Self {
+        Self { quotas: Quotas::new(now), proposals: Slots::default() }
+    }
 }
 
 impl State {
@@ -76,7 +89,7 @@ impl Hub {
     /// A hub that knows what the transport has said to a predecessor.
     pub(crate) fn new(transport: &Transport) -> Self {
         let now = Instant::now();
-        let up = transport.up.iter().map(|peer| (*peer, Quotas::new(now))).collect();
+        let up = transport.up.iter().map(|peer| (*peer, Peer::new(now))).collect();
         let state = State {
             subscribers: Vec::new(),
             listening: transport.listening.clone(),
@@ -136,7 +149,7 @@ impl Hub {
         if malachite_id(peer).is_none() || state.up.contains_key(&peer) {
             return;
         }
-        state.up.insert(peer, Quotas::new(Instant::now()));
+        state.up.insert(peer, Peer::new(Instant::now()));
         greetings(peer).for_each(|event| state.tell(&event));
         self.peers.send_if_modified(|peers| peers.insert(peer));
     }
@@ -165,7 +178,12 @@ impl Hub {
 
     /// Whether a frame may be read: `None` if its sender is not up, `Some(false)` if it is over its quota.
     pub(crate) fn admit(&self, from: PeerId, class: Class) -> Option<bool> {
-        self.state().up.get_mut(&from).map(|quotas| quotas.take(class, Instant::now()))
+        self.state().up.get_mut(&from).map(|peer| peer.quotas.take(class, Instant::now()))
+    }
+
+    /// A place for a proposal of this peer on its way to the application; `None` if too many wait, or it is not up.
+    pub(crate) fn proposal_slot(&self, from: PeerId) -> Option<Slot> {
+        self.state().up.get(&from)?.proposals.take()
     }
 
     /// Tells what a peer sent, unless it went down meanwhile.

@@ -9,6 +9,7 @@ mod context;
 mod failure;
 mod handle;
 mod hub;
+mod inbox;
 mod network;
 mod outbox;
 mod quota;
@@ -22,6 +23,7 @@ mod wire;
 pub use config::{Config, Mode, SYNC_HEIGHTS_MAX, SyncOptions};
 pub use failure::Failure;
 pub use handle::{EngineHandle, PublishError, StopError};
+pub use inbox::ProposalTicket;
 pub use network::{Class, Incoming, Multiaddr, Outgoing, PeerId, Transport};
 pub use outbox::Counters;
 pub use request::{

@@ -32,6 +32,8 @@ pub struct Counters {
     pub refused: u64,
     /// Sync requests that were not served because too many wait already.
     pub requests_refused: u64,
+    /// Proposals that the application had no room for.
+    pub proposals_dropped: u64,
 }
 
 /// The counters, shared.
@@ -42,6 +44,7 @@ pub(crate) struct CounterCells {
     pub(crate) over_quota: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) requests_refused: AtomicU64,
+    pub(crate) proposals_dropped: AtomicU64,
 }
 
 impl CounterCells {
@@ -52,6 +55,7 @@ impl CounterCells {
             over_quota: self.over_quota.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
             requests_refused: self.requests_refused.load(Ordering::Relaxed),
+            proposals_dropped: self.proposals_dropped.load(Ordering::Relaxed),
         }
     }
 }

@@ -7,16 +7,18 @@ use bytes::Bytes;
 use malachitebft_app_channel::app::consensus::{LivenessMsg, SignedConsensusMsg};
 use malachitebft_app_channel::app::engine::network::NetworkEvent;
 use malachitebft_app_channel::app::streaming::{StreamContent, StreamId, StreamMessage};
+use malachitebft_app_channel::app::types::core::SignedProposal;
 use malachitebft_sync::OutboundRequestId;
 use tokio::sync::oneshot;
 use tokio::time::{Interval, interval};
 
-use crate::context::Part;
+use crate::context::{Context, Part};
 use crate::failure::{Failure, Failures};
 use crate::hub::{self, Hub};
+use crate::inbox::{Inbox, ProposalTicket};
 use crate::network::{Class, Incoming, PeerId, Transport};
 use crate::outbox::{Outbox, count};
-use crate::request::{PartContent, PartMessage};
+use crate::request::{PartContent, PartMessage, Request};
 use crate::wire::sync::SyncMessage;
 use crate::wire::votes::VotesMessage;
 use crate::wire::{self, WireError};
@@ -26,6 +28,7 @@ use crate::wire::{self, WireError};
 pub(crate) struct Reader {
     pub(crate) hub: Arc<Hub>,
     pub(crate) outbox: Outbox,
+    pub(crate) inbox: Inbox,
     /// How often the status is told when nothing else makes the sync actor tell it; `None` if it does so by itself.
     pub(crate) reminder: Option<Duration>,
 }
@@ -98,20 +101,35 @@ impl Reader {
     }
 
     fn votes(&self, from: PeerId, message: VotesMessage) {
-        self.hub.tell_from(from, |id| match message {
+        let hub = &self.hub;
+        match message {
             VotesMessage::Consensus(SignedConsensusMsg::Vote(vote))
-            | VotesMessage::Liveness(LivenessMsg::Vote(vote)) => NetworkEvent::Vote(id, vote),
+            | VotesMessage::Liveness(LivenessMsg::Vote(vote)) => {
+                hub.tell_from(from, |id| NetworkEvent::Vote(id, vote));
+            }
             VotesMessage::Consensus(SignedConsensusMsg::Proposal(proposal)) => {
-                NetworkEvent::Proposal(id, proposal)
+                self.proposal(from, proposal);
             }
             VotesMessage::Liveness(LivenessMsg::PolkaCertificate(certificate)) => {
-                NetworkEvent::PolkaCertificate(id, certificate)
+                hub.tell_from(from, |id| NetworkEvent::PolkaCertificate(id, certificate));
             }
             VotesMessage::Liveness(LivenessMsg::SkipRoundCertificate(certificate)) => {
-                NetworkEvent::RoundCertificate(id, certificate)
+                hub.tell_from(from, |id| NetworkEvent::RoundCertificate(id, certificate));
             }
-            VotesMessage::Status(status) => hub::status(id, status),
-        });
+            VotesMessage::Status(status) => hub.tell_from(from, |id| hub::status(id, status)),
+        }
+    }
+
+    /// A proposal goes to the application, never straight to malachite: it is used only for the block that was judged.
+    fn proposal(&self, from: PeerId, signed: SignedProposal<Context>) {
+        let proposal = signed.message.to_core().expect("decoding refuses a proposal without round");
+        let proposer = signed.message.validator.0;
+        let ticket = ProposalTicket { from, proposal: signed };
+        let request = Request::ReceivedProposal { from, proposal, proposer, ticket };
+        let slot = self.hub.proposal_slot(from);
+        if !slot.is_some_and(|slot| self.inbox.offer(request, Some(slot))) {
+            count(&self.outbox.counters.proposals_dropped);
+        }
     }
 
     fn part(&self, from: PeerId, part: PartMessage) {
@@ -176,12 +194,83 @@ fn remember(transport: &mut Transport, message: &Incoming) {
 mod tests {
     use std::time::Duration;
 
+    use alloy_primitives::{Address, B256};
+    use lockstep_core::certificate::Proposal;
+    use lockstep_core::signing::Signature;
+    use lockstep_core::types::{BlockHash, Height, Round};
     use tokio::sync::mpsc;
     use tokio::time::{sleep, timeout};
 
     use super::*;
     use crate::hub::tests::Recorder;
+    use crate::inbox::{PROPOSALS_PER_PEER_MAX, Waiting, inbox};
     use crate::outbox::outbox;
+
+    fn peer(byte: u8) -> PeerId {
+        PeerId::from_bytes(&[0, 1, byte]).unwrap()
+    }
+
+    /// A reader of which peers 1 and 2 are up, what malachite is told, and what waits for the application.
+    fn reader() -> (Reader, Recorder, mpsc::Receiver<Waiting>) {
+        let (outgoing, _) = mpsc::channel(1);
+        let (_, received) = mpsc::channel(1);
+        let hub = Arc::new(Hub::new(&Transport::new(outgoing, received)));
+        hub.up(peer(1));
+        hub.up(peer(2));
+        let malachite = Recorder::default();
+        hub.subscribe(Box::new(malachite.clone()));
+        malachite.take();
+        let (inbox, waiting) = inbox();
+        (Reader { hub, outbox: outbox().0, inbox, reminder: None }, malachite, waiting)
+    }
+
+    /// A frame with a proposal by the validator `proposer`.
+    fn proposal_frame(round: u32, proposer: u8) -> (Proposal, Bytes) {
+        let block = BlockHash(B256::repeat_byte(7));
+        let valid_round = round.checked_sub(1).map(Round);
+        let proposal = Proposal { height: Height(3), round: Round(round), valid_round, block };
+        let proposer = Address::repeat_byte(proposer);
+        let ticket = ProposalTicket::new(peer(1), proposal, proposer, Signature([9; 65]));
+        let message = VotesMessage::Consensus(SignedConsensusMsg::Proposal(ticket.proposal));
+        (proposal, wire::votes::encode(&message).unwrap())
+    }
+
+    #[test]
+    fn proposal_goes_to_the_application_and_reaches_malachite_only_when_it_is_passed() {
+        let (reader, malachite, mut waiting) = reader();
+        for (round, proposer) in [(0, 1), (4, 77)] {
+            let (sent, frame) = proposal_frame(round, proposer);
+            reader.read(Incoming::Frame { from: peer(2), class: Class::Votes, frame });
+            assert_eq!(malachite.take(), [], "malachite was told at once");
+            let request = waiting.try_recv().unwrap().request;
+            let Request::ReceivedProposal { from, proposal, proposer: by, ticket } = request else {
+                panic!("{request:?}")
+            };
+            assert_eq!((from, proposal), (peer(2), sent));
+            assert_eq!(by, Address::repeat_byte(proposer), "as the message says");
+            let signature = Signature([9; 65]);
+            assert_eq!(ticket, ProposalTicket::new(peer(2), sent, by, signature));
+        }
+    }
+
+    #[test]
+    fn proposals_of_one_peer_that_wait_are_bounded_and_take_nothing_from_another() {
+        let (reader, _, mut waiting) = reader();
+        let (_, frame) = proposal_frame(0, 1);
+        let send = |from| {
+            let frame = frame.clone();
+            reader.read(Incoming::Frame { from: peer(from), class: Class::Votes, frame });
+        };
+        (0..100).for_each(|_| send(1));
+        assert_eq!(waiting.len(), PROPOSALS_PER_PEER_MAX);
+        let dropped = 100 - PROPOSALS_PER_PEER_MAX as u64;
+        assert_eq!(reader.outbox.counters.read().proposals_dropped, dropped);
+        send(2);
+        assert_eq!(waiting.len(), PROPOSALS_PER_PEER_MAX + 1, "the other peer has its own places");
+        drop(waiting.try_recv().unwrap());
+        send(1);
+        assert_eq!(waiting.len(), PROPOSALS_PER_PEER_MAX + 1, "a place is free again");
+    }
 
     #[tokio::test]
     async fn frame_that_comes_before_all_actors_listen_waits_for_them() {
@@ -189,7 +278,8 @@ mod tests {
         let (incoming, received) = mpsc::channel(4);
         let transport = Transport::new(outgoing, received);
         let hub = Arc::new(Hub::new(&transport));
-        let reader = Reader { hub: hub.clone(), outbox: outbox().0, reminder: None };
+        let (inbox, _waiting) = inbox();
+        let reader = Reader { hub: hub.clone(), outbox: outbox().0, inbox, reminder: None };
         let (_stop, stopped) = oneshot::channel();
         let peer = PeerId::from_bytes(&[0, 1, 1]).unwrap();
         let part = PartMessage {

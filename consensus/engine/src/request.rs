@@ -3,6 +3,12 @@
 //! Requests come one at a time: while one is not answered the next does not come, except behind
 //! [`Request::Decided`] and [`Request::Finalized`]. So answer at once and do the work in tasks. Order of a height:
 //! `StartedRound`, then `GetValue` (proposer) or `ReceivedPart`… (the others), then `Decided`, then `Finalized`.
+//! [`Request::ReceivedProposal`] comes at any time, before `Ready` too.
+//!
+//! **Consensus uses a value only under the proposal that was judged.** Malachite pairs values and proposals by the
+//! value alone, so a proposer could have a block judged under one (round, valid round) and use it under another. So a
+//! peer's signed proposal goes to the application first, which passes it on only after it judged that very (height,
+//! round, valid round, block).
 
 use std::time::Duration;
 
@@ -14,6 +20,7 @@ use lockstep_core::types::{BlockHash, Height, Round};
 use lockstep_core::validator_set::ValidatorSet;
 use tokio::sync::oneshot;
 
+use crate::inbox::ProposalTicket;
 use crate::network::PeerId;
 
 /// How long each step may last. A step's timeout in round r is `base + delta · r`, at most `max`.
@@ -186,6 +193,19 @@ pub enum Request {
         part: PartMessage,
         /// The block, if this completes it.
         reply: oneshot::Sender<Option<ProposedBlock>>,
+    },
+    /// A peer's signed proposal came. Consensus does not have it until [`crate::EngineHandle::pass_proposal`]. Comes for
+    /// any height, before or after the parts, and from any peer that is up: a locked proposal is sent again by others
+    /// than its proposer. At most a few of one peer wait; the engine drops the others. No answer is expected.
+    ReceivedProposal {
+        /// Who sent it.
+        from: PeerId,
+        /// What is proposed.
+        proposal: Proposal,
+        /// Who proposes, as the message says; the signature is not checked yet.
+        proposer: Address,
+        /// The message.
+        ticket: ProposalTicket,
     },
     /// The application asked for this by [`crate::EngineHandle::redeliver`]: a block became complete after its last
     /// part. It can't come from a peer. Handing a block over twice is harmless. Dropped: like `None`.

@@ -24,6 +24,7 @@ use crate::context::{Context, ValidatorAddress};
 use crate::failure::{Failure, Failures};
 use crate::handle::{EngineHandle, Running};
 use crate::hub::Hub;
+use crate::inbox::inbox;
 use crate::network::Transport;
 use crate::outbox::{outbox, pump};
 use crate::reader::Reader;
@@ -102,6 +103,7 @@ async fn start_in(
     let unsynced = Unsynced::default();
     let hub = Arc::new(Hub::new(&transport));
     let (outbox, queues) = outbox();
+    let (inbox, waiting) = inbox();
 
     let (stopped, network_stopped) = oneshot::channel();
     let actor = Network { hub: hub.clone(), outbox: outbox.clone(), unsynced: unsynced.clone() };
@@ -127,10 +129,10 @@ async fn start_in(
     // The sync actor that tells its status after every commit tells it no more when nothing is committed. A peer that
     // missed the last one would not learn that it is behind, and without it a quorum may commit nothing.
     let reminder = config.sync.status_interval.is_zero().then_some(STATUS_REMINDER);
-    let reader = Reader { hub: hub.clone(), outbox: outbox.clone(), reminder };
+    let reader = Reader { hub: hub.clone(), outbox: outbox.clone(), inbox, reminder };
     let reader = tokio::spawn(reader.run(transport, stop, failures.clone()));
     let (requests, receiver) = mpsc::channel(REQUESTS_QUEUE);
-    tokio::spawn(app::forward(asked, requests));
+    tokio::spawn(app::forward(asked, waiting, requests));
 
     let running = Running { node, wal_path, stop_reader, reader, pump, supervisor };
     let running = Arc::new(Mutex::new(Some(running)));

@@ -7,6 +7,7 @@ use lockstep_core::types::BlockHash;
 
 use super::*;
 use crate::context;
+use crate::inbox::{PROPOSALS_PER_PEER_MAX, Slots};
 
 fn signed_vote(validator: u8, block: Option<u8>) -> mc::SignedVote<Context> {
     let value = block.map_or(mc::NilOrVal::Nil, |b| mc::NilOrVal::Val(hash(b)));
@@ -90,4 +91,32 @@ async fn answer_is_carried_and_either_side_learns_that_the_other_is_gone() {
     let mut ours = carry(reply, |answer: u8| answer);
     drop(theirs);
     ours.closed().await;
+}
+
+#[tokio::test]
+async fn waiting_request_keeps_its_place_until_the_application_has_room() {
+    let slots = Slots::default();
+    let wait = || {
+        let request = Request::HistoryMin { reply: oneshot::channel().0 };
+        Waiting { request, slot: slots.take() }
+    };
+    let (questions, asked) = mpsc::channel(1);
+    let (waiting, inbox) = mpsc::channel(PROPOSALS_PER_PEER_MAX);
+    let (requests, mut received) = mpsc::channel(1);
+    for _ in 0..PROPOSALS_PER_PEER_MAX {
+        waiting.send(wait()).await.unwrap();
+    }
+    let forwarding = tokio::spawn(forward(asked, inbox, requests));
+    while received.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    tokio::task::yield_now().await;
+    assert!(slots.take().is_some(), "what the application can take has left its place");
+    let held: Vec<_> = std::iter::from_fn(|| slots.take()).collect();
+    assert_eq!(held.len(), 1, "the others keep theirs");
+    for _ in 0..PROPOSALS_PER_PEER_MAX {
+        received.recv().await.unwrap();
+    }
+    drop(questions);
+    forwarding.await.unwrap();
 }

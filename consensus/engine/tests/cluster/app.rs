@@ -13,7 +13,8 @@ use lockstep_core::types::{BlockHash, Height, NetworkId, Round};
 use lockstep_core::validator_set::ValidatorSet;
 use lockstep_engine::{
     ConsensusSigner, EngineHandle, Evidence, FirstPart, PartContent, PartMessage, PeerId,
-    ProposedBlock, Request, SignError, StartHeight, StreamId, SyncOutcome, Timeouts,
+    ProposalTicket, ProposedBlock, Request, SignError, StartHeight, StreamId, SyncOutcome,
+    Timeouts,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -30,6 +31,8 @@ pub(crate) struct Store {
     /// The application holds round 0's block of this height back and hands it over so much later.
     pub(crate) late: Option<(u64, Duration)>,
     pub(crate) redelivered: usize,
+    /// The application passes every proposal on, whatever it judged.
+    pub(crate) passes_all: bool,
     pub(crate) tip: watch::Sender<u64>,
 }
 
@@ -43,6 +46,7 @@ impl Store {
             synced: 0,
             late: None,
             redelivered: 0,
+            passes_all: false,
             tip: watch::Sender::new(0),
         }))
     }
@@ -99,6 +103,10 @@ pub(crate) struct App {
     pub(crate) target_time: Duration,
     pub(crate) peers_min: usize,
     streams: HashMap<(PeerId, StreamId), Stream>,
+    /// What was handed over, under which rounds.
+    handed: Vec<Proposal>,
+    /// Proposals of what was not handed over yet.
+    held: Vec<(Proposal, ProposalTicket)>,
 }
 
 impl App {
@@ -111,8 +119,17 @@ impl App {
         let target_time = Duration::from_millis(20);
         // Two peers and this node are a quorum of four; a smaller network has fewer.
         let peers_min = validators.len().saturating_sub(1).min(2);
-        let streams = HashMap::new();
-        Self { store, validators, me, handle, target_time, peers_min, streams }
+        Self {
+            store,
+            validators,
+            me,
+            handle,
+            target_time,
+            peers_min,
+            streams: HashMap::new(),
+            handed: Vec::new(),
+            held: Vec::new(),
+        }
     }
 
     /// Answers until the engine ends.
@@ -133,8 +150,11 @@ impl App {
             Request::StartedRound { height, reply, .. } => {
                 let store = self.store.lock().unwrap();
                 let blocks = store.undecided.values().map(|(block, _)| *block);
-                let blocks = blocks.filter(|b| b.height == height && !is_late(&store, b));
-                reply.send(blocks.collect()).ok();
+                let blocks: Vec<_> =
+                    blocks.filter(|b| b.height == height && !is_late(&store, b)).collect();
+                drop(store);
+                reply.send(blocks.clone()).ok();
+                blocks.into_iter().for_each(|block| self.hand_over(Some(block)));
             }
             Request::GetValue { height, round, reply, .. } => {
                 let (block, bytes) = self.propose(height, round);
@@ -142,12 +162,22 @@ impl App {
                 self.publish(height, round, block, bytes).await;
             }
             Request::ReceivedPart { from, part, reply } => {
-                reply.send(self.receive(from, part)).ok();
+                let block = self.receive(from, part);
+                reply.send(block).ok();
+                self.hand_over(block);
+            }
+            Request::ReceivedProposal { proposal, ticket, .. } => {
+                self.held.push((proposal, ticket));
+                self.hand_over(None);
             }
             Request::Redelivered { block, reply, .. } => {
-                let mut store = self.store.lock().unwrap();
-                store.redelivered += 1;
-                reply.send(store.undecided.get(&block).map(|(block, _)| *block)).ok();
+                let block = {
+                    let mut store = self.store.lock().unwrap();
+                    store.redelivered += 1;
+                    store.undecided.get(&block).map(|(block, _)| *block)
+                };
+                reply.send(block).ok();
+                self.hand_over(block);
             }
             Request::Decided { certificate, reply } => {
                 self.commit(certificate);
@@ -169,6 +199,24 @@ impl App {
             }
             Request::HistoryMin { reply } => drop(reply.send(Height(1))),
             Request::Restream { .. } => {}
+        }
+    }
+
+    /// Notes what consensus has, and passes the proposals of it, and of nothing else.
+    fn hand_over(&mut self, block: Option<ProposedBlock>) {
+        self.handed.extend(block.map(|b| Proposal {
+            height: b.height,
+            round: b.round,
+            valid_round: b.valid_round,
+            block: b.block,
+        }));
+        let passes_all = self.store.lock().unwrap().passes_all;
+        for (proposal, ticket) in std::mem::take(&mut self.held) {
+            if passes_all || self.handed.contains(&proposal) {
+                self.handle.pass_proposal(ticket);
+            } else {
+                self.held.push((proposal, ticket));
+            }
         }
     }
 

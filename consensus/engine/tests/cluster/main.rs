@@ -8,6 +8,8 @@ mod app;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod frames;
+#[cfg(test)]
 mod router;
 #[cfg(test)]
 mod scenarios;

@@ -2,12 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use alloy_primitives::keccak256;
+use lockstep_core::certificate::Proposal;
+use lockstep_core::types::{BlockHash, Height, Round};
 use lockstep_engine::{
     Class, Failure, Mode, SignError, StartError, StopError, SyncOutcome, inspect_wal,
 };
 use tokio::time::timeout;
 
 use crate::cluster::{Cluster, DEADLINE};
+use crate::frames;
 use crate::router::peer;
 
 /// An interval at which sync helps nobody within a test.
@@ -223,4 +227,54 @@ async fn frames_of_a_peer_that_is_not_up_are_ignored() {
     cluster.all_decided(6).await;
     assert_eq!(cluster.router.disconnected(), []);
     assert_eq!(cluster.nodes[0].handle.as_ref().unwrap().counters().refused, 0);
+}
+
+/// The proposer of height 1 does not run; its frames are the test's. It has a block judged under (round 4, valid round 0),
+/// as a proposal again after a polka, and signs a fresh proposal of it for round 0. Returns block and round of the
+/// decision at height 1, and the liar's block.
+async fn judged_under_another_round(passes_all: bool) -> (BlockHash, Round, BlockHash) {
+    let mut cluster = Cluster::new(4).await;
+    let liar = {
+        let proposer = cluster.validators.proposer(Height(1), Round(0)).address;
+        cluster.nodes.iter().position(|node| node.signer.key.address() == proposer).unwrap()
+    };
+    let key = &cluster.nodes[liar].signer.key;
+    let bytes = b"a block with any time in it".to_vec();
+    let block = BlockHash(keccak256(&bytes));
+    let judged =
+        Proposal { height: Height(1), round: Round(4), valid_round: Some(Round(0)), block };
+    let signed = Proposal { round: Round(0), valid_round: None, ..judged };
+    let frames = [
+        (Class::Parts, frames::parts(judged, key.address(), bytes)),
+        (Class::Votes, vec![frames::proposal(signed, key)]),
+    ];
+    for place in (0..4).filter(|place| *place != liar) {
+        cluster.nodes[place].store.lock().unwrap().passes_all = passes_all;
+        cluster.start(place).await;
+    }
+    for place in (0..4).filter(|place| *place != liar) {
+        for (class, frames) in &frames {
+            for frame in frames {
+                cluster.router.inject(liar, place, *class, frame.clone()).await;
+            }
+        }
+    }
+    let honest = (liar + 1) % 4;
+    cluster.decided(honest, 1).await;
+    let store = cluster.nodes[honest].store.lock().unwrap();
+    let (_, certificate) = &store.decided[&1];
+    (certificate.block, certificate.round, block)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn value_judged_under_one_round_is_not_decided_under_another() {
+    let (decided, round, lie) = judged_under_another_round(false).await;
+    assert_ne!(decided, lie, "decided in round {round}");
+    assert!(round > Round(0), "nobody honest proposed in round 0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn application_that_passes_every_proposal_decides_what_it_judged_under_another_round() {
+    let (decided, round, lie) = judged_under_another_round(true).await;
+    assert_eq!((decided, round), (lie, Round(0)));
 }
