@@ -192,6 +192,8 @@ impl App {
                 reply.send(None).ok();
             }
             Request::ReceivedProposal { ticket, .. } => self.engine.pass_proposal(ticket),
+            // Nobody fetches.
+            Request::Fetched { .. } => {}
             Request::Redelivered { block, reply, .. } => {
                 reply.send(self.candidates.fetch(block)).ok();
             }

@@ -1,6 +1,7 @@
 //! Malachite's questions to the application, in our words; and the answers, back in malachite's.
 
 use lockstep_core::certificate::{Certificate, CommitSignature};
+use lockstep_core::signing::Signature;
 use lockstep_core::types::{Height, Round};
 use malachitebft_app_channel::AppMsg;
 use malachitebft_app_channel::app::engine::host::{HeightParams, Next, SyncedValueOutcome};
@@ -9,7 +10,7 @@ use malachitebft_app_channel::app::types::core as mc;
 use malachitebft_app_channel::app::types::{
     LocallyProposedValue, MisbehaviorEvidence, PeerId as MalachitePeerId, ProposedValue,
 };
-use malachitebft_sync::RawDecidedValue;
+use malachitebft_sync::{RawDecidedValue, Response};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::context::{self, Context, Part, ValidatorAddress, ValidatorSet, Value};
@@ -202,19 +203,42 @@ fn sync_outcome(outcome: SyncOutcome) -> SyncedValueOutcome<Context> {
 }
 
 fn core_certificate(certificate: &mc::CommitCertificate<Context>) -> Certificate {
-    let signature = |s: &mc::CommitSignature<Context>| CommitSignature {
-        validator: s.address.0,
-        signature: s.signature,
-    };
-    let mut signatures: Vec<_> = certificate.commit_signatures.iter().map(signature).collect();
-    signatures.sort_by_key(|s| s.validator);
-    signatures.dedup_by_key(|s| s.validator);
+    let signatures = certificate.commit_signatures.iter();
     Certificate {
         height: certificate.height.into(),
         round: core_round(certificate.round),
         block: certificate.value_id,
-        signatures,
+        signatures: core_signatures(signatures.map(|s| (s.address, s.signature))),
     }
+}
+
+/// In ascending order of address, each validator's first.
+fn core_signatures(
+    signatures: impl Iterator<Item = (ValidatorAddress, Signature)>,
+) -> Vec<CommitSignature> {
+    let mut signatures: Vec<_> = signatures
+        .map(|(address, signature)| CommitSignature { validator: address.0, signature })
+        .collect();
+    signatures.sort_by_key(|s| s.validator);
+    signatures.dedup_by_key(|s| s.validator);
+    signatures
+}
+
+/// The value and its certificate, if a response is the one of this height and nothing else.
+pub(crate) fn one_decided(
+    height: Height,
+    Response::ValueResponse(response): Response<Context>,
+) -> Option<(bytes::Bytes, Certificate)> {
+    let [value] = <[_; 1]>::try_from(response.values).ok()?;
+    let RawDecidedValue { value_bytes, certificate } = value;
+    let signatures = certificate.commit_signatures.iter();
+    let certificate = Certificate {
+        height: certificate.height.into(),
+        round: core_round(certificate.round),
+        block: certificate.value_id,
+        signatures: core_signatures(signatures.map(|s| (s.address, s.signature))),
+    };
+    (certificate.height == height).then_some((value_bytes, certificate))
 }
 
 fn decided_value((value, certificate): (bytes::Bytes, Certificate)) -> RawDecidedValue<Context> {

@@ -9,6 +9,7 @@ use lockstep_core::types::{BlockHash, Height};
 use malachitebft_app_channel::app::engine::network::NetworkEvent;
 use malachitebft_app_channel::app::streaming::{StreamContent, StreamId, StreamMessage};
 use malachitebft_app_channel::app::types::PeerId as MalachitePeerId;
+use malachitebft_sync::{Request, ValueRequest};
 use ractor::{ActorCell, ActorStatus};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -116,6 +117,28 @@ impl EngineHandle {
         if let Some(id) = malachite_id(ticket.from) {
             self.hub.tell(&NetworkEvent::Proposal(id, ticket.proposal));
         }
+    }
+
+    /// Asks a peer for the decided value of one height, past malachite's own sync, which does not ask for what consensus
+    /// has decided already: for a decided block that this node does not hold. The answer comes as
+    /// [`crate::Request::Fetched`]; none comes if the peer goes down or does not answer, so ask another after a while.
+    /// At most two fetches per peer and 16 in all are open: a further one makes the engine forget the oldest.
+    ///
+    /// `false` if the peer is not up or the transport has no room, and for height 0, which nobody decides.
+    #[must_use]
+    pub fn fetch(&self, height: Height, from: PeerId) -> bool {
+        if height == Height(0) {
+            return false;
+        }
+        let Some(number) = self.hub.fetch(from, height) else { return false };
+        let range = height.into()..=height.into();
+        let request = Request::ValueRequest(ValueRequest::new(range));
+        let frame = wire::sync::encode_request(number, &request);
+        let is_sent = frame.is_ok_and(|frame| self.outbox.send_sync(from, frame));
+        if !is_sent {
+            self.hub.forget_fetch(number);
+        }
+        is_sent
     }
 
     /// The peers that are up, and every change of them.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use lockstep_core::types::Height;
 use malachitebft_app_channel::app::engine::network::{NetworkEvent, Status, Subscriber};
 use malachitebft_app_channel::app::types::PeerId as MalachitePeerId;
 use malachitebft_network::Channel;
@@ -29,6 +30,10 @@ const SERVED_PER_PEER_MAX: usize = 32;
 const SUBSCRIBERS: usize = 2;
 /// Our requests that may be open. The sync actor holds far fewer.
 const ASKED_MAX: usize = 1_024;
+/// The application's fetches that may be open with one peer.
+const FETCHES_PER_PEER_MAX: usize = 2;
+/// The application's fetches that may be open, so at most so many answers are in memory.
+pub(crate) const FETCHES_MAX: usize = 16;
 
 /// Shared by the network actor, the reader and the handle.
 pub(crate) struct Hub {
@@ -45,6 +50,8 @@ struct State {
     served: BTreeMap<InboundRequestId, (PeerId, u64)>,
     /// Whom we asked.
     asked: BTreeMap<OutboundRequestId, PeerId>,
+    /// What the application fetches, by the request's number: whom it asked, and for which height.
+    fetches: BTreeMap<u64, (PeerId, Height)>,
     requests: u64,
 }
 
@@ -64,6 +71,22 @@ impl State {
     fn tell(&self, event: &Event) {
         for subscriber in &self.subscribers {
             subscriber.send(event.clone());
+        }
+    }
+
+    /// The number of the next request.
+    const fn next_request(&mut self) -> u64 {
+        self.requests = self.requests.saturating_add(1);
+        self.requests
+    }
+
+    /// Forgets the oldest of those fetches that `belongs` names, if there are `max` of them.
+    fn make_room(&mut self, max: usize, belongs: impl Fn(PeerId) -> bool) {
+        let belonging = || self.fetches.iter().filter(|(_, (peer, _))| belongs(*peer));
+        if belonging().count() >= max
+            && let Some(oldest) = belonging().next().map(|(number, _)| *number)
+        {
+            self.fetches.remove(&oldest);
         }
     }
 }
@@ -96,6 +119,7 @@ impl Hub {
             up,
             served: BTreeMap::new(),
             asked: BTreeMap::new(),
+            fetches: BTreeMap::new(),
             requests: transport.requests,
         };
         let peers = watch::Sender::new(transport.up.clone());
@@ -170,6 +194,7 @@ impl Hub {
         }
         state.served.retain(|_, (from, _)| *from != peer);
         state.asked.retain(|_, to| *to != peer);
+        state.fetches.retain(|_, (to, _)| *to != peer);
         if let Some(id) = malachite_id(peer) {
             state.tell(&NetworkEvent::PeerDisconnected(id));
         }
@@ -202,8 +227,7 @@ impl Hub {
     /// Opens a request of ours.
     pub(crate) fn ask(&self, to: PeerId) -> Asked {
         let mut state = self.state();
-        state.requests = state.requests.saturating_add(1);
-        let number = state.requests;
+        let number = state.next_request();
         let id = OutboundRequestId::new(number);
         let is_open = state.up.contains_key(&to) && state.asked.len() < ASKED_MAX;
         if is_open {
@@ -225,6 +249,36 @@ impl Hub {
             state.asked.remove(id);
         }
         is_open
+    }
+
+    /// Opens a fetch of the application; its number on the wire, `None` if the peer is not up. Where there is no room the
+    /// oldest fetch gives way: a peer that never answers takes no place for good.
+    pub(crate) fn fetch(&self, to: PeerId, height: Height) -> Option<u64> {
+        let mut state = self.state();
+        if !state.up.contains_key(&to) {
+            return None;
+        }
+        state.make_room(FETCHES_PER_PEER_MAX, |peer| peer == to);
+        state.make_room(FETCHES_MAX, |_| true);
+        let number = state.next_request();
+        state.fetches.insert(number, (to, height));
+        Some(number)
+    }
+
+    /// Closes a fetch: nobody waits for its answer.
+    pub(crate) fn forget_fetch(&self, number: u64) {
+        self.state().fetches.remove(&number);
+    }
+
+    /// Closes a fetch because `from` answered it; its height, `None` if it is not open with this peer.
+    pub(crate) fn fetched(&self, number: u64, from: PeerId) -> Option<Height> {
+        let mut state = self.state();
+        let (asked, height) = *state.fetches.get(&number)?;
+        if asked != from {
+            return None;
+        }
+        state.fetches.remove(&number);
+        Some(height)
     }
 
     /// Opens a peer's request and tells it; `false` if too many of this peer wait, or one of this number does.

@@ -1,4 +1,4 @@
-//! What goes from the reader to the application past malachite: peers' proposals.
+//! What goes from the reader to the application past malachite: peers' proposals, and answers to fetches.
 //!
 //! The reader never waits. A peer may have [`PROPOSALS_PER_PEER_MAX`] proposals waiting; what finds no room is dropped
 //! and counted. A lost proposal costs a round, not a height: rounds repeat.
@@ -13,13 +13,14 @@ use malachitebft_app_channel::app::types::core as mc;
 use tokio::sync::mpsc;
 
 use crate::context::{self, Context, ValidatorAddress, Value};
+use crate::hub::FETCHES_MAX;
 use crate::network::PeerId;
 use crate::request::Request;
 
 /// Proposals of one peer that may wait for the application. An honest peer sends one or two per round.
 pub(crate) const PROPOSALS_PER_PEER_MAX: usize = 16;
-/// What may wait in all: every validator has its share.
-const QUEUE: usize = PROPOSALS_PER_PEER_MAX * VALIDATORS_MAX;
+/// What may wait in all: every validator has its share, and the fetches theirs.
+const QUEUE: usize = PROPOSALS_PER_PEER_MAX * VALIDATORS_MAX + FETCHES_MAX;
 
 /// A peer's signed proposal on its way through the application. [`crate::EngineHandle::pass_proposal`] gives it to
 /// consensus; dropping it is as if it had never come. Its signature is checked by consensus, not before.

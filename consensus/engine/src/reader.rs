@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use lockstep_core::types::Height;
+use lockstep_proto::v1 as proto;
 use malachitebft_app_channel::app::consensus::{LivenessMsg, SignedConsensusMsg};
 use malachitebft_app_channel::app::engine::network::NetworkEvent;
 use malachitebft_app_channel::app::streaming::{StreamContent, StreamId, StreamMessage};
@@ -12,6 +14,7 @@ use malachitebft_sync::OutboundRequestId;
 use tokio::sync::oneshot;
 use tokio::time::{Interval, interval};
 
+use crate::app::one_decided;
 use crate::context::{Context, Part};
 use crate::failure::{Failure, Failures};
 use crate::hub::{self, Hub};
@@ -151,6 +154,9 @@ impl Reader {
                 Ok(())
             }
             SyncMessage::Response(response) => {
+                if let Some(height) = self.hub.fetched(number, from) {
+                    return self.fetched(from, height, &response);
+                }
                 let id = OutboundRequestId::new(number);
                 // The sync actor looks only at the id; that it comes from whom we asked is checked here. An answer
                 // that nobody waits for any more is late, not wrong.
@@ -166,6 +172,25 @@ impl Reader {
                 result
             }
         }
+    }
+}
+
+impl Reader {
+    /// The answer to a fetch of the application. It waits for the first one, so each is told.
+    fn fetched(
+        &self,
+        from: PeerId,
+        height: Height,
+        response: &proto::ValueResponse,
+    ) -> Result<(), WireError> {
+        let (value, result) = match wire::sync::response(response) {
+            Ok(response) => (one_decided(height, response), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        if !self.inbox.offer(Request::Fetched { from, height, value }, None) {
+            count(&self.outbox.counters.sync_dropped);
+        }
+        result
     }
 }
 
@@ -195,13 +220,17 @@ mod tests {
     use std::time::Duration;
 
     use alloy_primitives::{Address, B256};
-    use lockstep_core::certificate::Proposal;
+    use lockstep_core::certificate::{Certificate, Proposal};
     use lockstep_core::signing::Signature;
-    use lockstep_core::types::{BlockHash, Height, Round};
+    use lockstep_core::types::{BlockHash, Round};
+    use malachitebft_app_channel::app::types::core as mc;
+    use malachitebft_sync::{RawDecidedValue, Response, ValueResponse};
+    use prost::Message as _;
     use tokio::sync::mpsc;
     use tokio::time::{sleep, timeout};
 
     use super::*;
+    use crate::context::{self, ValidatorAddress};
     use crate::hub::tests::Recorder;
     use crate::inbox::{PROPOSALS_PER_PEER_MAX, Waiting, inbox};
     use crate::outbox::outbox;
@@ -270,6 +299,78 @@ mod tests {
         drop(waiting.try_recv().unwrap());
         send(1);
         assert_eq!(waiting.len(), PROPOSALS_PER_PEER_MAX + 1, "a place is free again");
+    }
+
+    /// A peer's answer: the values of these heights, of which the first is said to be `first`.
+    fn answer(number: u64, first: u64, heights: &[u64]) -> Bytes {
+        let values = heights.iter().map(|height| {
+            let certificate = mc::ExtendedCommitCertificate {
+                height: context::Height(*height),
+                round: mc::Round::new(1),
+                value_id: BlockHash(B256::repeat_byte(7)),
+                commit_signatures: [3, 2, 3]
+                    .map(Address::repeat_byte)
+                    .map(|a| {
+                        let signature = Signature([9; 65]);
+                        mc::ExtendedCommitSignature::new(ValidatorAddress(a), signature, None)
+                    })
+                    .into(),
+            };
+            RawDecidedValue::new(Bytes::from_static(b"value"), certificate)
+        });
+        let response = ValueResponse::new(context::Height(first), values.collect());
+        wire::sync::encode_response(number, &Response::ValueResponse(response)).unwrap()
+    }
+
+    /// What the application is told of each answer that peer 1 gives to a fetch of height 5.
+    fn fetched(answer: impl Fn(u64) -> Bytes) -> (Vec<Option<(Bytes, Certificate)>>, u64) {
+        let (reader, malachite, mut waiting) = reader();
+        let number = reader.hub.fetch(peer(1), Height(5)).unwrap();
+        let frame = answer(number);
+        for from in [peer(2), peer(1), peer(1)] {
+            let frame = frame.clone();
+            reader.read(Incoming::Frame { from, class: Class::Sync, frame });
+        }
+        assert_eq!(malachite.take(), [], "malachite did not ask");
+        let mut told = Vec::new();
+        while let Ok(Waiting { request, .. }) = waiting.try_recv() {
+            let Request::Fetched { from, height, value } = request else { panic!("{request:?}") };
+            assert_eq!((from, height), (peer(1), Height(5)));
+            told.push(value);
+        }
+        (told, reader.outbox.counters.read().refused)
+    }
+
+    #[test]
+    fn answer_to_a_fetch_is_told_once_and_only_from_whom_it_was_asked() {
+        let (told, refused) = fetched(|number| answer(number, 5, &[5]));
+        let [Some((bytes, certificate))] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!(bytes.as_ref(), b"value");
+        assert_eq!((certificate.height, certificate.round), (Height(5), Round(1)));
+        let validators: Vec<_> = certificate.signatures.iter().map(|s| s.validator).collect();
+        assert_eq!(validators, [2, 3].map(Address::repeat_byte), "in order, each once");
+        assert_eq!(refused, 0);
+    }
+
+    #[test]
+    fn answer_to_a_fetch_with_another_height_or_none_or_more_is_no_value() {
+        for (first, heights) in [(5, &[][..]), (4, &[4][..]), (6, &[6]), (5, &[5, 6]), (4, &[4, 5])]
+        {
+            let (told, refused) = fetched(|number| answer(number, first, heights));
+            assert_eq!(told, [None], "{first} {heights:?}");
+            assert_eq!(refused, 0, "an honest peer may answer less, a liar is asked no more");
+        }
+    }
+
+    #[test]
+    fn malformed_answer_to_a_fetch_is_told_and_disconnects_its_sender() {
+        let malformed = |number| {
+            let values = Bytes::from_static(&[0xff; 9]);
+            let message = proto::ValueResponse { first: 5, values };
+            let message = proto::sync_frame::Message::ValueResponse(message);
+            proto::SyncFrame { request: number, message: Some(message) }.encode_to_vec().into()
+        };
+        assert_eq!(fetched(malformed), (vec![None], 1));
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! Requests come one at a time: while one is not answered the next does not come, except behind
 //! [`Request::Decided`] and [`Request::Finalized`]. So answer at once and do the work in tasks. Order of a height:
 //! `StartedRound`, then `GetValue` (proposer) or `ReceivedPart`… (the others), then `Decided`, then `Finalized`.
-//! [`Request::ReceivedProposal`] comes at any time, before `Ready` too.
+//! [`Request::ReceivedProposal`] and [`Request::Fetched`] come at any time, before `Ready` too.
 //!
 //! **Consensus uses a value only under the proposal that was judged.** Malachite pairs values and proposals by the
 //! value alone, so a proposer could have a block judged under one (round, valid round) and use it under another. So a
@@ -206,6 +206,17 @@ pub enum Request {
         proposer: Address,
         /// The message.
         ticket: ProposalTicket,
+    },
+    /// A peer answered [`crate::EngineHandle::fetch`]. No answer is expected.
+    Fetched {
+        /// Who answers; it is whom the application asked.
+        from: PeerId,
+        /// The height that was asked for.
+        height: Height,
+        /// The value, as the peer's application answered `GetDecided`, and its certificate, in ascending order of
+        /// address. Neither is verified, but the certificate names this height. `None` if the peer does not have it, or
+        /// answered something else.
+        value: Option<(Bytes, Certificate)>,
     },
     /// The application asked for this by [`crate::EngineHandle::redeliver`]: a block became complete after its last
     /// part. It can't come from a peer. Handing a block over twice is harmless. Dropped: like `None`.

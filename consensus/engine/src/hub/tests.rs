@@ -8,7 +8,7 @@ use malachitebft_app_channel::app::engine::util::output_port::{
 use malachitebft_sync::ValueRequest;
 use tokio::sync::mpsc;
 
-use super::*;
+use super::{Height as CoreHeight, *};
 use crate::context::Height;
 
 /// Keeps what it is told.
@@ -170,4 +170,38 @@ fn number_that_waits_already_is_not_served_twice() {
     hub.up(peer(1));
     assert!(hub.serve(peer(1), 5, request()));
     assert!(!hub.serve(peer(1), 5, request()));
+}
+
+#[test]
+fn fetch_is_open_with_whom_it_was_asked_until_it_is_answered_or_its_peer_is_lost() {
+    let (hub, _) = hub();
+    assert_eq!(hub.fetch(peer(1), CoreHeight(7)), None, "a peer that is down is not asked");
+    hub.up(peer(1));
+    hub.up(peer(2));
+    let number = hub.fetch(peer(1), CoreHeight(7)).unwrap();
+    assert_ne!(hub.ask(peer(1)).number, number, "malachite's requests have other numbers");
+    assert_eq!(hub.fetched(number, peer(2)), None);
+    assert_eq!(hub.fetched(number, peer(1)), Some(CoreHeight(7)));
+    assert_eq!(hub.fetched(number, peer(1)), None);
+    let lost = hub.fetch(peer(1), CoreHeight(8)).unwrap();
+    hub.down(peer(1));
+    hub.up(peer(1));
+    assert_eq!(hub.fetched(lost, peer(1)), None);
+    let unsent = hub.fetch(peer(1), CoreHeight(8)).unwrap();
+    hub.forget_fetch(unsent);
+    assert_eq!(hub.fetched(unsent, peer(1)), None);
+}
+
+#[test]
+fn fetches_are_bounded_and_the_oldest_gives_way() {
+    let (hub, _) = hub();
+    (0..40).for_each(|byte| hub.up(peer(byte)));
+    let of_one: Vec<_> = (1..=3).map(|h| hub.fetch(peer(1), CoreHeight(h)).unwrap()).collect();
+    let open = of_one.iter().map(|number| hub.fetched(*number, peer(1)));
+    assert_eq!(open.collect::<Vec<_>>(), [None, Some(CoreHeight(2)), Some(CoreHeight(3))]);
+    let of_all: Vec<_> =
+        (0..40).map(|byte| (byte, hub.fetch(peer(byte), CoreHeight(9)).unwrap())).collect();
+    let open = of_all.iter().filter(|(byte, number)| hub.fetched(*number, peer(*byte)).is_some());
+    let open: Vec<_> = open.map(|(byte, _)| *byte).collect();
+    assert_eq!(open, (40 - u8::try_from(FETCHES_MAX).unwrap()..40).collect::<Vec<_>>());
 }

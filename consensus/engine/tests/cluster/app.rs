@@ -33,6 +33,8 @@ pub(crate) struct Store {
     pub(crate) redelivered: usize,
     /// The application passes every proposal on, whatever it judged.
     pub(crate) passes_all: bool,
+    /// Answers to fetches: from whom, for which height, and the value.
+    pub(crate) fetched: Vec<(PeerId, u64, Option<(Bytes, Certificate)>)>,
     pub(crate) tip: watch::Sender<u64>,
 }
 
@@ -47,6 +49,7 @@ impl Store {
             late: None,
             redelivered: 0,
             passes_all: false,
+            fetched: Vec::new(),
             tip: watch::Sender::new(0),
         }))
     }
@@ -196,6 +199,9 @@ impl App {
                 let store = self.store.lock().unwrap();
                 let values = store.decided.range(first.0..=last.0).map(|(_, value)| value.clone());
                 reply.send(values.collect()).ok();
+            }
+            Request::Fetched { from, height, value } => {
+                self.store.lock().unwrap().fetched.push((from, height.0, value));
             }
             Request::HistoryMin { reply } => drop(reply.send(Height(1))),
             Request::Restream { .. } => {}

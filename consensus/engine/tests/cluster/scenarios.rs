@@ -10,6 +10,7 @@ use lockstep_engine::{
 };
 use tokio::time::timeout;
 
+use crate::app::NETWORK;
 use crate::cluster::{Cluster, DEADLINE};
 use crate::frames;
 use crate::router::peer;
@@ -277,4 +278,46 @@ async fn value_judged_under_one_round_is_not_decided_under_another() {
 async fn application_that_passes_every_proposal_decides_what_it_judged_under_another_round() {
     let (decided, round, lie) = judged_under_another_round(true).await;
     assert_eq!((decided, round), (lie, Round(0)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn decided_value_is_fetched_from_the_peer_that_is_asked() {
+    let mut cluster = Cluster::new(4).await;
+    cluster.start_all().await;
+    cluster.all_decided(4).await;
+    let handle = cluster.nodes[0].handle.clone().unwrap();
+    let store = cluster.nodes[0].store.clone();
+    assert!(!handle.fetch(Height(2), peer(9)), "not up");
+    assert!(!handle.fetch(Height(0), peer(1)), "nobody decides it");
+    assert!(handle.fetch(Height(2), peer(1)));
+    assert!(handle.fetch(Height(3), peer(2)));
+    assert!(handle.fetch(Height(1_000_000), peer(3)));
+    let answered = async {
+        while store.lock().unwrap().fetched.len() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, answered).await.unwrap();
+    let mut fetched = store.lock().unwrap().fetched.clone();
+    fetched.sort_by_key(|(_, height, _)| *height);
+    let decided = |place: usize, height| {
+        cluster.nodes[place].store.lock().unwrap().decided[&height].0.clone()
+    };
+    let got: Vec<_> = fetched
+        .iter()
+        .map(|(from, height, value)| {
+            (*from, *height, value.as_ref().map(|(bytes, _)| bytes.clone()))
+        })
+        .collect();
+    let expected = [
+        (peer(1), 2, Some(decided(1, 2))),
+        (peer(2), 3, Some(decided(2, 3))),
+        (peer(3), 1_000_000, None),
+    ];
+    assert_eq!(got, expected);
+    for (_, _, value) in fetched {
+        let Some((_, certificate)) = value else { continue };
+        assert_eq!(certificate.verify(NETWORK, &cluster.validators), Ok(()));
+    }
+    assert_eq!(handle.counters().refused, 0);
 }
