@@ -165,7 +165,7 @@ fn received(
 }
 
 /// Rounds that malachite names are always there; it writes "none" for "before the first".
-fn core_round(round: mc::Round) -> Round {
+pub(crate) fn core_round(round: mc::Round) -> Round {
     Round(round.as_u32().unwrap_or_default())
 }
 
@@ -183,7 +183,7 @@ fn next(start: StartHeight) -> Next<Context> {
     Next::Start(height, params)
 }
 
-fn proposed_value(block: ProposedBlock) -> ProposedValue<Context> {
+pub(crate) fn proposed_value(block: ProposedBlock) -> ProposedValue<Context> {
     ProposedValue {
         height: block.height.into(),
         round: mc::Round::new(block.round.0),
@@ -202,7 +202,7 @@ fn sync_outcome(outcome: SyncOutcome) -> SyncedValueOutcome<Context> {
     }
 }
 
-fn core_certificate(certificate: &mc::CommitCertificate<Context>) -> Certificate {
+pub(crate) fn core_certificate(certificate: &mc::CommitCertificate<Context>) -> Certificate {
     let signatures = certificate.commit_signatures.iter();
     Certificate {
         height: certificate.height.into(),
@@ -224,37 +224,47 @@ fn core_signatures(
     signatures
 }
 
+/// A certificate that came by sync, in our words.
+pub(crate) fn certificate_of(certificate: &mc::ExtendedCommitCertificate<Context>) -> Certificate {
+    let signatures = certificate.commit_signatures.iter();
+    Certificate {
+        height: certificate.height.into(),
+        round: core_round(certificate.round),
+        block: certificate.value_id,
+        signatures: core_signatures(signatures.map(|s| (s.address, s.signature))),
+    }
+}
+
 /// The value and its certificate, if a response is the one of this height and nothing else.
 pub(crate) fn one_decided(
     height: Height,
     Response::ValueResponse(response): Response<Context>,
 ) -> Option<(bytes::Bytes, Certificate)> {
     let [value] = <[_; 1]>::try_from(response.values).ok()?;
-    let RawDecidedValue { value_bytes, certificate } = value;
-    let signatures = certificate.commit_signatures.iter();
-    let certificate = Certificate {
-        height: certificate.height.into(),
-        round: core_round(certificate.round),
-        block: certificate.value_id,
-        signatures: core_signatures(signatures.map(|s| (s.address, s.signature))),
-    };
-    (certificate.height == height).then_some((value_bytes, certificate))
+    let certificate = certificate_of(&value.certificate);
+    (certificate.height == height).then_some((value.value_bytes, certificate))
 }
 
-fn decided_value((value, certificate): (bytes::Bytes, Certificate)) -> RawDecidedValue<Context> {
+/// A certificate as it goes by sync.
+pub(crate) fn extended_certificate(
+    certificate: &Certificate,
+) -> mc::ExtendedCommitCertificate<Context> {
     let signature = |s: &CommitSignature| {
         mc::ExtendedCommitSignature::new(ValidatorAddress(s.validator), s.signature, None)
     };
-    let certificate = mc::ExtendedCommitCertificate {
+    mc::ExtendedCommitCertificate {
         height: certificate.height.into(),
         round: mc::Round::new(certificate.round.0),
         value_id: certificate.block,
         commit_signatures: certificate.signatures.iter().map(signature).collect(),
-    };
-    RawDecidedValue::new(value, certificate)
+    }
 }
 
-fn core_evidence(evidence: &MisbehaviorEvidence<Context>) -> Vec<Evidence> {
+fn decided_value((value, certificate): (bytes::Bytes, Certificate)) -> RawDecidedValue<Context> {
+    RawDecidedValue::new(value, extended_certificate(&certificate))
+}
+
+pub(crate) fn core_evidence(evidence: &MisbehaviorEvidence<Context>) -> Vec<Evidence> {
     let votes = evidence.votes.iter().flat_map(|(validator, pairs)| {
         pairs.iter().filter_map(|(first, second)| {
             Some(Evidence::Votes {

@@ -45,6 +45,18 @@ impl ProposalTicket {
         };
         Self { from, proposal: mc::SignedProposal::new(message, signature) }
     }
+
+    /// What is proposed, and who proposes it as the message says.
+    #[must_use]
+    pub fn proposal(&self) -> (Proposal, Address) {
+        described(&self.proposal)
+    }
+}
+
+/// What a message proposes, and who it says proposes it.
+pub(crate) fn described(signed: &mc::SignedProposal<Context>) -> (Proposal, Address) {
+    let proposal = signed.message.to_core().expect("decoding refuses a proposal without round");
+    (proposal, signed.message.validator.0)
 }
 
 /// How many proposals of one peer wait: a count of the [`Slot`]s that are held.

@@ -14,6 +14,7 @@ mod network;
 mod outbox;
 mod quota;
 mod reader;
+pub mod replica;
 mod request;
 mod signing;
 mod start;

@@ -18,7 +18,7 @@ use crate::app::one_decided;
 use crate::context::{Context, Part};
 use crate::failure::{Failure, Failures};
 use crate::hub::{self, Hub};
-use crate::inbox::{Inbox, ProposalTicket};
+use crate::inbox::{Inbox, ProposalTicket, described};
 use crate::network::{Class, Incoming, PeerId, Transport};
 use crate::outbox::{Outbox, count};
 use crate::request::{PartContent, PartMessage, Request};
@@ -125,8 +125,7 @@ impl Reader {
 
     /// A proposal goes to the application, never straight to malachite: it is used only for the block that was judged.
     fn proposal(&self, from: PeerId, signed: SignedProposal<Context>) {
-        let proposal = signed.message.to_core().expect("decoding refuses a proposal without round");
-        let proposer = signed.message.validator.0;
+        let (proposal, proposer) = described(&signed);
         let ticket = ProposalTicket { from, proposal: signed };
         let request = Request::ReceivedProposal { from, proposal, proposer, ticket };
         let slot = self.hub.proposal_slot(from);

@@ -34,9 +34,9 @@ use crate::signing::{SignerAdapter, Unsynced, Verifier};
 /// Requests that may wait for the application. Malachite asks one at a time, but for `Decided` and `Finalized`.
 const REQUESTS_QUEUE: usize = 16;
 /// Heights ahead of ours whose messages are kept.
-const FUTURE_HEIGHTS_MAX: usize = 10;
+pub(crate) const FUTURE_HEIGHTS_MAX: usize = 10;
 /// Messages kept per such height: a proposal and two votes of each validator, for four rounds and some.
-const FUTURE_MESSAGES_MAX: usize = 10 * VALIDATORS_MAX;
+pub(crate) const FUTURE_MESSAGES_MAX: usize = 10 * VALIDATORS_MAX;
 /// Sync requests of peers that are answered at a time, so at most so many responses are in memory.
 const SERVED_AT_A_TIME: usize = 4;
 /// Sync requests of peers that may wait for that.

@@ -20,6 +20,9 @@ use tokio::sync::{mpsc, watch};
 
 pub(crate) const NETWORK: NetworkId = NetworkId(alloy_primitives::B256::repeat_byte(5));
 
+/// The answer to a fetch: from whom, for which height, and the value.
+pub(crate) type Fetched = (PeerId, u64, Option<(Bytes, Certificate)>);
+
 /// What survives a restart.
 pub(crate) struct Store {
     pub(crate) decided: BTreeMap<u64, (Bytes, Certificate)>,
@@ -33,8 +36,8 @@ pub(crate) struct Store {
     pub(crate) redelivered: usize,
     /// The application passes every proposal on, whatever it judged.
     pub(crate) passes_all: bool,
-    /// Answers to fetches: from whom, for which height, and the value.
-    pub(crate) fetched: Vec<(PeerId, u64, Option<(Bytes, Certificate)>)>,
+    /// Answers to fetches.
+    pub(crate) fetched: Vec<Fetched>,
     pub(crate) tip: watch::Sender<u64>,
 }
 
@@ -151,11 +154,7 @@ impl App {
                 reply.send(self.start_height(next)).ok();
             }
             Request::StartedRound { height, reply, .. } => {
-                let store = self.store.lock().unwrap();
-                let blocks = store.undecided.values().map(|(block, _)| *block);
-                let blocks: Vec<_> =
-                    blocks.filter(|b| b.height == height && !is_late(&store, b)).collect();
-                drop(store);
+                let blocks = self.complete(height);
                 reply.send(blocks.clone()).ok();
                 blocks.into_iter().for_each(|block| self.hand_over(Some(block)));
             }
@@ -174,11 +173,7 @@ impl App {
                 self.hand_over(None);
             }
             Request::Redelivered { block, reply, .. } => {
-                let block = {
-                    let mut store = self.store.lock().unwrap();
-                    store.redelivered += 1;
-                    store.undecided.get(&block).map(|(block, _)| *block)
-                };
+                let block = self.redelivered(block);
                 reply.send(block).ok();
                 self.hand_over(block);
             }
@@ -206,6 +201,18 @@ impl App {
             Request::HistoryMin { reply } => drop(reply.send(Height(1))),
             Request::Restream { .. } => {}
         }
+    }
+
+    fn redelivered(&self, block: BlockHash) -> Option<ProposedBlock> {
+        let mut store = self.store.lock().unwrap();
+        store.redelivered += 1;
+        store.undecided.get(&block).map(|(block, _)| *block)
+    }
+
+    fn complete(&self, height: Height) -> Vec<ProposedBlock> {
+        let store = self.store.lock().unwrap();
+        let blocks = store.undecided.values().map(|(block, _)| *block);
+        blocks.filter(|b| b.height == height && !is_late(&store, b)).collect()
     }
 
     /// Notes what consensus has, and passes the proposals of it, and of nothing else.
