@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use alloy_primitives::Bytes;
 use lockstep_core::batch::{BatchPosition, CheckedBatch};
 use lockstep_core::block::{self, Assembly, CannotAssemble, InvalidBlock};
 use lockstep_core::certificate::Certificate;
@@ -17,7 +16,7 @@ use lockstep_core::header::Header;
 use lockstep_core::limits::EXPIRES_MS_MAX;
 use lockstep_core::proposal::SyncedValue;
 use lockstep_core::state::State;
-use lockstep_core::types::{BlockHash, Height, UnixMillis};
+use lockstep_core::types::{BlockHash, Height, Round, UnixMillis};
 use tokio::sync::watch;
 
 use crate::store::{Commit, CommitError, LogStore, Lookup, RecordKind, StoreError, TakenEntry};
@@ -35,8 +34,6 @@ pub struct DecidedBlock {
     pub assembly: Arc<Assembly>,
     /// The cut's batches, lane after lane.
     pub batches: Arc<Vec<CheckedBatch>>,
-    /// Evidence of equivocation seen at this height, encoded.
-    pub evidence: Vec<Bytes>,
 }
 
 /// The entries of a block's batches, found by their place.
@@ -120,6 +117,19 @@ impl Ledger {
         tip.dedup.get(key, tip.state.timestamp)
     }
 
+    /// Where a key was taken within the dedup window, and in which block.
+    #[must_use]
+    pub fn found(&self, key: &Key) -> Option<(Decision, BlockHash)> {
+        let decision = self.decision(key)?;
+        let state = self.state();
+        let block = if decision.height == state.height {
+            state.head
+        } else {
+            self.block_hash(decision.height)?
+        };
+        Some((decision, block))
+    }
+
     /// Where every key of the entry was taken, if one decision took them all.
     #[must_use]
     pub fn decision_of(&self, entry: &CheckedEntry) -> Option<Decision> {
@@ -172,18 +182,36 @@ impl Ledger {
         block::assemble(&tip.state, &tip.dedup, timestamp, cut, batches)
     }
 
-    /// Verifies the next block. Pure; tens of milliseconds for the greatest cut.
+    /// Builds the block of a height from a cut; `None` if the newest block is not the one before it.
     ///
     /// # Errors
-    /// Which rule it breaks.
+    /// As [`Ledger::assemble`].
+    pub fn build(
+        &self,
+        (height, round): (Height, Round),
+        timestamp: UnixMillis,
+        cut: &Cut,
+        batches: &[CheckedBatch],
+    ) -> Result<Option<(Header, Assembly)>, CannotAssemble> {
+        let tip = self.tip();
+        if tip.state.height.next() != height {
+            return Ok(None);
+        }
+        let assembly = block::assemble(&tip.state, &tip.dedup, timestamp, cut, batches)?;
+        Ok(Some((block::build_header(&tip.state, round, timestamp, cut, &assembly), assembly)))
+    }
+
+    /// Verifies a block; `None` if the newest block is not of the height before it. Pure; tens of milliseconds for the
+    /// greatest cut.
     pub fn verify(
         &self,
         header: &Header,
         cut: &Cut,
         batches: &[CheckedBatch],
-    ) -> Result<Assembly, InvalidBlock> {
+    ) -> Option<Result<Assembly, InvalidBlock>> {
         let tip = self.tip();
-        block::verify(&tip.state, &tip.dedup, header, cut, batches)
+        (tip.state.height.next() == header.height)
+            .then(|| block::verify(&tip.state, &tip.dedup, header, cut, batches))
     }
 
     /// Writes a decided block, synced, and moves the tip. Twice the same block is one. Blocks the thread.
@@ -219,7 +247,6 @@ impl Ledger {
             lookups,
             records,
             state: state.clone(),
-            evidence: decided.evidence.clone(),
             batches: Vec::new(),
         })?;
         let height = state.height;

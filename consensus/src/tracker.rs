@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, VecDeque};
 use lockstep_core::block::LeaveOut;
 use lockstep_core::dedup::Decision;
 use lockstep_core::types::{BlockHash, EntryId, UnixMillis};
-use tokio::sync::watch;
 
 /// Entries that are tracked, open ones included.
 pub const TRACKED_MAX: usize = 400_000;
@@ -58,8 +57,6 @@ struct Tracked {
 #[derive(Debug, Default)]
 pub struct Tracker {
     entries: BTreeMap<EntryId, Tracked>,
-    /// Channels of the open entries that are watched; those that nobody reads any more go with the next block.
-    watched: BTreeMap<EntryId, watch::Sender<EntryState>>,
     /// Ids in the order they reached their end: what is forgotten first.
     ended: VecDeque<EntryId>,
     open: usize,
@@ -76,17 +73,6 @@ impl Tracker {
     #[must_use]
     pub fn state(&self, id: EntryId) -> Option<EntryState> {
         self.entries.get(&id).map(|tracked| tracked.state)
-    }
-
-    /// The entry's state, and the ones that follow; the channel is closed behind the last.
-    #[must_use]
-    pub fn watch(&mut self, id: EntryId) -> Option<watch::Receiver<EntryState>> {
-        let state = self.state(id)?;
-        if state.is_final() {
-            return Some(watch::Sender::new(state).subscribe());
-        }
-        let sender = self.watched.entry(id).or_insert_with(|| watch::Sender::new(state));
-        Some(sender.subscribe())
     }
 
     /// Begins to track an entry. `None` if there is no room; else its state, and whether it is new.
@@ -108,22 +94,19 @@ impl Tracker {
         Some((state, true))
     }
 
-    /// The entry reached `state`. Unknown entries and repeated ends change nothing.
-    pub fn end(&mut self, id: EntryId, state: EntryState) {
+    /// The entry reached `state`. Unknown entries and repeated ends change nothing. Returns whether it did.
+    pub fn end(&mut self, id: EntryId, state: EntryState) -> bool {
         let Some(tracked) = self.entries.get_mut(&id).filter(|t| !t.state.is_final()) else {
-            return;
+            return false;
         };
         tracked.state = state;
-        if let Some(sender) = self.watched.remove(&id) {
-            sender.send_replace(state);
-        }
         self.open = self.open.saturating_sub(1);
         self.ended.push_back(id);
+        true
     }
 
     /// Takes back a [`Tracker::receive`]: the entry could not be queued.
     pub fn forget(&mut self, id: EntryId) {
-        self.watched.remove(&id);
         if let Some(tracked) = self.entries.remove(&id)
             && !tracked.state.is_final()
         {
@@ -131,18 +114,16 @@ impl Tracker {
         }
     }
 
-    /// Drops what expired by log time `now`, and the channels that nobody reads.
-    pub fn expire(&mut self, now: UnixMillis) {
+    /// Drops what expired by log time `now`, and returns it.
+    pub fn expire(&mut self, now: UnixMillis) -> Vec<(EntryId, EntryState)> {
         let expired: Vec<EntryId> = self
             .entries
             .iter()
             .filter(|(_, t)| t.expires <= now && !t.state.is_final())
             .map(|(id, _)| *id)
             .collect();
-        for id in expired {
-            self.end(id, EntryState::Dropped(DropReason::Expired));
-        }
-        self.watched.retain(|_, sender| sender.receiver_count() > 0);
+        let state = EntryState::Dropped(DropReason::Expired);
+        expired.into_iter().filter(|id| self.end(*id, state)).map(|id| (id, state)).collect()
     }
 
     fn forget_ended(&mut self) {
@@ -153,75 +134,5 @@ impl Tracker {
                 self.entries.remove(&id);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use lockstep_core::types::Height;
-
-    fn id(n: u8) -> EntryId {
-        EntryId([n; 32].into())
-    }
-
-    #[test]
-    fn submitting_twice_is_one_submission() {
-        let mut tracker = Tracker::default();
-        assert_eq!(tracker.receive(id(1), UnixMillis(9)), Some((EntryState::Received, true)));
-        assert_eq!(tracker.receive(id(1), UnixMillis(9)), Some((EntryState::Received, false)));
-        assert_eq!(tracker.open(), 1);
-    }
-
-    #[test]
-    fn a_decision_is_final_and_an_expiry_is_told() {
-        let mut tracker = Tracker::default();
-        tracker.receive(id(1), UnixMillis(9));
-        tracker.receive(id(2), UnixMillis(9));
-        let watch = tracker.watch(id(2)).expect("tracked");
-        let decided = EntryState::Decided {
-            decision: Decision { height: Height(3), index: 4 },
-            block: BlockHash::ZERO,
-        };
-        tracker.end(id(1), decided);
-        tracker.expire(UnixMillis(8));
-        assert_eq!(tracker.open(), 1);
-        tracker.expire(UnixMillis(9));
-        assert_eq!(tracker.state(id(1)), Some(decided));
-        assert_eq!(*watch.borrow(), EntryState::Dropped(DropReason::Expired));
-        assert_eq!(tracker.open(), 0);
-    }
-
-    #[test]
-    fn only_open_entries_that_somebody_watches_have_a_channel() {
-        let mut tracker = Tracker::default();
-        for n in 1..=3 {
-            tracker.receive(id(n), UnixMillis(99));
-        }
-        assert_eq!(tracker.watched.len(), 0);
-        let (one, again) = (tracker.watch(id(1)), tracker.watch(id(1)));
-        let two = tracker.watch(id(2));
-        assert_eq!(tracker.watched.len(), 2);
-        tracker.expire(UnixMillis(1));
-        assert_eq!(tracker.watched.len(), 2);
-        drop((one, two));
-        tracker.expire(UnixMillis(1));
-        assert_eq!(tracker.watched.len(), 1, "the first is watched still");
-        let dropped = EntryState::Dropped(DropReason::Expired);
-        tracker.end(id(1), dropped);
-        assert_eq!(tracker.watched.len(), 0);
-        let again = again.expect("tracked");
-        assert_eq!((*again.borrow(), again.has_changed().is_err()), (dropped, true));
-        assert_eq!(*tracker.watch(id(1)).expect("tracked").borrow(), dropped);
-        assert_eq!(tracker.watched.len(), 0, "nothing follows the last state");
-        assert!(tracker.watch(id(9)).is_none());
-    }
-
-    #[test]
-    fn a_dropped_entry_may_come_again_and_a_decided_one_stays_decided() {
-        let mut tracker = Tracker::default();
-        tracker.receive(id(1), UnixMillis(9));
-        tracker.expire(UnixMillis(9));
-        assert_eq!(tracker.receive(id(1), UnixMillis(99)), Some((EntryState::Received, true)));
     }
 }

@@ -182,6 +182,19 @@ impl Batch {
         Ok(Self { raw, header, digest, entries, signature })
     }
 
+    /// The position that a batch's bytes claim, without looking at the rest of them; `None` if they are not a batch's.
+    #[must_use]
+    pub fn position_of(raw: &[u8]) -> Option<BatchPosition> {
+        let mut rest = raw.strip_prefix(&[VERSION])?;
+        let payload = &mut decode_list(&mut rest).ok()?;
+        NetworkId::decode(payload).ok()?;
+        Some(BatchPosition {
+            owner: Decodable::decode(payload).ok()?,
+            incarnation: Decodable::decode(payload).ok()?,
+            sequence: Decodable::decode(payload).ok()?,
+        })
+    }
+
     /// The batch's bytes.
     #[must_use]
     pub const fn raw(&self) -> &Bytes {

@@ -95,6 +95,7 @@ fn refusal(refused: &Refused) -> Refusal {
         Refused::ExpiresTooLate { .. } => ErrorCode::ExpiresTooLate,
         Refused::UnknownChain { .. } | Refused::Kind { .. } => ErrorCode::UnknownChain,
         Refused::Guarantee | Refused::NotSequencer { .. } => ErrorCode::NotAllowed,
+        Refused::Stopping => ErrorCode::NotReady,
         Refused::Busy(_) | Refused::TooManyTracked => {
             let refusal = Refusal::new(ErrorCode::Overloaded, refused.to_string());
             return refusal.retry_after(BUSY_RETRY_MS);

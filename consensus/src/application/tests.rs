@@ -1,0 +1,1 @@
+//! Steps without a runtime.
