@@ -11,7 +11,7 @@
 
 mod report;
 mod timers;
-mod work;
+pub(crate) mod work;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

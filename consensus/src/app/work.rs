@@ -228,16 +228,15 @@ pub(super) fn read_undecided(
     lanes: Vec<LanePosition>,
 ) {
     blocking(context, "reading a decided block", move |context| {
-        let found = undecided(context.ledger.store(), height, block, &lanes)?.map(Box::new);
+        let found = undecided(context.ledger.store(), (height, block), &lanes)?.map(Box::new);
         Ok::<_, StoreError>(Some(Done::UndecidedRead { block, found }))
     });
 }
 
 /// A block that was written before it was decided, and all its batches, wherever they are kept.
-fn undecided(
+pub(crate) fn undecided(
     store: &LogStore,
-    height: Height,
-    block: BlockHash,
+    (height, block): (Height, BlockHash),
     lanes: &[LanePosition],
 ) -> Result<Option<(Header, Cut, Vec<Bytes>)>, StoreError> {
     let held = store.undecided(height)?.into_iter().find(|held| held.header.hash() == block);
