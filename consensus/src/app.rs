@@ -15,11 +15,7 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, Bytes};
 use libp2p::PeerId;
-use lockstep_core::batch::BatchPosition;
-use lockstep_core::block::LeaveOut;
 use lockstep_core::cut::Cut;
-use lockstep_core::dedup::{self, Decision};
-use lockstep_core::entry::CheckedEntry;
 use lockstep_core::header::Header;
 use lockstep_core::lane::Unresolved;
 use lockstep_core::params::NetworkParams;
@@ -38,7 +34,9 @@ use crate::ledger::{DecidedBlock, Ledger};
 use crate::metrics::Metrics;
 use crate::pace;
 use crate::parts::Assembler;
-use crate::tracker::{DropReason, EntryState, Tracker};
+use crate::settle::{Settled, settle};
+use crate::tracker::Tracker;
+use crate::watchers::Watchers;
 
 /// Results of tasks that wait for the application.
 pub(crate) const DONE_MAX: usize = 256;
@@ -53,6 +51,8 @@ pub(crate) struct Context {
     pub(crate) guard: Arc<Guard>,
     // A lock, because ingress and the application both note states; held for map operations only.
     pub(crate) tracker: Arc<Mutex<Tracker>>,
+    // Locked after `tracker` where both are, so that no change falls between a state and its channel.
+    pub(crate) watchers: Arc<Mutex<Watchers>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) done: mpsc::Sender<Done>,
     /// Block interval.
@@ -114,6 +114,10 @@ pub(crate) enum AppStopped {
 impl Context {
     pub(crate) fn tracker(&self) -> MutexGuard<'_, Tracker> {
         self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn watchers(&self) -> MutexGuard<'_, Watchers> {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the next height starts with.
@@ -303,49 +307,13 @@ impl App {
     }
 
     fn note_entries(&self, decided: &DecidedBlock) {
-        let (height, block) = (decided.header.height, decided.header.hash());
-        let entries = decided.entries();
+        let Context { me, ledger, .. } = &*self.context;
         let mut tracker = self.context.tracker();
-        for taken in &decided.assembly.taken {
-            if let Some(entry) = entries.at(&taken.batch, taken.entry) {
-                let decision = Decision { height, index: taken.index };
-                tracker.end(entry.entry().id(), EntryState::Decided { decision, block });
-            }
-        }
-        let mut carried = Vec::new();
-        for left_out in &decided.assembly.left_out {
-            let Some(entry) = entries.at(&left_out.batch, left_out.entry) else { continue };
-            if left_out.reason.is_final() {
-                let state = self.final_state(entry, left_out.reason, block);
-                tracker.end(entry.entry().id(), state);
-            } else if self.is_own(&left_out.batch) {
-                carried.push(entry.clone());
-            }
-        }
-        tracker.expire(decided.header.timestamp_ms);
+        let Settled { changes, carried } =
+            settle(decided, *me, &mut tracker, |entry| ledger.earlier(entry));
+        self.context.watchers().publish(&changes);
         drop(tracker);
-        self.context.lanes.carry(carried);
-    }
-
-    fn is_own(&self, batch: &BatchPosition) -> bool {
-        batch.owner == self.context.me
-    }
-
-    /// A duplicate of a decided entry is that decision, not a drop.
-    fn final_state(&self, entry: &CheckedEntry, reason: LeaveOut, block: BlockHash) -> EntryState {
-        let dropped = EntryState::Dropped(DropReason::LeftOut(reason));
-        let LeaveOut::Duplicate { earlier } = reason else { return dropped };
-        let is_same = dedup::keys(entry)
-            .all(|key| self.context.ledger.decision(&key).is_some_and(|d| d == earlier));
-        if !is_same {
-            return dropped;
-        }
-        let state = self.context.ledger.state();
-        let at = match earlier.height {
-            height if height == state.height => Some(block),
-            height => self.context.ledger.block_hash(height),
-        };
-        at.map_or(dropped, |block| EntryState::Decided { decision: earlier, block })
+        self.context.lanes.settle(ledger.state(), &carried);
     }
 
     /// Commits a decided block. Errors stop the node: its consensus went on without its store.

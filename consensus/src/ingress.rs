@@ -5,20 +5,18 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lockstep_core::bundle::Guarantee;
+use lockstep_core::admission::{self, LeaveOut};
 use lockstep_core::dedup::Decision;
-use lockstep_core::entry::{Body, CheckedEntry, Entry, InvalidEntry};
-use lockstep_core::limits::EXPIRES_MS_MAX;
-use lockstep_core::params::ChainKind;
-use lockstep_core::state::{ChainState, State};
-use lockstep_core::types::{ChainId, EntryId, UnixMillis};
+use lockstep_core::entry::{CheckedEntry, Entry, InvalidEntry};
+use lockstep_core::types::EntryId;
 use tokio::sync::watch;
 
 use crate::checker::Checker;
 use crate::lanes::own::QueueFull;
 use crate::lanes::{Lanes, now};
 use crate::ledger::Ledger;
-use crate::tracker::{EntryState, TRACKED_MAX, Tracker};
+use crate::tracker::{CopyId, EntryState, Receipt, TRACKED_MAX, Tracker};
+use crate::watchers::Watchers;
 
 /// Why an entry was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,45 +24,9 @@ pub enum Refused {
     /// The bytes are wrong, for ever.
     #[error("{0}")]
     Invalid(#[from] InvalidEntry),
-    /// It expired already.
-    #[error("expires_ms {expires} is not after now, {now}")]
-    Expired {
-        /// The entry's expiry.
-        expires: UnixMillis,
-        /// Our clock.
-        now: UnixMillis,
-    },
-    /// It would live too long.
-    #[error("expires_ms {expires} is more than {EXPIRES_MS_MAX} ms after now, {now}")]
-    ExpiresTooLate {
-        /// The entry's expiry.
-        expires: UnixMillis,
-        /// Our clock.
-        now: UnixMillis,
-    },
-    /// A chain is not registered.
-    #[error("chain {chain} is not registered")]
-    UnknownChain {
-        /// The chain.
-        chain: ChainId,
-    },
-    /// The chain is registered with the other kind.
-    #[error("chain {chain} is registered as {expected:?}")]
-    Kind {
-        /// The chain.
-        chain: ChainId,
-        /// What the registry says.
-        expected: ChainKind,
-    },
-    /// Co-executed bundles are not ordered by this version.
-    #[error("the guarantee co-executed is not supported by this version")]
-    Guarantee,
-    /// The record's signer does not speak for the chain.
-    #[error("the record is not signed by a sequencer key of chain {chain}")]
-    NotSequencer {
-        /// The chain.
-        chain: ChainId,
-    },
+    /// No block would take it by the newest state.
+    #[error("{0}")]
+    NotAdmitted(#[from] LeaveOut),
     /// Too much waits at this node; try again soon, or at another.
     #[error("the node is busy: {0}")]
     Busy(QueueFull),
@@ -80,6 +42,8 @@ pub struct Ingress {
     pub(crate) lanes: Lanes,
     pub(crate) checker: Checker,
     pub(crate) tracker: Arc<Mutex<Tracker>>,
+    // Locked after `tracker` where both are, so that no change falls between a state and its channel.
+    pub(crate) watchers: Arc<Mutex<Watchers>>,
 }
 
 impl Ingress {
@@ -92,10 +56,10 @@ impl Ingress {
     /// # Errors
     /// [`Refused`]; then the entry is not tracked.
     pub async fn submit(&self, entry: Entry) -> Result<EntryState, Refused> {
-        if let Some(state) = self.open_state(entry.id()) {
+        if let Some(state) = self.known(&entry) {
             return Ok(state);
         }
-        admit(&self.ledger.state(), &entry, now())?;
+        admission::check(&self.ledger.state().committed, now(), &entry)?;
         self.lanes.has_room(entry.raw().len()).map_err(Refused::Busy)?;
         let checked = self.checker.check_entry(entry).await?;
         self.queue(checked).map(|(state, _)| state)
@@ -111,11 +75,12 @@ impl Ingress {
         let mut answers: Vec<Option<Result<(EntryState, bool), Refused>>> = Vec::new();
         let mut to_check = Vec::new();
         for entry in entries {
-            let answer = match self.open_state(entry.id()) {
+            let answer = match self.known(&entry) {
                 Some(state) => Some(Ok((state, true))),
                 None => {
                     let room = || self.lanes.has_room(entry.raw().len()).map_err(Refused::Busy);
-                    admit(&state, &entry, at).and_then(|()| room()).err().map(Err)
+                    let admitted = admission::check(&state.committed, at, &entry);
+                    admitted.map_err(Refused::from).and_then(|()| room()).err().map(Err)
                 }
             };
             if answer.is_none() {
@@ -132,25 +97,27 @@ impl Ingress {
     }
 
     /// The state of an entry that need not be submitted again.
-    fn open_state(&self, id: EntryId) -> Option<EntryState> {
-        self.tracker().state(id).filter(|state| !matches!(state, EntryState::Dropped(_)))
+    fn known(&self, entry: &Entry) -> Option<EntryState> {
+        self.tracker().known(CopyId::of(entry))
     }
 
     fn queue(&self, checked: CheckedEntry) -> Result<(EntryState, bool), Refused> {
-        if let Some(signer) = checked.record_signer() {
-            check_sequencer(&self.ledger.state(), &checked, signer)?;
-        }
-        let (id, expires) = (checked.entry().id(), checked.entry().expires());
+        admission::needs(&self.ledger.state().committed, now(), &checked)?;
         if let Some(state) = self.decided_state(self.ledger.decision_of(&checked)) {
             return Ok((state, true));
         }
+        let (copy, expires) = (CopyId::of(checked.entry()), checked.entry().expires());
         let mut tracker = self.tracker();
-        let (state, is_new) = tracker.receive(id, expires).ok_or(Refused::TooManyTracked)?;
-        if is_new && let Err(full) = self.lanes.submit(checked) {
-            tracker.forget(id);
-            return Err(Refused::Busy(full));
+        match tracker.receive(copy, expires).ok_or(Refused::TooManyTracked)? {
+            Receipt::Known(state) => Ok((state, true)),
+            Receipt::New => match self.lanes.submit(checked) {
+                Ok(()) => Ok((EntryState::Received, false)),
+                Err(full) => {
+                    tracker.forget(copy);
+                    Err(Refused::Busy(full))
+                }
+            },
         }
-        Ok((state, !is_new))
     }
 
     fn decided_state(&self, decision: Option<Decision>) -> Option<EntryState> {
@@ -172,52 +139,8 @@ impl Ingress {
     /// The states of an entry submitted here, from now on.
     #[must_use]
     pub fn watch(&self, id: EntryId) -> Option<watch::Receiver<EntryState>> {
-        self.tracker().watch(id)
+        let tracker = self.tracker();
+        let state = tracker.state(id)?;
+        Some(self.watchers.lock().unwrap_or_else(PoisonError::into_inner).watch(id, state))
     }
-}
-
-/// What can be refused without a signature check.
-fn admit(state: &State, entry: &Entry, now: UnixMillis) -> Result<(), Refused> {
-    let expires = entry.expires();
-    if expires <= now {
-        return Err(Refused::Expired { expires, now });
-    }
-    if expires > now.plus(EXPIRES_MS_MAX) {
-        return Err(Refused::ExpiresTooLate { expires, now });
-    }
-    match entry.body() {
-        Body::Transaction(transaction) => {
-            check_chain(state, transaction.chain, Some(transaction.kind))
-        }
-        Body::Record(record) => check_chain(state, record.chain, None),
-        Body::Bundle(bundle) if bundle.guarantee() == Guarantee::CoExecuted => {
-            Err(Refused::Guarantee)
-        }
-        Body::Bundle(bundle) => {
-            bundle.legs().iter().try_for_each(|leg| check_chain(state, leg.chain, Some(leg.kind)))
-        }
-    }
-}
-
-fn registered(state: &State, chain: ChainId) -> Result<&ChainState, Refused> {
-    state.committed.chain(chain).ok_or(Refused::UnknownChain { chain })
-}
-
-fn check_chain(state: &State, chain: ChainId, kind: Option<ChainKind>) -> Result<(), Refused> {
-    let expected = registered(state, chain)?.params.kind;
-    match kind {
-        Some(kind) if kind != expected => Err(Refused::Kind { chain, expected }),
-        _ => Ok(()),
-    }
-}
-
-fn check_sequencer(
-    state: &State,
-    checked: &CheckedEntry,
-    signer: alloy_primitives::Address,
-) -> Result<(), Refused> {
-    let Body::Record(record) = checked.entry().body() else { return Ok(()) };
-    let chain = record.chain;
-    let is_sequencer = registered(state, chain)?.params.sequencers.contains(&signer);
-    if is_sequencer { Ok(()) } else { Err(Refused::NotSequencer { chain }) }
 }

@@ -40,10 +40,11 @@ use crate::mesh::Inbound;
 use crate::mesh::class::Class;
 use crate::mesh::events::Event;
 use crate::mesh::handle::Handle;
+use crate::settle::Carried;
 use crate::store::{LogStore, StoreError};
 
 use self::asked::Asked;
-use self::own::{OwnLane, QueueFull};
+use self::own::{NextBatch, Overtaken, OwnLane, QueueFull};
 use self::table::{Attached, Table};
 use self::wire::LaneMessage;
 
@@ -183,11 +184,28 @@ impl Lanes {
         Ok(())
     }
 
-    /// Puts entries that a block had no room for into this validator's lane again, before all others.
-    pub fn carry(&self, entries: Vec<CheckedEntry>) {
-        if !entries.is_empty() {
-            self.own().carry(entries);
-            self.shared.own_wakes.notify_one();
+    /// This validator's lane after a block: `carried` are its entries for which the block had no room.
+    pub fn settle(&self, state: Arc<State>, carried: &[Carried]) {
+        let overtaken = self.own().settle(state, carried);
+        if let Some(overtaken) = overtaken {
+            tokio::spawn(self.clone().begin_run(overtaken));
+        }
+        self.shared.own_wakes.notify_one();
+    }
+
+    async fn begin_run(self, Overtaken { decided }: Overtaken) {
+        let store = self.shared.store.clone();
+        let next =
+            tokio::task::spawn_blocking(move || store.next_incarnation(decided, now())).await;
+        match next {
+            Ok(Ok(incarnation)) => {
+                warn!(decided = decided.0, next = incarnation.0, "the own lane begins a new run");
+                self.own().begin_run(incarnation);
+                self.shared.own_wakes.notify_one();
+            }
+            Ok(Err(error)) => error!(%error, "cannot begin a run of the own lane"),
+            // Only a stopping runtime ends a blocking task early.
+            Err(_) => {}
         }
     }
 
@@ -357,26 +375,23 @@ impl Lanes {
 
     /// Makes, stores and pushes one batch; false if nothing waits or the node stops.
     async fn make_batch(&self) -> bool {
-        let (entries, (incarnation, sequence, parent)) = {
-            let mut own = self.own();
-            (own.next_entries(now()), own.position())
-        };
-        if entries.is_empty() {
-            return false;
-        }
+        let next = self.own().next_batch(now());
+        let Some(NextBatch { place, parent, entries }) = next else { return false };
         let Config { network, key, .. } = &self.shared.config;
         let raw = entries.iter().map(|checked| checked.entry().clone()).collect();
-        let place = (incarnation, sequence);
         let batch = Batch::sign(*network, place, parent, raw, key)
             .and_then(|batch| batch.with_checked(entries));
         let batch = match batch {
             Ok(batch) => batch,
             Err(error) => {
                 error!(%error, "own batch is invalid; its entries are lost");
+                self.own().lost(place);
                 return true;
             }
         };
-        self.own().made(batch.digest());
+        if !self.own().made(place, batch.digest()) {
+            return true;
+        }
         let (stored, wait) = oneshot::channel();
         let write = ToWrite { batch, is_own: true, stored: Some(stored) };
         // Waiting for the store is the back-pressure on our own lane.

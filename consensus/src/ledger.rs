@@ -20,6 +20,7 @@ use lockstep_core::state::State;
 use lockstep_core::types::{BlockHash, Height, UnixMillis};
 use tokio::sync::watch;
 
+use crate::settle::Earlier;
 use crate::store::{Commit, CommitError, LogStore, Lookup, RecordKind, StoreError, TakenEntry};
 
 /// A block that consensus decided, with all that its commit writes.
@@ -128,6 +129,14 @@ impl Ledger {
         decisions.all(|decision| decision == Some(first)).then_some(first)
     }
 
+    /// Where the log took every key of the entry, if one decision took them all; `None`, too, if that block can't be read.
+    #[must_use]
+    pub fn earlier(&self, entry: &CheckedEntry) -> Option<Earlier> {
+        let decision = self.decision_of(entry)?;
+        let header = self.store.block(decision.height).ok().flatten()?.header;
+        Some(Earlier { decision, block: header.hash(), timestamp: header.timestamp_ms })
+    }
+
     /// Hash of a decided block; `None` if it is not held or can't be read.
     #[must_use]
     pub fn block_hash(&self, height: Height) -> Option<BlockHash> {
@@ -146,13 +155,18 @@ impl Ledger {
         let before = match height.previous() {
             Some(Height::GENESIS) | None => Cut::start(&self.store.genesis().validators),
             Some(previous) => match self.store.block(previous)? {
-                Some(previous) => previous.cut,
-                None => return Ok(None),
+                Some(before) => before.cut,
+                None => return Err(damaged("block", previous)),
             },
         };
         let mut batches = Vec::new();
-        for step in block.cut.steps(&before.lanes).unwrap_or_default() {
-            batches.extend(self.store.batches(&step)?);
+        let steps = block.cut.steps(&before.lanes).map_err(|_| damaged("cut", height))?;
+        for step in steps {
+            let held = self.store.batches(&step)?;
+            if held.len() as u64 != step.batch_count() {
+                return Err(damaged("cut", height));
+            }
+            batches.extend(held);
         }
         let value = SyncedValue { header: block.header, cut: block.cut, batches };
         Ok(Some((value.encode().into(), block.certificate)))
@@ -205,7 +219,8 @@ impl Ledger {
         let entries = decided.entries();
         let (mut lookups, mut records) = (Vec::new(), BTreeSet::new());
         for (index, place) in (0u32..).zip(&taken) {
-            let Some(entry) = entries.at(&place.batch, place.entry) else { continue };
+            let entry = entries.at(&place.batch, place.entry);
+            let entry = entry.expect("an assembly names entries of its batches");
             Lookup::of_entry(index, entry, &mut lookups);
             if let Body::Record(record) = entry.entry().body() {
                 records.insert((record.chain, RecordKind::of(&record.body)));
@@ -234,16 +249,21 @@ impl Ledger {
     }
 }
 
-/// Recomputes the dedup window from the blocks of the last minute.
+fn damaged(what: &'static str, height: Height) -> StoreError {
+    StoreError::Damaged { what, key: format!("height {height}") }
+}
+
+/// Recomputes the dedup window from the blocks of the last minute, back to the genesis at most. A missing block is an
+/// error: with a shorter window this node would disagree with the others about duplicates.
 fn read_window(store: &LogStore, state: &State) -> Result<Dedup, StoreError> {
     let mut window = Vec::new();
     let mut next = Some(state.height).filter(|height| *height > Height::GENESIS);
     while let Some(height) = next {
-        let Some(block) = store.block(height)? else { break };
+        let block = store.block(height)?.ok_or_else(|| damaged("block", height))?;
         if block.header.timestamp_ms.plus(EXPIRES_MS_MAX) <= state.timestamp {
             break;
         }
-        let entries = store.entries(height)?.unwrap_or_default();
+        let entries = store.entries(height)?.ok_or_else(|| damaged("block", height))?;
         window.push((height, block.header.timestamp_ms, entries));
         next = height.previous().filter(|height| *height > Height::GENESIS);
     }
@@ -256,3 +276,6 @@ fn read_window(store: &LogStore, state: &State) -> Result<Dedup, StoreError> {
     }
     Ok(dedup)
 }
+
+#[cfg(test)]
+mod tests;

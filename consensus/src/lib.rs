@@ -12,7 +12,12 @@ pub mod candidates;
 pub mod guard;
 mod pace;
 pub mod parts;
+pub mod settle;
 pub mod tracker;
+pub mod watchers;
+
+#[cfg(test)]
+mod fixtures;
 
 mod app;
 mod bridge;

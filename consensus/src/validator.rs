@@ -43,6 +43,7 @@ use crate::parts::Assembler;
 use crate::signer::GuardSigner;
 use crate::store::{OpenError, StoreError};
 use crate::tracker::Tracker;
+use crate::watchers::Watchers;
 
 use self::open::{load_lanes, open_guard, open_ledger};
 
@@ -205,6 +206,7 @@ impl Validator {
         let metrics = Arc::new(Metrics::new(registry));
         registry.register_collector(Box::new(MeshMetrics(mesh.clone())));
         let tracker = Arc::new(Mutex::new(Tracker::default()));
+        let watchers = Arc::new(Mutex::new(Watchers::default()));
         let (report, done) = mpsc::channel(DONE_MAX);
         let interval = Duration::from_millis(config.genesis.params.block_interval_ms);
         let context = Arc::new(Context {
@@ -214,6 +216,7 @@ impl Validator {
             checker: checker.clone(),
             guard,
             tracker: tracker.clone(),
+            watchers: watchers.clone(),
             metrics: metrics.clone(),
             done: report,
             interval,
@@ -239,7 +242,7 @@ impl Validator {
         };
         let (stop, stopped) = watch::channel(false);
         let supervisor = tokio::spawn(supervise(parts, to_health, stopped));
-        let ingress = Ingress { ledger: ledger.clone(), lanes, checker, tracker };
+        let ingress = Ingress { ledger: ledger.clone(), lanes, checker, tracker, watchers };
         Ok(Self { ledger, ingress, health, mesh, stop, supervisor })
     }
 
