@@ -24,7 +24,8 @@
 //! other lanes drain the bucket, by more than half of what it held, in a block that leaves this lane's batch out. With
 //! honest owners and proposers that takes a batch that is late for two blocks of a busy chain. (2) Another lane's bundle
 //! claims a loose transaction of this lane and has no room itself: assembly lets the later entries pass. (3) Entries
-//! that were submitted but in no stored batch yet when the node crashed are gone; sent again, they come later.
+//! that waited in no stored batch when the node crashed are gone, those that had come back included; sent again, they
+//! come later.
 //!
 //! Pure: the service signs, stores and pushes what [`OwnLane::next_batch`] gives out, then reports [`OwnLane::made`].
 
