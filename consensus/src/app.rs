@@ -102,6 +102,19 @@ impl Shared {
     }
 }
 
+/// The channels of watched entries.
+///
+/// A lock, because ingress opens channels while the loop closes them. It is taken after the application's, where both are,
+/// so that no change falls between a state and its channel.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watched(Arc<Mutex<Watchers>>);
+
+impl Watched {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Watchers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Why a run of the shell ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -132,7 +145,7 @@ enum Waiting {
 pub(crate) struct Shell {
     pub(crate) context: Arc<Context>,
     pub(crate) application: Shared,
-    pub(crate) watchers: Watchers,
+    watchers: Watched,
     results: mpsc::Receiver<Finished>,
     submissions: mpsc::Receiver<Submission>,
     lanes: mpsc::Receiver<Inbound>,
@@ -157,7 +170,7 @@ impl Shell {
     pub(crate) fn new(
         context: Arc<Context>,
         application: Shared,
-        watchers: Watchers,
+        watchers: Watched,
         sources: Sources,
         effects: Vec<Effect>,
     ) -> Self {
@@ -316,7 +329,7 @@ impl Shell {
         match effect {
             Effect::Reply(id, answer) => self.reply(id, answer),
             Effect::SetTimer(timer, after) => self.timers.set(timer, after),
-            Effect::TellState(id, state) => self.watchers.tell(id, state),
+            Effect::TellStates(changes) => self.watchers.lock().publish(&changes),
             Effect::Report(report) => report::note(&context.metrics, &report),
             Effect::Stop(stop) => self.stopped = Some(Ended::Stopped(stop)),
             Effect::Redeliver(height, block) => {
@@ -347,9 +360,8 @@ impl Shell {
                 work::build_block(context, (height, round), timestamp, cut, batches);
             }
             Effect::SignProposal(proposal) => work::sign_proposal(context, proposal),
-            Effect::SignBatch { place, parent, entries } => {
-                work::sign_batch(context, place, parent, entries);
-            }
+            Effect::SignBatch(next) => work::sign_batch(context, next),
+            Effect::TakeIncarnation(decided) => work::take_incarnation(context, decided),
             Effect::PersistBlock { job, block, batches } => {
                 work::persist_block(context, job, block, batches);
             }

@@ -231,7 +231,7 @@ impl Application {
                 self.on_acknowledgement_checked(from, &acknowledgement, signer, effects);
             }
             Done::EntriesChecked { reply, entries } => {
-                self.on_entries_checked(reply, entries, effects);
+                self.on_entries_checked(now, reply, entries, effects);
             }
             Done::BlockVerified { job: BlockJob::Proposed(block), verification } => {
                 self.on_proposed_verified(block, verification, effects);
@@ -258,10 +258,14 @@ impl Application {
                 }
                 BatchesJob::Decided => self.on_decided_persisted(effects),
             },
-            Done::BatchSigned { batch } => self.on_batch_signed(batch, effects),
+            Done::BatchSigned { place, batch } => self.on_batch_signed(place, batch, effects),
+            Done::IncarnationTaken(incarnation) => {
+                self.lanes.own.begin_run(incarnation);
+                self.wake(effects);
+            }
             Done::UndecidedRead { block, found } => self.on_undecided_read(block, found, effects),
-            Done::BlockCommitted { state, settled } => {
-                self.on_block_committed(now, state, settled, effects);
+            Done::BlockCommitted(committed) => {
+                self.on_block_committed(now, *committed, effects);
             }
         }
     }

@@ -5,20 +5,16 @@
 
 use std::sync::Arc;
 
-use lockstep_core::bundle::Guarantee;
+use lockstep_core::admission::LeaveOut;
 use lockstep_core::dedup::Decision;
-use lockstep_core::entry::{Body, CheckedEntry, Entry, InvalidEntry};
-use lockstep_core::limits::EXPIRES_MS_MAX;
-use lockstep_core::params::ChainKind;
-use lockstep_core::state::{ChainState, State};
-use lockstep_core::types::{ChainId, EntryId, UnixMillis};
+use lockstep_core::entry::{Entry, InvalidEntry};
+use lockstep_core::types::EntryId;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::app::{Shared, Submission};
+use crate::app::{Shared, Submission, Watched};
 use crate::lanes::own::QueueFull;
 use crate::ledger::Ledger;
 use crate::tracker::{EntryState, TRACKED_MAX};
-use crate::watchers::Watchers;
 
 /// Why an entry was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,45 +22,9 @@ pub enum Refused {
     /// The bytes are wrong, for ever.
     #[error("{0}")]
     Invalid(#[from] InvalidEntry),
-    /// It expired already.
-    #[error("expires_ms {expires} is not after now, {now}")]
-    Expired {
-        /// The entry's expiry.
-        expires: UnixMillis,
-        /// Our clock.
-        now: UnixMillis,
-    },
-    /// It would live too long.
-    #[error("expires_ms {expires} is more than {EXPIRES_MS_MAX} ms after now, {now}")]
-    ExpiresTooLate {
-        /// The entry's expiry.
-        expires: UnixMillis,
-        /// Our clock.
-        now: UnixMillis,
-    },
-    /// A chain is not registered.
-    #[error("chain {chain} is not registered")]
-    UnknownChain {
-        /// The chain.
-        chain: ChainId,
-    },
-    /// The chain is registered with the other kind.
-    #[error("chain {chain} is registered as {expected:?}")]
-    Kind {
-        /// The chain.
-        chain: ChainId,
-        /// What the registry says.
-        expected: ChainKind,
-    },
-    /// Co-executed bundles are not ordered by this version.
-    #[error("the guarantee co-executed is not supported by this version")]
-    Guarantee,
-    /// The record's signer does not speak for the chain.
-    #[error("the record is not signed by a sequencer key of chain {chain}")]
-    NotSequencer {
-        /// The chain.
-        chain: ChainId,
-    },
+    /// No block would take it by the newest state.
+    #[error("{0}")]
+    NotAdmitted(#[from] LeaveOut),
     /// Too much waits at this node; try again soon, or at another.
     #[error("the node is busy: {0}")]
     Busy(QueueFull),
@@ -81,7 +41,7 @@ pub enum Refused {
 pub struct Ingress {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) application: Shared,
-    pub(crate) watchers: Watchers,
+    pub(crate) watchers: Watched,
     pub(crate) submissions: mpsc::Sender<Submission>,
 }
 
@@ -121,52 +81,6 @@ impl Ingress {
         // The lock is held until it is watched, so no change is missed.
         let application = self.application.lock();
         let state = application.entry_state(id)?;
-        Some(self.watchers.watch(id, state))
+        Some(self.watchers.lock().watch(id, state))
     }
-}
-
-/// What can be refused without a signature check.
-pub(crate) fn admit(state: &State, entry: &Entry, now: UnixMillis) -> Result<(), Refused> {
-    let expires = entry.expires();
-    if expires <= now {
-        return Err(Refused::Expired { expires, now });
-    }
-    if expires > now.plus(EXPIRES_MS_MAX) {
-        return Err(Refused::ExpiresTooLate { expires, now });
-    }
-    match entry.body() {
-        Body::Transaction(transaction) => {
-            check_chain(state, transaction.chain, Some(transaction.kind))
-        }
-        Body::Record(record) => check_chain(state, record.chain, None),
-        Body::Bundle(bundle) if bundle.guarantee() == Guarantee::CoExecuted => {
-            Err(Refused::Guarantee)
-        }
-        Body::Bundle(bundle) => {
-            bundle.legs().iter().try_for_each(|leg| check_chain(state, leg.chain, Some(leg.kind)))
-        }
-    }
-}
-
-fn registered(state: &State, chain: ChainId) -> Result<&ChainState, Refused> {
-    state.committed.chain(chain).ok_or(Refused::UnknownChain { chain })
-}
-
-fn check_chain(state: &State, chain: ChainId, kind: Option<ChainKind>) -> Result<(), Refused> {
-    let expected = registered(state, chain)?.params.kind;
-    match kind {
-        Some(kind) if kind != expected => Err(Refused::Kind { chain, expected }),
-        _ => Ok(()),
-    }
-}
-
-pub(crate) fn check_sequencer(
-    state: &State,
-    checked: &CheckedEntry,
-    signer: alloy_primitives::Address,
-) -> Result<(), Refused> {
-    let Body::Record(record) = checked.entry().body() else { return Ok(()) };
-    let chain = record.chain;
-    let is_sequencer = registered(state, chain)?.params.sequencers.contains(&signer);
-    if is_sequencer { Ok(()) } else { Err(Refused::NotSequencer { chain }) }
 }

@@ -14,7 +14,10 @@ mod pace;
 pub mod parts;
 pub mod settle;
 pub mod tracker;
-mod watchers;
+pub mod watchers;
+
+#[cfg(test)]
+mod fixtures;
 
 mod app;
 mod bridge;

@@ -25,7 +25,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::app::{
-    Context, Ended as ShellEnded, RESULTS_MAX, SUBMISSIONS_MAX, Shared, Shell, Sources,
+    Context, Ended as ShellEnded, RESULTS_MAX, SUBMISSIONS_MAX, Shared, Shell, Sources, Watched,
 };
 use crate::application::effect::Stop;
 use crate::application::peers::Peers;
@@ -41,7 +41,6 @@ use crate::mesh::{self, Mesh};
 use crate::metrics::{MeshMetrics, Metrics};
 use crate::signer::GuardSigner;
 use crate::store::{OpenError, StoreError, Undecided};
-use crate::watchers::Watchers;
 
 use self::open::{load_lanes, open_guard, open_ledger};
 
@@ -220,7 +219,7 @@ impl Validator {
             results,
         });
         let (submit, submissions) = mpsc::channel(SUBMISSIONS_MAX);
-        let watchers = Watchers::default();
+        let watchers = Watched::default();
         let sources = Sources { results: finished, submissions, lanes: lane_frames };
         let shell =
             Shell::new(context.clone(), application.clone(), watchers.clone(), sources, effects);

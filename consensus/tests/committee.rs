@@ -11,6 +11,7 @@ use lockstep_consensus::mesh::keypair_from_seed;
 use lockstep_consensus::store::RecordKind;
 use lockstep_consensus::tracker::EntryState;
 use lockstep_consensus::validator::{Config, Validator};
+use lockstep_core::admission::LeaveOut;
 use lockstep_core::entry::{Body, Entry, Transaction};
 use lockstep_core::params::{ChainKind, ChainParams, Genesis, NetworkParams};
 use lockstep_core::record::{Limits, Record, RecordBody};
@@ -154,7 +155,8 @@ async fn four_validators_order_what_any_of_them_is_given() {
 
     let strange = record(&genesis, &key(0x99));
     let refused = submit(&validators[1].ingress, strange.clone()).await;
-    assert_eq!(refused, Err(Refused::NotSequencer { chain: CHAIN }));
+    let reason = LeaveOut::NotSequencer { chain: CHAIN };
+    assert_eq!(refused, Err(Refused::NotAdmitted(reason)));
     assert_eq!(validators[1].ingress.state(strange.id()), None);
     let record = record(&genesis, &sequencer());
     submit(&validators[1].ingress, record.clone()).await.expect("taken");

@@ -16,24 +16,22 @@ use lockstep_core::entry::{CheckedEntry, Entry};
 use lockstep_core::header::Header;
 use lockstep_core::lane::BatchRange;
 use lockstep_core::proposal::Payload;
-use lockstep_core::types::{
-    BatchDigest, BlockHash, Height, Incarnation, Round, Sequence, UnixMillis,
-};
+use lockstep_core::types::{BlockHash, Height, Incarnation, Round, Sequence, UnixMillis};
 use lockstep_engine::{EngineHandle, Evidence, FirstPart};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use super::{Context, Finished};
 use crate::application::effect::{BatchesJob, BlockJob, CheckJob, PersistJob, ReplyId};
-use crate::application::input::{Built, Done, Opened, Submitted, Verification};
+use crate::application::input::{Built, Committed, Done, Opened, Submitted, Verification};
 use crate::evidence;
 use crate::guard;
+use crate::lanes::own::NextBatch;
 use crate::lanes::wire::LaneMessage;
 use crate::ledger::DecidedBlock;
 use crate::mesh::class::Class;
 use crate::publish;
-use crate::settle;
-use crate::store::{LogStore, StoreError, Undecided};
+use crate::store::{CommitError, LogStore, StoreError, Undecided};
 
 type Shared = Arc<Context>;
 
@@ -165,17 +163,21 @@ pub(super) fn sign_proposal(context: &Shared, proposal: Proposal) {
     });
 }
 
-pub(super) fn sign_batch(
-    context: &Shared,
-    place: (Incarnation, Sequence),
-    parent: BatchDigest,
-    entries: Vec<CheckedEntry>,
-) {
+pub(super) fn sign_batch(context: &Shared, next: NextBatch) {
     blocking(context, "signing a batch", move |context| {
+        let NextBatch { place, parent, entries } = next;
         let raw = entries.iter().map(|checked| checked.entry().clone()).collect();
         let batch = Batch::sign(context.network, place, parent, raw, &context.key)
             .and_then(|batch| batch.with_checked(entries));
-        Ok::<_, StoreError>(Some(Done::BatchSigned { batch }))
+        Ok::<_, StoreError>(Some(Done::BatchSigned { place, batch }))
+    });
+}
+
+pub(super) fn take_incarnation(context: &Shared, decided: Incarnation) {
+    blocking(context, "taking an incarnation", move |context| {
+        let incarnation = context.ledger.store().next_incarnation(decided, super::now())?;
+        warn!(decided = decided.0, next = incarnation.0, "the own lane begins a new run");
+        Ok::<_, StoreError>(Some(Done::IncarnationTaken(incarnation)))
     });
 }
 
@@ -202,11 +204,11 @@ pub(super) fn commit_block(context: &Shared, decided: Box<DecidedBlock>) {
     blocking(context, "committing a block", move |context| {
         let (height, taken) = (decided.header.height, decided.assembly.taken.len());
         context.ledger.commit(&decided)?;
-        let state = context.ledger.state();
-        let settled = settle::settle(&decided, context.me, |key| context.ledger.found(key));
+        let (state, earlier) = (context.ledger.state(), context.ledger.earlier(&decided));
         info!(%height, taken, "decided");
         context.metrics.decided(&decided);
-        Ok::<_, crate::store::CommitError>(Some(Done::BlockCommitted { state, settled }))
+        let committed = Committed { state, decided: *decided, earlier };
+        Ok::<_, CommitError>(Some(Done::BlockCommitted(Box::new(committed))))
     });
 }
 
@@ -218,7 +220,7 @@ pub(super) fn persist_certificate(
     blocking(context, "writing a certificate", move |context| {
         let evidence: Vec<_> = evidence.iter().map(evidence::encode).collect();
         context.ledger.store().finalize(certificate, &evidence)?;
-        Ok::<_, crate::store::CommitError>(None)
+        Ok::<_, CommitError>(None)
     });
 }
 

@@ -13,16 +13,14 @@ use lockstep_core::batch::{CheckedBatch, InvalidBatch};
 use lockstep_core::certificate::Certificate;
 use lockstep_core::cut::Cut;
 use lockstep_core::header::Header;
-use lockstep_core::state::State;
 use lockstep_core::types::{BlockHash, UnixMillis};
 
 use super::Application;
 use super::candidates::Verified;
 use super::effect::{Answer, BatchesJob, BlockJob, CheckJob, Effect, ReplyId, Report, Stop, Timer};
-use super::input::{Finalized, Verification};
+use super::input::{Committed, Finalized, Verification};
 use super::syncing::{ValueFault, value_of};
 use crate::ledger::DecidedBlock;
-use crate::settle::Settled;
 
 /// How long a peer's answer is waited for before the next one is asked.
 const FETCH_PATIENCE: Duration = Duration::from_millis(500);
@@ -249,16 +247,15 @@ impl Application {
     pub(super) fn on_block_committed(
         &mut self,
         now: UnixMillis,
-        state: Arc<State>,
-        settled: Settled,
+        committed: Committed,
         effects: &mut Vec<Effect>,
     ) {
-        self.state = state;
+        self.state = committed.state.clone();
         if let Some(deciding) = self.deciding.take() {
             effects.push(Effect::Reply(deciding.reply, Answer::Committed));
         }
         self.forget_height();
-        self.settle(settled, effects);
+        self.settle(&committed, effects);
         self.advance_lanes(effects);
         if let Some(finalized) = self.finalized.take() {
             self.begin_next(now, finalized, effects);

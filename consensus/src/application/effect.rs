@@ -13,24 +13,23 @@ use lockstep_core::batch::{Acknowledged, Acknowledgement, BatchPosition, Checked
 use lockstep_core::block::InvalidBlock;
 use lockstep_core::certificate::{Certificate, Proposal};
 use lockstep_core::cut::{Cut, LanePosition};
-use lockstep_core::entry::{CheckedEntry, Entry};
+use lockstep_core::entry::Entry;
 use lockstep_core::header::Header;
 use lockstep_core::lane::BatchRange;
 use lockstep_core::proposal::Payload;
 use lockstep_core::signing::Signature;
-use lockstep_core::types::{
-    BatchDigest, BlockHash, EntryId, Height, Incarnation, Round, Sequence, UnixMillis,
-};
+use lockstep_core::types::{BlockHash, Height, Incarnation, Round, UnixMillis};
 use lockstep_engine::{
     Evidence, FirstPart, ProposalTicket, ProposedBlock, StartHeight, SyncOutcome,
 };
 
 use super::proposals::Refusal;
 use crate::ingress::Refused;
+use crate::lanes::own::NextBatch;
 use crate::ledger::DecidedBlock;
 use crate::parts::InvalidPart;
 use crate::store::Undecided;
-use crate::tracker::EntryState;
+use crate::tracker::{Change, EntryState};
 
 /// Names a request whose answer somebody waits for. The node makes it; the application gives it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -184,14 +183,9 @@ pub enum Effect {
     /// Sign a proposal through the guard, with its first part.
     SignProposal(Proposal),
     /// Make a batch of this validator's lane.
-    SignBatch {
-        /// Its place.
-        place: (Incarnation, Sequence),
-        /// The batch before it.
-        parent: BatchDigest,
-        /// What it holds.
-        entries: Vec<CheckedEntry>,
-    },
+    SignBatch(NextBatch),
+    /// Take an incarnation for this validator's lane above the decided one, and sync.
+    TakeIncarnation(Incarnation),
 
     /// Write a block that consensus may vote for, with batches that may not be stored, and sync.
     PersistBlock {
@@ -229,8 +223,8 @@ pub enum Effect {
     /// Close a peer's connection: no honest validator sends what it sent.
     Disconnect(PeerId, Misdeed),
 
-    /// The state of a submitted entry changed.
-    TellState(EntryId, EntryState),
+    /// States of submitted entries changed.
+    TellStates(Vec<Change>),
     /// Note for the operator.
     Report(Report),
     /// End this run of the engine.

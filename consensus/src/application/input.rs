@@ -1,5 +1,6 @@
 //! What happened: everything the application learns, one at a time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alloy_primitives::Address;
@@ -15,12 +16,13 @@ use lockstep_core::header::Header;
 use lockstep_core::proposal::{InvalidValue, Payload};
 use lockstep_core::signing::{InvalidSignature, Signature};
 use lockstep_core::state::State;
-use lockstep_core::types::{BlockHash, Height, Round};
+use lockstep_core::types::{BlockHash, Height, Incarnation, Round, Sequence};
 use lockstep_engine::{Evidence, FirstPart, PartMessage, ProposalTicket};
 
 use super::effect::{BatchesJob, BlockJob, CheckJob, PersistJob, ReplyId, Timer};
 use crate::lanes::wire::LaneMessage;
-use crate::settle::Settled;
+use crate::ledger::DecidedBlock;
+use crate::settle::{Earlier, Place};
 use crate::store::Undecided;
 
 /// One thing that happened. Nothing in it is checked, unless its name says so.
@@ -196,6 +198,17 @@ pub struct Built {
     pub batches: Arc<Vec<CheckedBatch>>,
 }
 
+/// A decided block that was written.
+#[derive(Debug)]
+pub struct Committed {
+    /// The state after it.
+    pub state: Arc<State>,
+    /// The block.
+    pub decided: DecidedBlock,
+    /// Where the log has the entries that it leaves out as duplicates.
+    pub earlier: BTreeMap<Place, Earlier>,
+}
+
 /// A height that is over.
 #[derive(Debug)]
 pub struct Finalized {
@@ -276,6 +289,8 @@ pub enum Done {
     },
     /// [`super::effect::Effect::SignBatch`].
     BatchSigned {
+        /// Its place.
+        place: (Incarnation, Sequence),
         /// The batch; an error is a bug of ours, and its entries are lost.
         batch: Result<CheckedBatch, InvalidBatch>,
     },
@@ -286,11 +301,8 @@ pub enum Done {
         /// Its header, its cut, and the bytes of all its batches in the cut's order; `None` if any of it is not stored.
         found: Option<Box<(Header, Cut, Vec<Bytes>)>>,
     },
+    /// [`super::effect::Effect::TakeIncarnation`]: synced.
+    IncarnationTaken(Incarnation),
     /// [`super::effect::Effect::CommitBlock`]: synced.
-    BlockCommitted {
-        /// The state after it.
-        state: Arc<State>,
-        /// What the block means for entries.
-        settled: Settled,
-    },
+    BlockCommitted(Box<Committed>),
 }

@@ -332,32 +332,33 @@ impl Application {
         if lanes.is_making || !lanes.table.has_room() {
             return;
         }
-        let entries = lanes.own.next_entries(now);
-        if entries.is_empty() {
-            return;
+        if let Some(next) = lanes.own.next_batch(now) {
+            lanes.is_making = true;
+            effects.push(Effect::SignBatch(next));
         }
-        lanes.is_making = true;
-        let (incarnation, sequence, parent) = lanes.own.position();
-        effects.push(Effect::SignBatch { place: (incarnation, sequence), parent, entries });
     }
 
     pub(super) fn on_batch_signed(
         &mut self,
+        place: (Incarnation, Sequence),
         batch: Result<CheckedBatch, InvalidBatch>,
         effects: &mut Vec<Effect>,
     ) {
+        let lanes = &mut self.lanes;
         match batch {
-            Ok(batch) => {
-                self.lanes.own.made(batch.digest());
-                self.lanes.to_write.push_back(batch);
-                self.write_group(effects);
+            Ok(batch) if lanes.own.made(place, batch.digest()) => {
+                lanes.to_write.push_back(batch);
+                return self.write_group(effects);
             }
+            // The lane began another run meanwhile: its entries wait again.
+            Ok(_) => {}
             Err(reason) => {
-                self.lanes.is_making = false;
+                lanes.own.lost(place);
                 effects.push(Effect::Report(Report::OwnBatchInvalid(reason)));
-                self.wake(effects);
             }
         }
+        self.lanes.is_making = false;
+        self.wake(effects);
     }
 
     /// The log moved on, and the lanes with it.

@@ -5,15 +5,17 @@
 
 use std::collections::BTreeMap;
 
+use lockstep_core::admission;
 use lockstep_core::entry::{Entry, InvalidEntry};
 use lockstep_core::types::UnixMillis;
 
 use super::Application;
 use super::effect::{Answer, Effect, ReplyId};
-use super::input::Submitted;
-use crate::ingress::{Refused, admit, check_sequencer};
-use crate::settle::Settled;
-use crate::tracker::EntryState;
+use super::input::{Committed, Submitted};
+use crate::ingress::Refused;
+use crate::lanes::own::Overtaken;
+use crate::settle::{Place, Settled, settle};
+use crate::tracker::{CopyId, EntryState, Receipt};
 
 /// The state of an entry by now, and whether it was known; or why it was not taken.
 type Outcome = Result<(EntryState, bool), Refused>;
@@ -49,16 +51,17 @@ impl Application {
 
     /// What can be answered without a signature check.
     fn answer_unchecked(&self, now: UnixMillis, entry: &Entry) -> Option<Outcome> {
-        let known = self.tracker.state(entry.id());
-        if let Some(state) = known.filter(|state| !matches!(state, EntryState::Dropped(_))) {
+        if let Some(state) = self.tracker.known(CopyId::of(entry)) {
             return Some(Ok((state, true)));
         }
+        let admitted = admission::check(&self.state.committed, now, entry).map_err(Refused::from);
         let room = || self.lanes.own.has_room(entry.raw().len()).map_err(Refused::Busy);
-        admit(&self.state, entry, now).and_then(|()| room()).err().map(Err)
+        admitted.and_then(|()| room()).err().map(Err)
     }
 
     pub(super) fn on_entries_checked(
         &mut self,
+        now: UnixMillis,
         reply: ReplyId,
         checked: Vec<Result<Submitted, InvalidEntry>>,
         effects: &mut Vec<Effect>,
@@ -67,39 +70,42 @@ impl Application {
         let mut checked = checked.into_iter();
         let mut next = || {
             let checked = checked.next().expect("each entry in check has a result")?;
-            self.queue(checked)
+            self.queue(now, checked)
         };
         let answers = answers.into_iter().map(|answer| answer.unwrap_or_else(&mut next)).collect();
         effects.push(Effect::Reply(reply, Answer::Submitted(answers)));
         self.wake(effects);
     }
 
-    fn queue(&mut self, Submitted { checked, decided }: Submitted) -> Outcome {
-        if let Some(signer) = checked.record_signer() {
-            check_sequencer(&self.state, &checked, signer)?;
-        }
+    fn queue(&mut self, now: UnixMillis, submitted: Submitted) -> Outcome {
+        let Submitted { checked, decided } = submitted;
+        admission::needs(&self.state.committed, now, &checked)?;
         if let Some((decision, block)) = decided {
             return Ok((EntryState::Decided { decision, block }, true));
         }
-        let (id, expires) = (checked.entry().id(), checked.entry().expires());
-        let (state, is_new) = self.tracker.receive(id, expires).ok_or(Refused::TooManyTracked)?;
-        if is_new && let Err(full) = self.lanes.own.push(checked) {
-            self.tracker.forget(id);
-            return Err(Refused::Busy(full));
+        let (copy, expires) = (CopyId::of(checked.entry()), checked.entry().expires());
+        match self.tracker.receive(copy, expires).ok_or(Refused::TooManyTracked)? {
+            Receipt::Known(state) => Ok((state, true)),
+            Receipt::New => match self.lanes.own.push(checked) {
+                Ok(()) => Ok((EntryState::Received, false)),
+                Err(full) => {
+                    self.tracker.forget(copy);
+                    Err(Refused::Busy(full))
+                }
+            },
         }
-        Ok((state, !is_new))
     }
 
     /// What a decided block means for the entries that were submitted here, and for the own lane.
-    pub(super) fn settle(&mut self, settled: Settled, effects: &mut Vec<Effect>) {
-        for (id, state) in settled.ended {
-            if self.tracker.end(id, state) {
-                effects.push(Effect::TellState(id, state));
-            }
+    pub(super) fn settle(&mut self, committed: &Committed, effects: &mut Vec<Effect>) {
+        let Committed { state, decided, earlier } = committed;
+        let find = |place: &Place| earlier.get(place).copied();
+        let Settled { changes, carried } = settle(decided, self.me, &mut self.tracker, find);
+        if !changes.is_empty() {
+            effects.push(Effect::TellStates(changes));
         }
-        for (id, state) in self.tracker.expire(self.state.timestamp) {
-            effects.push(Effect::TellState(id, state));
+        if let Some(Overtaken { decided }) = self.lanes.own.settle(state.clone(), &carried) {
+            effects.push(Effect::TakeIncarnation(decided));
         }
-        self.lanes.own.carry(settled.carried);
     }
 }

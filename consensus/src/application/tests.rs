@@ -27,15 +27,16 @@ use lockstep_core::types::{
 use lockstep_core::validator_set::{Validator, ValidatorSet};
 use lockstep_engine::{FirstPart, PartMessage, ProposalTicket, StreamId};
 
-use super::effect::{Answer, BatchesJob, Effect, PersistJob, ReplyId, Report};
-use super::input::{Built, Done, EngineInput, Finalized, Input, MeshInput, Opened, Verification};
+use super::effect::{Answer, Effect, ReplyId, Report};
+use super::input::{
+    Built, Committed, Done, EngineInput, Finalized, Input, MeshInput, Opened, Verification,
+};
 use super::peers::Peers;
 use super::{Application, Config};
 use crate::lanes::own::OwnLane;
 use crate::lanes::table::Table;
 use crate::ledger::{DecidedBlock, Ledger};
 use crate::parts::split;
-use crate::settle::settle;
 use crate::store::{LogStore, MemoryStore};
 
 const CHAIN: ChainId = ChainId(7);
@@ -153,7 +154,7 @@ impl Bench {
             peers: Peers::new(address, validators),
             interval: Duration::from_millis(250),
             batch_delay: Duration::from_millis(10),
-            own: OwnLane::new(Incarnation(1)),
+            own: OwnLane::new(address, Incarnation(1), state.clone()),
             table,
             state: state.clone(),
         });
@@ -270,8 +271,9 @@ impl Bench {
 
     fn commit(&self, decided: &DecidedBlock) -> Done {
         self.ledger.commit(decided).unwrap();
-        let settled = settle(decided, key(self.me).address(), |key| self.ledger.found(key));
-        Done::BlockCommitted { state: self.ledger.state(), settled }
+        let (state, earlier) = (self.ledger.state(), self.ledger.earlier(decided));
+        let decided = decided.clone();
+        Done::BlockCommitted(Box::new(Committed { state, decided, earlier }))
     }
 
     fn begin_round(&mut self, round: u32) {

@@ -112,14 +112,13 @@ pub(super) async fn load_lanes(
     let decided = decided.map(|lane| lane.incarnation).unwrap_or_default();
     let store = ledger.store().clone();
     let incarnation = blocking(move || store.next_incarnation(decided, now())).await??;
-    let (mut own, mut carried) = (OwnLane::new(incarnation), Vec::new());
-    for batch in undecided_batches(ledger, checker, &state).await? {
-        if batch.position().owner == me {
-            carried.extend_from_slice(batch.entries());
-        }
+    let mut own = OwnLane::new(me, incarnation, state.clone());
+    let batches = undecided_batches(ledger, checker, &state).await?;
+    let mine = batches.iter().filter(|batch| batch.position().owner == me);
+    own.restore(mine.flat_map(|batch| batch.entries().iter().cloned()));
+    for batch in batches {
         table.insert(batch);
     }
-    own.carry(carried);
     Ok((table, own))
 }
 

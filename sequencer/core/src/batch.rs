@@ -325,7 +325,7 @@ fn header_of(
         return Err(InvalidBatch::Parent { sequence, parent });
     }
     let entries_root = merkle::root(entries.iter().map(|entry| merkle::leaf(entry.raw())));
-    let entry_count = u32::try_from(count).unwrap_or(u32::MAX);
+    let entry_count = u32::try_from(count).expect("at most BATCH_ENTRIES_MAX");
     Ok(BatchHeader { network, position, parent, entries_root, entry_count })
 }
 
@@ -374,7 +374,7 @@ fn decode_entries(raw: &Bytes, mut payload: &[u8]) -> Result<Vec<Entry>, Invalid
         let item = payload;
         decode_list(&mut payload)?;
         let length = item.len().saturating_sub(payload.len());
-        let item = item.get(..length).unwrap_or_default();
+        let item = item.get(..length).expect("what was read of it is its beginning");
         let entry = Entry::decode(raw.slice_ref(item))
             .map_err(|error| InvalidBatch::Entry { index, error })?;
         entries.push(entry);
