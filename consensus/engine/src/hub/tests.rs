@@ -8,6 +8,8 @@ use malachitebft_app_channel::app::engine::util::output_port::{
 use malachitebft_sync::ValueRequest;
 use tokio::sync::mpsc;
 
+use lockstep_core::types::Height as CoreHeight;
+
 use super::*;
 use crate::context::Height;
 
@@ -170,4 +172,23 @@ fn number_that_waits_already_is_not_served_twice() {
     hub.up(peer(1));
     assert!(hub.serve(peer(1), 5, request()));
     assert!(!hub.serve(peer(1), 5, request()));
+}
+
+#[test]
+fn height_that_a_peer_claims_is_known_while_it_is_up() {
+    let (hub, _) = hub();
+    let heights = hub.heights();
+    let of = |byte| heights.borrow().get(&peer(byte)).copied();
+    hub.claim(peer(1), CoreHeight(5));
+    assert_eq!(of(1), None, "it is not up");
+    hub.up(peer(1));
+    hub.up(peer(2));
+    hub.claim(peer(1), CoreHeight::GENESIS);
+    hub.claim(peer(2), CoreHeight(9));
+    assert_eq!((of(1), of(2)), (Some(CoreHeight::GENESIS), Some(CoreHeight(9))));
+    hub.claim(peer(1), CoreHeight(7));
+    hub.down(peer(2));
+    assert_eq!((of(1), of(2)), (Some(CoreHeight(7)), None));
+    hub.up(peer(2));
+    assert_eq!(of(2), None, "what it said before may be outdated");
 }
