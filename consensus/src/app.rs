@@ -28,8 +28,10 @@ use lockstep_engine::{EngineHandle, ProposedBlock, Request, StartHeight, Timeout
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
+use crate::abstention::Abstention;
 use crate::candidates::{Candidates, Proposed, Verdict, Verified};
 use crate::checker::Checker;
+use crate::claims::Standing;
 use crate::guard::Guard;
 use crate::handlers;
 use crate::lanes::table::Attached;
@@ -85,19 +87,18 @@ pub(crate) struct App {
     pub(crate) assembler: Assembler<PeerId>,
     /// Evidence of the last height, to be written with the next.
     pub(crate) evidence: Vec<Bytes>,
-    /// Stop to become a voter again once this height is decided.
-    pub(crate) abstains_until: Option<Height>,
+    /// Stop to become a voter once this is over.
+    pub(crate) abstains: Option<Abstention>,
+    /// How far the other validators claim to be.
+    pub(crate) standing: watch::Receiver<Standing>,
 }
 
 /// Why the application stopped; the node must stop with it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AppStopped {
-    /// The height at which this node abstained is decided: it may vote again.
-    #[error("height {height} is decided, so this node may vote again")]
-    MayVote {
-        /// The height.
-        height: Height,
-    },
+    /// What this node abstained for is over.
+    #[error("this node may vote")]
+    MayVote,
     /// The engine's channel is closed.
     #[error("the consensus engine stopped")]
     Engine,
@@ -159,9 +160,11 @@ impl App {
     ) -> AppStopped {
         self.judge_waiting();
         loop {
-            let decided = self.context.ledger.state().height;
-            if let Some(height) = self.abstains_until.filter(|height| decided >= *height) {
-                return AppStopped::MayVote { height };
+            let may_begin = self.standing.borrow_and_update().may_begin;
+            let state = self.context.ledger.state();
+            let is_over = |why: Abstention| why.is_over(state.height, state.timestamp, may_begin);
+            if self.abstains.is_some_and(is_over) {
+                return AppStopped::MayVote;
             }
             tokio::select! {
                 biased;
@@ -173,6 +176,7 @@ impl App {
                     },
                 },
                 Ok(()) = batches.changed() => self.judge_waiting(),
+                Ok(()) = self.standing.changed(), if self.abstains.is_some() => {}
             }
         }
     }

@@ -8,6 +8,7 @@ pub mod checker;
 pub mod lanes;
 pub mod mesh;
 
+pub mod abstention;
 pub mod candidates;
 pub mod guard;
 mod pace;
@@ -16,6 +17,7 @@ pub mod tracker;
 
 mod app;
 mod bridge;
+mod claims;
 mod evidence;
 mod handlers;
 mod publish;
