@@ -108,11 +108,13 @@ impl Cluster {
         Self { nodes, genesis, program: program(), directory: Some(directory), _turn: turn }
     }
 
-    /// Four validators that have decided two heights.
+    /// Four validators that have decided two heights, and vote. One that others left behind at the genesis does so only after
+    /// the first second of the log.
     pub async fn of_four() -> Self {
         let mut cluster = Self::prepare(4).await;
         cluster.start(&[0, 1, 2, 3]).await;
         cluster.until_height(&[0, 1, 2, 3], Height(2), FIRST_PATIENCE).await;
+        cluster.assert_healthy(&[0, 1, 2, 3]).await;
         cluster
     }
 
@@ -127,6 +129,7 @@ impl Cluster {
         let attacker = cluster.attacker(0).await;
         cluster.start(&[1, 2, 3]).await;
         cluster.until_height(&[1, 2, 3], Height(2), FIRST_PATIENCE).await;
+        cluster.assert_healthy(&[1, 2, 3]).await;
         attacker.until_connected(3).await;
         (cluster, attacker)
     }
