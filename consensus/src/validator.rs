@@ -47,15 +47,13 @@ use crate::signer::GuardSigner;
 use crate::store::{OpenError, StoreError};
 use crate::tracker::Tracker;
 
+pub use self::open::WAL_FILE;
 use self::open::{first_abstention, load_lanes, open_guard, open_ledger};
 
 /// How often the store tidies up what is decided.
 const MAINTAIN_INTERVAL: Duration = Duration::from_secs(10);
 /// Heights for which batches of passed-over runs are kept.
 const PASSED_OVER_KEPT: u64 = 1_000;
-
-/// Name of the consensus log's file.
-pub const WAL_FILE: &str = "consensus.wal";
 
 /// What a validator is started with.
 #[derive(Debug)]
@@ -369,8 +367,7 @@ async fn supervise(
             (Ended::Stop, _) => break,
             (Ended::MayVote | Ended::Refused, Some(transport)) => {
                 parts.transport = transport;
-                let may_begin = parts.standing.borrow().may_begin;
-                match abstain::after(&parts.context, (may_begin, is_refused)).await {
+                match abstain::after(&parts, is_refused).await {
                     Ok(abstains) => parts.abstains = abstains,
                     Err(reason) => return halt(parts, &health, stop, reason).await,
                 }

@@ -4,6 +4,7 @@ use lockstep_core::state::State;
 use lockstep_core::types::Height;
 use tracing::{info, warn};
 
+use super::Parts;
 use crate::abstention::Abstention;
 use crate::app::Context;
 use crate::guard::{Guard, SignError};
@@ -31,19 +32,20 @@ pub(super) fn use_mark_up(
 }
 
 /// Why the validator does not vote, after what it waited for is over or the guard refused a signature.
-pub(super) async fn after(
-    context: &Context,
-    (may_begin, is_refused): (bool, bool),
-) -> Result<Option<Abstention>, String> {
-    let (state, guard) = (context.ledger.state(), context.guard.clone());
+pub(super) async fn after(parts: &Parts, is_refused: bool) -> Result<Option<Abstention>, String> {
+    let Context { ledger, guard, .. } = &*parts.context;
+    let (state, may_begin) = (ledger.state(), parts.standing.borrow().may_begin);
     let next = state.height.next();
-    let marked = tokio::task::spawn_blocking(move || use_mark_up(&guard, &state, may_begin))
-        .await
-        .map_err(|e| e.to_string())?
-        .map_err(|e| e.to_string())?;
+    let marked = tokio::task::spawn_blocking({
+        let guard = guard.clone();
+        move || use_mark_up(&guard, &state, may_begin)
+    })
+    .await
+    .map_err(|e| e.to_string())?
+    .map_err(|e| e.to_string())?;
     if marked.is_none() && is_refused {
         warn!(height = %next, "the guard refused a signature; following until the height is decided");
-        context.guard.abstain_until_decided(next);
+        guard.abstain_until_decided(next);
         return Ok(Some(Abstention::Height(next)));
     }
     match marked {

@@ -23,6 +23,9 @@ use crate::lanes::table::Table;
 use crate::ledger::Ledger;
 use crate::store::LogStore;
 
+/// Name of the consensus log's file.
+pub const WAL_FILE: &str = "consensus.wal";
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, StartError> {
