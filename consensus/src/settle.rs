@@ -78,11 +78,12 @@ pub fn settle(
     }
     for &LeftOut { batch, entry: index, reason } in &decided.assembly.left_out {
         let (entry, is_own) = (entry_at(&batch, index), batch.owner == me);
-        let ordered = match reason {
-            LeaveOut::Duplicate { earlier: place } if is_undecided(tracker, entry) => {
-                earlier(entry).filter(|earlier| earlier.decision == place)
-            }
-            _ => None,
+        let ordered = if let LeaveOut::Duplicate { earlier: place } = reason
+            && is_undecided(tracker, entry)
+        {
+            earlier(entry).filter(|earlier| earlier.decision == place)
+        } else {
+            None
         };
         if let Some(Earlier { decision, block, timestamp }) = ordered {
             settled.changes.extend(tracker.decide(entry.entry().id(), decision, block, timestamp));
