@@ -49,6 +49,13 @@ enum Stage {
     Committing,
 }
 
+impl Deciding {
+    /// Whether the block is on its way to the disk.
+    pub(super) const fn is_committing(&self) -> bool {
+        matches!(self.stage, Stage::Committing)
+    }
+}
+
 impl Application {
     pub(super) fn on_decided(
         &mut self,
@@ -261,6 +268,7 @@ impl Application {
             self.begin_next(now, finalized, effects);
         }
         self.stop_abstaining(effects);
+        self.start_when_ready(effects);
         self.open_early(effects);
     }
 

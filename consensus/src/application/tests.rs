@@ -116,6 +116,8 @@ enum Hold {
     Nothing,
     /// Writes stay under way until they are released.
     Writes,
+    /// Commits do.
+    Commits,
 }
 
 struct Bench {
@@ -208,7 +210,8 @@ impl Bench {
 
     fn is_held(&self, done: &Done) -> bool {
         let is_write = matches!(done, Done::BlockPersisted { .. } | Done::BatchesPersisted { .. });
-        self.hold == Hold::Writes && is_write
+        let is_commit = matches!(done, Done::BlockCommitted(_));
+        (self.hold == Hold::Writes && is_write) || (self.hold == Hold::Commits && is_commit)
     }
 
     /// Lets held writes end.
