@@ -38,7 +38,8 @@ use lockstep_core::signing::{Signature, SigningKey};
 use lockstep_core::types::{BlockHash, Height, NetworkId, Round};
 
 use self::disk::DiskFiles;
-use self::journal::{Files, Journal};
+pub use self::journal::Files;
+use self::journal::Journal;
 use self::record::Record;
 pub use self::record::SignedMessage;
 
@@ -275,7 +276,11 @@ impl Guard {
         Self::on(Box::new(files), directory, network, key)
     }
 
-    fn on(
+    /// The same over any directory: `directory` is its name in errors.
+    ///
+    /// # Errors
+    /// [`GuardOpenError`].
+    pub fn on(
         files: Box<dyn Files>,
         directory: &Path,
         network: NetworkId,
