@@ -1,0 +1,106 @@
+//! The simulator: many validators in one thread and in virtual time.
+//!
+//! Each validator is malachite's core (`lockstep_engine::replica`), the application, a guard over files in memory and a
+//! store in memory. Bytes between them are the real ones. A seed draws faults and lies (`plan`, `attacker`), rules are
+//! checked at every step (`checks`); when the faults are over, all must go on.
+//!
+//! ```text
+//! sim run 0..1000      runs seeds; prints those that break a rule; ends with 1 if there is one
+//! sim replay 7         runs one seed and prints what happens
+//! sim twice 0..20      runs seeds twice and compares their traces
+//! ```
+
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    clippy::float_arithmetic,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a test program: a panic is a failed test"
+)]
+
+mod attacker;
+mod checks;
+mod disk;
+mod engine_side;
+mod node;
+mod plan;
+mod rng;
+mod trace;
+mod work;
+mod world;
+
+use std::ops::Range;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use crate::trace::Trace;
+use crate::world::{Outcome, World};
+
+fn seeds(text: &str) -> Option<Range<u64>> {
+    let (from, to) = text.split_once("..")?;
+    Some(from.parse().ok()?..to.parse().ok()?)
+}
+
+fn run(seed: u64) -> Outcome {
+    World::new(seed, Trace::new(false)).run().0
+}
+
+fn run_all(seeds: Range<u64>) -> ExitCode {
+    let began = Instant::now();
+    let count = seeds.end.saturating_sub(seeds.start);
+    let (mut failed, mut sum) = (0u64, Outcome::default());
+    for seed in seeds {
+        let outcome = run(seed);
+        sum.events += outcome.events;
+        sum.decisions += outcome.decisions;
+        sum.crashes += outcome.crashes;
+        sum.abstained += outcome.abstained;
+        sum.lies += outcome.lies;
+        sum.entries += outcome.entries;
+        sum.round_max = sum.round_max.max(outcome.round_max);
+        sum.time += outcome.time;
+        if let Some(violation) = outcome.violation {
+            failed += 1;
+            println!("seed {seed}: {violation}");
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let Outcome { events, decisions, crashes, abstained, lies, entries, round_max, time, .. } = sum;
+    println!(
+        "{count} seeds, {failed} failed; {:.1} seeds/s; {events} events, {decisions} decisions, {entries} entries, \
+         {crashes} crashes, {abstained} abstentions, {lies} lies, greatest round {round_max}, {} s simulated",
+        count as f64 / seconds,
+        time / 1_000_000,
+    );
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn replay(seed: u64) -> ExitCode {
+    let world = World::new(seed, Trace::new(true));
+    println!("{:#?}\n{:?}", world.plan, world.attacker.lies());
+    let (outcome, _) = world.run();
+    println!("{outcome:#?}");
+    if outcome.violation.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn twice(seeds: Range<u64>) -> ExitCode {
+    let differ: Vec<_> = seeds.filter(|seed| run(*seed).hash != run(*seed).hash).collect();
+    println!("seeds whose trace differs when it is run again: {differ:?}");
+    if differ.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let words: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["run", range] => seeds(range).map_or(ExitCode::FAILURE, run_all),
+        ["twice", range] => seeds(range).map_or(ExitCode::FAILURE, twice),
+        ["replay", seed] => seed.parse().map_or(ExitCode::FAILURE, replay),
+        _ => {
+            println!("sim run A..B | sim twice A..B | sim replay SEED");
+            ExitCode::FAILURE
+        }
+    }
+}
