@@ -1,374 +1,405 @@
-//! The application under the engine: one task that owns the candidates and answers the engine at once.
+//! The shell around the application: one task that brings it what happened and carries out what it wants.
 //!
 //! ```text
-//! engine ──Request──► run ──► handlers/* ──┬─► reply
-//!                      ▲                   └─► task: open, judge, propose, sync ──Done──┐
-//!                      └───────────────────────────────────────────────────────────────┘
+//! engine, mesh, users, timers, finished work ──► run ──► Application::step ──► carry_out
+//!                                     ▲                                            │
+//!                                     └──────────── tasks: check, verify, write ◄──┘
 //! ```
 //!
-//! No handler waits for anything but the commit of a decided block: what takes time is done in a task that reports back
-//! as [`Done`], and a block that becomes complete then is handed over by `redeliver`. It decides nothing itself: rules
-//! are core's, bookkeeping is `candidates`', `parts`' and `tracker`'s.
+//! It decides nothing and waits for nothing but its inputs: what takes time is done in a task that sends its result
+//! back. A disk that fails stops the node. Work is in `app::work`.
 
+mod report;
+mod timers;
+pub(crate) mod work;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use alloy_primitives::{Address, Bytes};
-use libp2p::PeerId;
-use lockstep_core::batch::BatchPosition;
-use lockstep_core::block::LeaveOut;
-use lockstep_core::cut::Cut;
-use lockstep_core::dedup::{self, Decision};
-use lockstep_core::entry::CheckedEntry;
-use lockstep_core::header::Header;
-use lockstep_core::lane::Unresolved;
-use lockstep_core::params::NetworkParams;
-use lockstep_core::types::{BlockHash, Height};
-use lockstep_engine::{EngineHandle, ProposedBlock, Request, StartHeight, Timeouts};
-use tokio::sync::{mpsc, watch};
-use tracing::{debug, error, info, warn};
+use alloy_primitives::Address;
+use lockstep_core::entry::Entry;
+use lockstep_core::signing::SigningKey;
+use lockstep_core::types::{Height, NetworkId, UnixMillis};
+use lockstep_engine::{EngineHandle, Request};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::candidates::{Candidates, Proposed, Verdict, Verified};
+use crate::application::Application;
+use crate::application::effect::{Answer, Effect, ReplyId, Stop};
+use crate::application::input::{Done, EngineInput, Finalized, Input, MeshInput};
 use crate::checker::Checker;
 use crate::guard::Guard;
-use crate::handlers;
-use crate::lanes::table::Attached;
-use crate::lanes::{Lanes, now};
-use crate::ledger::{DecidedBlock, Ledger};
+use crate::ingress::Refused;
+use crate::lanes::wire::LaneMessage;
+use crate::ledger::Ledger;
+use crate::mesh::Inbound;
+use crate::mesh::events::{Event, Events};
+use crate::mesh::handle::Handle;
 use crate::metrics::Metrics;
-use crate::pace;
-use crate::parts::Assembler;
-use crate::tracker::{DropReason, EntryState, Tracker};
+use crate::store::Undecided;
+use crate::tracker::EntryState;
+use crate::watchers::Watchers;
+
+use self::timers::Timers;
 
 /// Results of tasks that wait for the application.
-pub(crate) const DONE_MAX: usize = 256;
+pub(crate) const RESULTS_MAX: usize = 1_024;
+/// Submissions that wait for the application.
+pub(crate) const SUBMISSIONS_MAX: usize = 256;
 
-/// What the application and its tasks share.
+/// The wall clock.
+pub(crate) fn now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// What the shell's tasks share.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) me: Address,
+    pub(crate) network: NetworkId,
+    /// Signs batches and acknowledgements. Votes and proposals are the guard's.
+    pub(crate) key: SigningKey,
     pub(crate) ledger: Arc<Ledger>,
-    pub(crate) lanes: Lanes,
     pub(crate) checker: Checker,
     pub(crate) guard: Arc<Guard>,
-    // A lock, because ingress and the application both note states; held for map operations only.
-    pub(crate) tracker: Arc<Mutex<Tracker>>,
+    pub(crate) mesh: Handle,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) done: mpsc::Sender<Done>,
-    /// Block interval.
-    pub(crate) interval: Duration,
+    /// Where tasks send their results.
+    pub(crate) results: mpsc::Sender<Finished>,
 }
 
-/// What a task reports back.
+/// What a task sends back.
 #[derive(Debug)]
-pub(crate) enum Done {
-    /// A proposal is complete and signed by whose turn it is.
-    Opened {
-        from: Option<PeerId>,
-        header: Header,
-        cut: Cut,
-        attached: Attached,
-        proposed: Proposed,
-    },
-    /// A block was judged. `None`: its batches were not what the cut names; wait for others.
-    Judged { block: BlockHash, verdict: Option<Verdict> },
-    /// A block that this node made or synced: opened and judged in one.
-    Ready { header: Header, cut: Cut, proposed: Proposed, verified: Verified },
+pub(crate) enum Finished {
+    /// The result of an effect.
+    Done(Box<Done>),
+    /// The disk failed, or a task did: the node must stop.
+    Failed(String),
 }
 
-/// The application's own state.
+/// Entries of a user, and where the answer goes.
 #[derive(Debug)]
-pub(crate) struct App {
-    pub(crate) context: Arc<Context>,
-    pub(crate) engine: EngineHandle,
-    pub(crate) candidates: Candidates,
-    pub(crate) assembler: Assembler<PeerId>,
-    /// Evidence of the last height, to be written with the next.
-    pub(crate) evidence: Vec<Bytes>,
-    /// Stop to become a voter again once this height is decided.
-    pub(crate) abstains_until: Option<Height>,
+pub(crate) struct Submission {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) reply: oneshot::Sender<Vec<Result<(EntryState, bool), Refused>>>,
 }
 
-/// Why the application stopped; the node must stop with it.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AppStopped {
-    /// The height at which this node abstained is decided: it may vote again.
-    #[error("height {height} is decided, so this node may vote again")]
-    MayVote {
-        /// The height.
-        height: Height,
-    },
+/// The application, as readers of its state see it.
+///
+/// A lock, because states of entries and the node's health are read while the loop runs. Whoever holds it calls one pure
+/// function; nobody holds it across an await or an effect.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared(Arc<Mutex<Application>>);
+
+impl Shared {
+    pub(crate) fn new(application: Application) -> Self {
+        Self(Arc::new(Mutex::new(application)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Application> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The channels of watched entries.
+///
+/// A lock, because ingress opens channels while the loop closes them. It is taken after the application's, where both are,
+/// so that no change falls between a state and its channel.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watched(Arc<Mutex<Watchers>>);
+
+impl Watched {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Watchers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a run of the shell ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The application wants another run of the engine, or none any more.
+    Stopped(Stop),
     /// The engine's channel is closed.
-    #[error("the consensus engine stopped")]
     Engine,
-    /// A decided block could not be written, or is not there to be written.
-    #[error("cannot commit height {height}: {reason}")]
-    Commit {
-        /// The height.
-        height: Height,
-        /// Why.
-        reason: String,
-    },
+    /// The mesh has ended.
+    Mesh,
+    /// The disk or a task failed.
+    Failed(String),
 }
 
-impl Context {
-    pub(crate) fn tracker(&self) -> MutexGuard<'_, Tracker> {
-        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the next height starts with.
-    pub(crate) fn start_height(&self) -> StartHeight {
-        let state = self.ledger.state();
-        StartHeight {
-            height: state.height.next(),
-            validators: state.committed.validators.clone(),
-            timeouts: timeouts(&state.committed.params),
-            target_time: Some(pace::target_time(self.interval, state.timestamp, now())),
-        }
-    }
-
-    /// Reports a result; the application is gone only when the node stops.
-    pub(crate) async fn report(&self, done: Done) {
-        drop(self.done.send(done).await);
-    }
+/// An answer that the engine or a user waits for.
+#[derive(Debug)]
+enum Waiting {
+    Start(oneshot::Sender<lockstep_engine::StartHeight>),
+    Blocks(oneshot::Sender<Vec<lockstep_engine::ProposedBlock>>),
+    Block(oneshot::Sender<Option<lockstep_engine::ProposedBlock>>),
+    Value(oneshot::Sender<lockstep_core::types::BlockHash>),
+    Committed(oneshot::Sender<()>),
+    Synced(oneshot::Sender<lockstep_engine::SyncOutcome>),
+    Submitted(oneshot::Sender<Vec<Result<(EntryState, bool), Refused>>>),
 }
 
-/// The engine's timeouts by the network's parameters.
-fn timeouts(params: &NetworkParams) -> Timeouts {
-    let delta = Duration::from_millis(params.timeout_delta_ms);
-    let propose = Duration::from_millis(params.propose_ms);
-    Timeouts {
-        propose,
-        propose_delta: delta,
-        prevote: Duration::from_millis(params.prevote_ms),
-        prevote_delta: delta,
-        precommit: Duration::from_millis(params.precommit_ms),
-        precommit_delta: delta,
-        rebroadcast: propose.saturating_mul(2),
-        max: Duration::from_millis(params.timeout_ms_max),
-    }
+/// The shell. It outlives the runs of the engine.
+#[derive(Debug)]
+pub(crate) struct Shell {
+    pub(crate) context: Arc<Context>,
+    pub(crate) application: Shared,
+    watchers: Watched,
+    results: mpsc::Receiver<Finished>,
+    submissions: mpsc::Receiver<Submission>,
+    lanes: mpsc::Receiver<Inbound>,
+    events: Events,
+    timers: Timers,
+    engine: Option<EngineHandle>,
+    replies: BTreeMap<ReplyId, Waiting>,
+    replies_made: u64,
+    stopped: Option<Ended>,
 }
 
-impl App {
-    /// Runs until the engine or the store fails.
+/// What the shell reads from.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    pub(crate) results: mpsc::Receiver<Finished>,
+    pub(crate) submissions: mpsc::Receiver<Submission>,
+    pub(crate) lanes: mpsc::Receiver<Inbound>,
+}
+
+impl Shell {
+    /// A shell around an application; `effects` are those of its making.
+    pub(crate) fn new(
+        context: Arc<Context>,
+        application: Shared,
+        watchers: Watched,
+        sources: Sources,
+        effects: Vec<Effect>,
+    ) -> Self {
+        let events = context.mesh.subscribe_events();
+        let Sources { results, submissions, lanes } = sources;
+        let mut this = Self {
+            context,
+            application,
+            watchers,
+            results,
+            submissions,
+            lanes,
+            events,
+            timers: Timers::default(),
+            engine: None,
+            replies: BTreeMap::new(),
+            replies_made: 0,
+            stopped: None,
+        };
+        effects.into_iter().for_each(|effect| this.carry_out(effect));
+        this
+    }
+
+    /// Serves one run of the engine, until something ends it.
     pub(crate) async fn run(
         &mut self,
+        engine: EngineHandle,
         requests: &mut mpsc::Receiver<Request>,
-        done: &mut mpsc::Receiver<Done>,
-        batches: &mut watch::Receiver<u64>,
-    ) -> AppStopped {
-        self.judge_waiting();
+        (abstains_until, undecided): (Option<Height>, Vec<Undecided>),
+    ) -> Ended {
+        self.engine = Some(engine);
+        self.replies.retain(|_, waiting| matches!(waiting, Waiting::Submitted(_)));
+        self.step(Input::Engine(EngineInput::Started { abstains_until, undecided }));
         loop {
-            let decided = self.context.ledger.state().height;
-            if let Some(height) = self.abstains_until.filter(|height| decided >= *height) {
-                return AppStopped::MayVote { height };
+            if let Some(ended) = self.stopped.take() {
+                self.engine = None;
+                return ended;
             }
+            // Results before questions, and what consensus waits for before what users and lanes bring.
             tokio::select! {
                 biased;
-                Some(done) = done.recv() => self.on_done(done),
-                request = requests.recv() => match request {
-                    None => return AppStopped::Engine,
-                    Some(request) => if let Err(stopped) = self.on_request(request).await {
-                        return stopped;
-                    },
+                Some(finished) = self.results.recv() => match finished {
+                    Finished::Done(done) => self.step(Input::Done(*done)),
+                    Finished::Failed(reason) => self.stopped = Some(Ended::Failed(reason)),
                 },
-                Ok(()) = batches.changed() => self.judge_waiting(),
+                request = requests.recv() => match request {
+                    Some(request) => self.on_request(request),
+                    None => self.stopped = Some(Ended::Engine),
+                },
+                event = self.events.next() => match event {
+                    Some(event) => self.on_event(event),
+                    None => self.stopped = Some(Ended::Mesh),
+                },
+                timer = self.timers.next() => self.step(Input::TimerFired(timer)),
+                Some(submission) = self.submissions.recv() => {
+                    let reply = self.wait(Waiting::Submitted(submission.reply));
+                    self.step(Input::EntriesSubmitted { reply, entries: submission.entries });
+                }
+                Some(inbound) = self.lanes.recv() => self.on_lane_frame(inbound),
             }
         }
     }
 
-    async fn on_request(&mut self, request: Request) -> Result<(), AppStopped> {
-        match request {
-            Request::Ready { reply } => handlers::ready::handle(self, reply),
+    fn step(&mut self, input: Input) {
+        let mut effects = Vec::new();
+        self.application.lock().step(now(), input, &mut effects);
+        effects.into_iter().for_each(|effect| self.carry_out(effect));
+    }
+
+    fn wait(&mut self, waiting: Waiting) -> ReplyId {
+        self.replies_made = self.replies_made.wrapping_add(1);
+        let id = ReplyId(self.replies_made);
+        self.replies.insert(id, waiting);
+        id
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Up(peer) => self.step(Input::Mesh(MeshInput::PeerUp(peer))),
+            Event::Down(peer) => self.step(Input::Mesh(MeshInput::PeerDown(peer))),
+            Event::Listening(_) => {}
+        }
+    }
+
+    fn on_lane_frame(&mut self, inbound: Inbound) {
+        let Inbound { from, body, .. } = inbound;
+        match LaneMessage::decode(body) {
+            Ok(message) => {
+                self.step(Input::Mesh(MeshInput::LaneMessageReceived { from, message }));
+            }
+            Err(reason) => work::disconnect(&self.context, from, &reason),
+        }
+    }
+
+    fn on_request(&mut self, request: Request) {
+        let input = match request {
+            Request::Ready { reply } => {
+                EngineInput::Ready { reply: self.wait(Waiting::Start(reply)) }
+            }
             Request::StartedRound { height, round, reply, .. } => {
-                handlers::started_round::handle(self, height, round, reply);
+                let reply = self.wait(Waiting::Blocks(reply));
+                EngineInput::RoundStarted { height, round, reply }
             }
             Request::GetValue { height, round, reply, .. } => {
-                handlers::get_value::handle(self, height, round, reply);
+                self.context.metrics.proposing(height);
+                let reply = self.wait(Waiting::Value(reply));
+                EngineInput::ValueRequested { height, round, reply }
             }
             Request::ReceivedPart { from, part, reply } => {
-                handlers::received_part::handle(self, from, part);
                 // Its block is handed over by `redeliver` once it is judged.
                 reply.send(None).ok();
+                EngineInput::PartReceived { from, part }
             }
-            Request::ReceivedProposal { ticket, .. } => self.engine.pass_proposal(ticket),
-            // Nobody fetches.
-            Request::Fetched { .. } => {}
+            Request::ReceivedProposal { from, proposal, proposer, ticket } => {
+                EngineInput::ProposalReceived { from, proposal, proposer, ticket }
+            }
             Request::Redelivered { block, reply, .. } => {
-                reply.send(self.candidates.fetch(block)).ok();
+                let reply = self.wait(Waiting::Block(reply));
+                EngineInput::RedeliveryTaken { block, reply }
             }
             Request::Decided { certificate, reply } => {
-                handlers::decided::handle(self, certificate).await?;
-                reply.send(()).ok();
+                self.context.metrics.deciding(certificate.height);
+                let reply = self.wait(Waiting::Committed(reply));
+                EngineInput::Decided { certificate, reply }
             }
             Request::Finalized { certificate, evidence, reply } => {
-                handlers::finalized::handle(self, certificate, evidence, reply);
+                let reply = self.wait(Waiting::Start(reply));
+                EngineInput::Finalized(Finalized { certificate, evidence, reply })
             }
-            Request::ProcessSynced { height, bytes, reply, .. } => {
-                handlers::process_synced::handle(self, height, bytes, reply);
+            Request::ProcessSynced { height, round, proposer, bytes, reply } => {
+                let reply = self.wait(Waiting::Synced(reply));
+                EngineInput::ValueSynced { height, round, proposer, bytes, reply }
+            }
+            Request::Restream { height, round, valid_round, proposer, block } => {
+                let proposal =
+                    lockstep_core::certificate::Proposal { height, round, valid_round, block };
+                EngineInput::RestreamRequested { proposal, proposer }
+            }
+            Request::Fetched { from, height, value } => {
+                EngineInput::ValueFetched { from, height, value }
             }
             Request::GetDecided { first, last, reply } => {
-                handlers::get_decided::handle(self, first, last, reply);
+                return work::read_decided(&self.context, first, last, reply);
             }
             Request::HistoryMin { reply } => {
                 reply.send(self.context.ledger.store().earliest()).ok();
+                return;
             }
-            Request::Restream { round, valid_round, proposer, block, .. } => {
-                handlers::restream::handle(self, (round, valid_round, proposer), block);
-            }
-        }
-        Ok(())
-    }
-
-    fn on_done(&mut self, done: Done) {
-        match done {
-            Done::Opened { from, header, cut, attached, proposed } => {
-                let block = header.hash();
-                let handed = self.candidates.open((header, cut), (from, attached), proposed);
-                self.hand_over(handed);
-                self.judge(block);
-            }
-            Done::Judged { block, verdict } => {
-                let verdict = verdict.unwrap_or(Verdict::Waiting);
-                let handed = self.candidates.judge(block, verdict);
-                self.hand_over(handed);
-            }
-            Done::Ready { header, cut, proposed, verified } => {
-                let block = header.hash();
-                self.candidates.open((header, cut), (None, Attached::new()), proposed);
-                // The engine has it by the answer to its own question.
-                self.candidates.judge(block, Verdict::Valid(verified));
-                while self.candidates.fetch(block).is_some() {}
-            }
-        }
-    }
-
-    fn hand_over(&self, proposed: impl IntoIterator<Item = ProposedBlock>) {
-        for ProposedBlock { height, block, .. } in proposed {
-            self.engine.redeliver(height, block);
-        }
-    }
-
-    /// Judges every block of the next height that waits.
-    pub(crate) fn judge_waiting(&mut self) {
-        let height = self.context.ledger.state().height.next();
-        for block in self.candidates.waiting(height) {
-            self.judge(block);
-        }
-    }
-
-    /// Judges a block of the next height if its batches are held; else asks for them.
-    fn judge(&mut self, block: BlockHash) {
-        let Some(candidate) = self.candidates.get(block) else { return };
-        let state = self.context.ledger.state();
-        let is_next = candidate.header.height == state.height.next();
-        if !is_next || !matches!(candidate.verdict, Verdict::Waiting) {
-            return;
-        }
-        let (header, cut) = (candidate.header.clone(), candidate.cut.clone());
-        if let Err(reason) = lockstep_core::block::check_header(&state, &header, &cut) {
-            warn!(height = %header.height, %block, %reason, "proposed block is invalid");
-            let handed = self.candidates.judge(block, Verdict::Invalid);
-            return self.hand_over(handed);
-        }
-        let steps = cut.steps(&state.committed.lanes).unwrap_or_default();
-        match self.context.lanes.batches(&steps, &candidate.attached) {
-            Ok(batches) => {
-                self.candidates.judge(block, Verdict::Judging);
-                let context = self.context.clone();
-                tokio::spawn(handlers::judge::run(context, header, cut, batches));
-            }
-            Err(Unresolved::Missing { ranges }) => {
-                debug!(%block, ?ranges, "proposed block waits for batches");
-                self.context.lanes.request(&ranges, candidate.from);
-            }
-            Err(Unresolved::Broken { position }) => {
-                warn!(%block, ?position, "proposed block's cut is no chain");
-                let handed = self.candidates.judge(block, Verdict::Invalid);
-                self.hand_over(handed);
-            }
-            // Its owner signed two batches; without the other one this node can't judge. Sync brings it if others can.
-            Err(Unresolved::Fork { position, .. }) => {
-                warn!(%block, ?position, "proposed block names another batch than is held");
-            }
-        }
-    }
-
-    /// After a commit: lanes, states of entries, and the candidates of the next height.
-    pub(crate) fn after_commit(&mut self, decided: &DecidedBlock) {
-        let height = decided.header.height;
-        self.context.lanes.advance(&decided.cut.lanes);
-        self.note_entries(decided);
-        self.context.metrics.decided(decided);
-        self.candidates.advance(height);
-        self.assembler.advance(height.next());
-        self.judge_waiting();
-    }
-
-    fn note_entries(&self, decided: &DecidedBlock) {
-        let (height, block) = (decided.header.height, decided.header.hash());
-        let entries = decided.entries();
-        let mut tracker = self.context.tracker();
-        for taken in &decided.assembly.taken {
-            if let Some(entry) = entries.at(&taken.batch, taken.entry) {
-                let decision = Decision { height, index: taken.index };
-                tracker.end(entry.entry().id(), EntryState::Decided { decision, block });
-            }
-        }
-        let mut carried = Vec::new();
-        for left_out in &decided.assembly.left_out {
-            let Some(entry) = entries.at(&left_out.batch, left_out.entry) else { continue };
-            if left_out.reason.is_final() {
-                let state = self.final_state(entry, left_out.reason, block);
-                tracker.end(entry.entry().id(), state);
-            } else if self.is_own(&left_out.batch) {
-                carried.push(entry.clone());
-            }
-        }
-        tracker.expire(decided.header.timestamp_ms);
-        drop(tracker);
-        self.context.lanes.carry(carried);
-    }
-
-    fn is_own(&self, batch: &BatchPosition) -> bool {
-        batch.owner == self.context.me
-    }
-
-    /// A duplicate of a decided entry is that decision, not a drop.
-    fn final_state(&self, entry: &CheckedEntry, reason: LeaveOut, block: BlockHash) -> EntryState {
-        let dropped = EntryState::Dropped(DropReason::LeftOut(reason));
-        let LeaveOut::Duplicate { earlier } = reason else { return dropped };
-        let is_same = dedup::keys(entry)
-            .all(|key| self.context.ledger.decision(&key).is_some_and(|d| d == earlier));
-        if !is_same {
-            return dropped;
-        }
-        let state = self.context.ledger.state();
-        let at = match earlier.height {
-            height if height == state.height => Some(block),
-            height => self.context.ledger.block_hash(height),
         };
-        at.map_or(dropped, |block| EntryState::Decided { decision: earlier, block })
+        self.step(Input::Engine(input));
     }
 
-    /// Commits a decided block. Errors stop the node: its consensus went on without its store.
-    pub(crate) async fn commit(&mut self, mut decided: DecidedBlock) -> Result<(), AppStopped> {
-        decided.evidence = std::mem::take(&mut self.evidence);
-        let height = decided.header.height;
-        let ledger = self.context.ledger.clone();
-        let decided = Arc::new(decided);
-        let to_write = decided.clone();
-        let result = tokio::task::spawn_blocking(move || ledger.commit(&to_write)).await;
-        let reason = match result {
-            Ok(Ok(())) => {
-                info!(%height, taken = decided.assembly.taken.len(), "decided");
-                self.after_commit(&decided);
-                return Ok(());
+    /// Begins one effect. None of them waits here.
+    fn carry_out(&mut self, effect: Effect) {
+        let context = &self.context;
+        match effect {
+            Effect::Reply(id, answer) => self.reply(id, answer),
+            Effect::SetTimer(timer, after) => self.timers.set(timer, after),
+            Effect::TellStates(changes) => self.watchers.lock().publish(&changes),
+            Effect::Report(report) => report::note(&context.metrics, &report),
+            Effect::Stop(stop) => self.stopped = Some(Ended::Stopped(stop)),
+            Effect::Redeliver(height, block) => {
+                self.with_engine(|engine| engine.redeliver(height, block));
             }
-            Ok(Err(reason)) => reason.to_string(),
-            Err(reason) => reason.to_string(),
-        };
-        error!(%height, %reason, "cannot commit; the node stops");
-        Err(AppStopped::Commit { height, reason })
+            Effect::PassProposal(ticket) => {
+                self.with_engine(|engine| engine.pass_proposal(ticket));
+            }
+            // A peer that can't be asked now is passed over: the timer asks the next one.
+            Effect::FetchValue(height, peer) => {
+                self.with_engine(|engine| _ = engine.fetch(height, peer));
+            }
+            Effect::Publish { first, payload } => self.with_engine(|engine| {
+                tokio::spawn(work::publish(engine.clone(), first, payload));
+            }),
+            Effect::OpenProposal { from, arrived, first, payload } => {
+                work::open_proposal(context, (from, arrived), first, payload);
+            }
+            Effect::CheckBatches(job, raw) => work::check_batches(context, job, raw),
+            Effect::CheckAcknowledgement(from, acknowledgement) => {
+                work::check_acknowledgement(context, from, acknowledgement);
+            }
+            Effect::CheckEntries(reply, entries) => work::check_entries(context, reply, entries),
+            Effect::VerifyBlock { job, header, cut, batches } => {
+                work::verify_block(context, job, (header, cut), batches);
+            }
+            Effect::BuildBlock { height, round, timestamp, cut, batches } => {
+                work::build_block(context, (height, round), timestamp, cut, batches);
+            }
+            Effect::SignProposal(proposal) => work::sign_proposal(context, proposal),
+            Effect::SignBatch(next) => work::sign_batch(context, next),
+            Effect::TakeIncarnation(decided) => work::take_incarnation(context, decided),
+            Effect::PersistBlock { job, block, batches } => {
+                work::persist_block(context, job, block, batches);
+            }
+            Effect::PersistBatches(job, batches) => work::persist_batches(context, job, batches),
+            Effect::CommitBlock(decided) => work::commit_block(context, decided),
+            Effect::PersistCertificate(certificate, evidence) => {
+                work::persist_certificate(context, certificate, evidence);
+            }
+            Effect::ReadUndecided { height, block, lanes } => {
+                work::read_undecided(context, (height, block), lanes);
+            }
+            Effect::PushBatch(batch) => work::push_batch(context, &batch),
+            Effect::Acknowledge(to, tips) => work::acknowledge(context, to, tips),
+            Effect::AskBatches(to, range) => work::ask_batches(context, to, range),
+            Effect::SendBatches(to, range) => work::send_batches(context, to, range),
+            Effect::Disconnect(peer, misdeed) => work::disconnect(context, peer, &misdeed),
+        }
+    }
+
+    /// Between two runs of the engine there is none; the next one is told anew.
+    fn with_engine(&self, tell: impl FnOnce(&EngineHandle)) {
+        if let Some(engine) = &self.engine {
+            tell(engine);
+        }
+    }
+
+    fn reply(&mut self, id: ReplyId, answer: Answer) {
+        // Whoever asked may be gone, and questions of an earlier run have no answer.
+        match (self.replies.remove(&id), answer) {
+            (Some(Waiting::Start(reply)), Answer::Start(start)) => drop(reply.send(start)),
+            (Some(Waiting::Blocks(reply)), Answer::Blocks(blocks)) => drop(reply.send(blocks)),
+            (Some(Waiting::Block(reply)), Answer::Block(block)) => drop(reply.send(block)),
+            (Some(Waiting::Value(reply)), Answer::Value(block)) => drop(reply.send(block)),
+            (Some(Waiting::Committed(reply)), Answer::Committed) => drop(reply.send(())),
+            (Some(Waiting::Synced(reply)), Answer::Synced(outcome)) => drop(reply.send(outcome)),
+            (Some(Waiting::Submitted(reply)), Answer::Submitted(all)) => drop(reply.send(all)),
+            (None, _) => {}
+            (Some(waiting), answer) => unreachable!("{answer:?} does not answer {waiting:?}"),
+        }
     }
 }

@@ -54,19 +54,6 @@ impl Checker {
         Ok(Self { network, pool, urgent, cache, submitted })
     }
 
-    /// Checks one entry that was submitted here, when it is its turn.
-    ///
-    /// # Errors
-    /// Why it is wrong.
-    pub async fn check_entry(&self, entry: Entry) -> Result<CheckedEntry, InvalidEntry> {
-        if let Some(checked) = self.remembered(&entry) {
-            return Ok(checked);
-        }
-        let this = self.clone();
-        let _turn = self.submitted.acquire().await;
-        run(&self.pool, move || this.check_now(&entry)).await
-    }
-
     /// Checks entries that were submitted here side by side, when it is their turn; the answers are in their order.
     pub async fn check_entries(
         &self,
@@ -85,6 +72,13 @@ impl Checker {
     pub async fn check_batch(&self, raw: Bytes) -> Result<CheckedBatch, InvalidBatch> {
         let this = self.clone();
         run(&self.pool, move || this.check_batch_now(raw)).await
+    }
+
+    /// The same for batches of a peer; the answers are in their order.
+    pub async fn check_batches(&self, raw: Vec<Bytes>) -> Vec<Result<CheckedBatch, InvalidBatch>> {
+        let this = self.clone();
+        let check = move || raw.into_par_iter().map(|raw| this.check_batch_now(raw)).collect();
+        run(&self.pool, check).await
     }
 
     /// The same for batches that consensus waits for; the answers are in their order.

@@ -140,10 +140,12 @@ impl Follower {
         }
         let ledger = self.ledger.clone();
         let apply = move || -> Result<Height, FollowError> {
-            let assembly = Arc::new(ledger.verify(&header, &cut, &batches)?);
+            let (expected, got) = (ledger.state().height.next(), header.height);
+            let verified = ledger.verify(&header, &cut, &batches);
+            let assembly = Arc::new(verified.ok_or(FollowError::Height { expected, got })??);
             ledger.store().put_batches(&batches)?;
-            let (batches, evidence) = (Arc::new(batches), Vec::new());
-            let decided = DecidedBlock { header, cut, certificate, assembly, batches, evidence };
+            let batches = Arc::new(batches);
+            let decided = DecidedBlock { header, cut, certificate, assembly, batches };
             ledger.commit(&decided)?;
             Ok(decided.header.height)
         };

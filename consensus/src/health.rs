@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use lockstep_core::types::Height;
 use tokio::sync::watch;
 
-use crate::lanes::Lanes;
+use crate::app::Shared;
 use crate::ledger::Ledger;
 
 /// How often the node looks at itself.
@@ -67,7 +67,7 @@ impl core::fmt::Display for Health {
 
 /// Looks at the node until it halts.
 pub(crate) async fn watch(
-    (ledger, lanes): (Arc<Ledger>, Lanes),
+    (ledger, application): (Arc<Ledger>, Shared),
     last_commit: watch::Receiver<Instant>,
     interval: Duration,
     health: watch::Sender<Health>,
@@ -82,7 +82,7 @@ pub(crate) async fn watch(
         has_decided |= heads.has_changed().unwrap_or(false);
         let is_still = last_commit.borrow().elapsed() > stalled_after;
         let now = match (has_decided, is_still) {
-            (_, true) => stalled(&ledger, &lanes),
+            (_, true) => stalled(&application),
             (true, false) => Health::Ok,
             (false, false) => Health::Starting,
         };
@@ -98,12 +98,13 @@ pub(crate) async fn watch(
     }
 }
 
-fn stalled(ledger: &Ledger, lanes: &Lanes) -> Health {
-    let state = ledger.state();
+fn stalled(application: &Shared) -> Health {
+    let application = application.lock();
+    let state = application.state();
     Health::Stalled {
         height: state.height,
-        peers: lanes.peers_up(),
+        peers: application.peers_up(),
         others: state.committed.validators.len().saturating_sub(1),
-        has_quorum: lanes.has_quorum(&state),
+        has_quorum: application.has_quorum(),
     }
 }

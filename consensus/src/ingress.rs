@@ -3,22 +3,18 @@
 //! Refusals name the field and the reason. What depends on the registry is looked up in the newest state, so it may
 //! change; whether a transaction is valid on its chain is never asked. Submitting twice is one submission.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use lockstep_core::bundle::Guarantee;
+use lockstep_core::admission::LeaveOut;
 use lockstep_core::dedup::Decision;
-use lockstep_core::entry::{Body, CheckedEntry, Entry, InvalidEntry};
-use lockstep_core::limits::EXPIRES_MS_MAX;
-use lockstep_core::params::ChainKind;
-use lockstep_core::state::{ChainState, State};
-use lockstep_core::types::{ChainId, EntryId, UnixMillis};
-use tokio::sync::watch;
+use lockstep_core::entry::{Entry, InvalidEntry};
+use lockstep_core::types::EntryId;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::checker::Checker;
+use crate::app::{Shared, Submission, Watched};
 use crate::lanes::own::QueueFull;
-use crate::lanes::{Lanes, now};
 use crate::ledger::Ledger;
-use crate::tracker::{EntryState, TRACKED_MAX, Tracker};
+use crate::tracker::{EntryState, TRACKED_MAX};
 
 /// Why an entry was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,198 +22,65 @@ pub enum Refused {
     /// The bytes are wrong, for ever.
     #[error("{0}")]
     Invalid(#[from] InvalidEntry),
-    /// It expired already.
-    #[error("expires_ms {expires} is not after now, {now}")]
-    Expired {
-        /// The entry's expiry.
-        expires: UnixMillis,
-        /// Our clock.
-        now: UnixMillis,
-    },
-    /// It would live too long.
-    #[error("expires_ms {expires} is more than {EXPIRES_MS_MAX} ms after now, {now}")]
-    ExpiresTooLate {
-        /// The entry's expiry.
-        expires: UnixMillis,
-        /// Our clock.
-        now: UnixMillis,
-    },
-    /// A chain is not registered.
-    #[error("chain {chain} is not registered")]
-    UnknownChain {
-        /// The chain.
-        chain: ChainId,
-    },
-    /// The chain is registered with the other kind.
-    #[error("chain {chain} is registered as {expected:?}")]
-    Kind {
-        /// The chain.
-        chain: ChainId,
-        /// What the registry says.
-        expected: ChainKind,
-    },
-    /// Co-executed bundles are not ordered by this version.
-    #[error("the guarantee co-executed is not supported by this version")]
-    Guarantee,
-    /// The record's signer does not speak for the chain.
-    #[error("the record is not signed by a sequencer key of chain {chain}")]
-    NotSequencer {
-        /// The chain.
-        chain: ChainId,
-    },
+    /// No block would take it by the newest state.
+    #[error("{0}")]
+    NotAdmitted(#[from] LeaveOut),
     /// Too much waits at this node; try again soon, or at another.
     #[error("the node is busy: {0}")]
     Busy(QueueFull),
     /// Too many entries are tracked; try again soon.
     #[error("the node is busy: {TRACKED_MAX} entries are tracked")]
     TooManyTracked,
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
 }
 
 /// Takes entries for this validator's lane; clones are of the same one.
 #[derive(Clone, Debug)]
 pub struct Ingress {
     pub(crate) ledger: Arc<Ledger>,
-    pub(crate) lanes: Lanes,
-    pub(crate) checker: Checker,
-    pub(crate) tracker: Arc<Mutex<Tracker>>,
+    pub(crate) application: Shared,
+    pub(crate) watchers: Watched,
+    pub(crate) submissions: mpsc::Sender<Submission>,
 }
 
 impl Ingress {
-    fn tracker(&self) -> MutexGuard<'_, Tracker> {
-        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Submits one entry; its state by now.
-    ///
-    /// # Errors
-    /// [`Refused`]; then the entry is not tracked.
-    pub async fn submit(&self, entry: Entry) -> Result<EntryState, Refused> {
-        if let Some(state) = self.open_state(entry.id()) {
-            return Ok(state);
-        }
-        admit(&self.ledger.state(), &entry, now())?;
-        self.lanes.has_room(entry.raw().len()).map_err(Refused::Busy)?;
-        let checked = self.checker.check_entry(entry).await?;
-        self.queue(checked).map(|(state, _)| state)
-    }
-
     /// Submits many entries; the answers are in their order, each with whether the entry was known. Their signatures are
     /// checked side by side.
     pub async fn submit_many(
         &self,
         entries: Vec<Entry>,
     ) -> Vec<Result<(EntryState, bool), Refused>> {
-        let (state, at) = (self.ledger.state(), now());
-        let mut answers: Vec<Option<Result<(EntryState, bool), Refused>>> = Vec::new();
-        let mut to_check = Vec::new();
-        for entry in entries {
-            let answer = match self.open_state(entry.id()) {
-                Some(state) => Some(Ok((state, true))),
-                None => {
-                    let room = || self.lanes.has_room(entry.raw().len()).map_err(Refused::Busy);
-                    admit(&state, &entry, at).and_then(|()| room()).err().map(Err)
-                }
-            };
-            if answer.is_none() {
-                to_check.push(entry);
-            }
-            answers.push(answer);
+        let count = entries.len();
+        let (reply, answer) = oneshot::channel();
+        // Either fails only when the node stops.
+        if self.submissions.send(Submission { entries, reply }).await.is_ok()
+            && let Ok(answers) = answer.await
+        {
+            return answers;
         }
-        let mut checked = self.checker.check_entries(to_check).await.into_iter();
-        let mut next = || match checked.next() {
-            Some(checked) => checked.map_err(Refused::from).and_then(|entry| self.queue(entry)),
-            None => Err(Refused::TooManyTracked),
-        };
-        answers.into_iter().map(|answer| answer.unwrap_or_else(&mut next)).collect()
-    }
-
-    /// The state of an entry that need not be submitted again.
-    fn open_state(&self, id: EntryId) -> Option<EntryState> {
-        self.tracker().state(id).filter(|state| !matches!(state, EntryState::Dropped(_)))
-    }
-
-    fn queue(&self, checked: CheckedEntry) -> Result<(EntryState, bool), Refused> {
-        if let Some(signer) = checked.record_signer() {
-            check_sequencer(&self.ledger.state(), &checked, signer)?;
-        }
-        let (id, expires) = (checked.entry().id(), checked.entry().expires());
-        if let Some(state) = self.decided_state(self.ledger.decision_of(&checked)) {
-            return Ok((state, true));
-        }
-        let mut tracker = self.tracker();
-        let (state, is_new) = tracker.receive(id, expires).ok_or(Refused::TooManyTracked)?;
-        if is_new && let Err(full) = self.lanes.submit(checked) {
-            tracker.forget(id);
-            return Err(Refused::Busy(full));
-        }
-        Ok((state, !is_new))
-    }
-
-    fn decided_state(&self, decision: Option<Decision>) -> Option<EntryState> {
-        let decision = decision?;
-        let block = self.ledger.block_hash(decision.height)?;
-        Some(EntryState::Decided { decision, block })
+        vec![Err(Refused::Stopping); count]
     }
 
     /// The state of an entry: of those submitted here, and of every decided one. May read the store.
     #[must_use]
     pub fn state(&self, id: EntryId) -> Option<EntryState> {
-        if let Some(state) = self.tracker().state(id) {
+        if let Some(state) = self.application.lock().entry_state(id) {
             return Some(state);
         }
         let located = self.ledger.store().find_entry(id).ok().flatten()?;
-        self.decided_state(Some(Decision { height: located.height, index: located.index }))
+        let decision = Decision { height: located.height, index: located.index };
+        let block = self.ledger.block_hash(decision.height)?;
+        Some(EntryState::Decided { decision, block })
     }
 
-    /// The states of an entry submitted here, from now on.
+    /// The states of an entry submitted here, from now on; the channel is closed behind the last.
     #[must_use]
     pub fn watch(&self, id: EntryId) -> Option<watch::Receiver<EntryState>> {
-        self.tracker().watch(id)
+        // The lock is held until it is watched, so no change is missed.
+        let application = self.application.lock();
+        let state = application.entry_state(id)?;
+        Some(self.watchers.lock().watch(id, state))
     }
-}
-
-/// What can be refused without a signature check.
-fn admit(state: &State, entry: &Entry, now: UnixMillis) -> Result<(), Refused> {
-    let expires = entry.expires();
-    if expires <= now {
-        return Err(Refused::Expired { expires, now });
-    }
-    if expires > now.plus(EXPIRES_MS_MAX) {
-        return Err(Refused::ExpiresTooLate { expires, now });
-    }
-    match entry.body() {
-        Body::Transaction(transaction) => {
-            check_chain(state, transaction.chain, Some(transaction.kind))
-        }
-        Body::Record(record) => check_chain(state, record.chain, None),
-        Body::Bundle(bundle) if bundle.guarantee() == Guarantee::CoExecuted => {
-            Err(Refused::Guarantee)
-        }
-        Body::Bundle(bundle) => {
-            bundle.legs().iter().try_for_each(|leg| check_chain(state, leg.chain, Some(leg.kind)))
-        }
-    }
-}
-
-fn registered(state: &State, chain: ChainId) -> Result<&ChainState, Refused> {
-    state.committed.chain(chain).ok_or(Refused::UnknownChain { chain })
-}
-
-fn check_chain(state: &State, chain: ChainId, kind: Option<ChainKind>) -> Result<(), Refused> {
-    let expected = registered(state, chain)?.params.kind;
-    match kind {
-        Some(kind) if kind != expected => Err(Refused::Kind { chain, expected }),
-        _ => Ok(()),
-    }
-}
-
-fn check_sequencer(
-    state: &State,
-    checked: &CheckedEntry,
-    signer: alloy_primitives::Address,
-) -> Result<(), Refused> {
-    let Body::Record(record) = checked.entry().body() else { return Ok(()) };
-    let chain = record.chain;
-    let is_sequencer = registered(state, chain)?.params.sequencers.contains(&signer);
-    if is_sequencer { Ok(()) } else { Err(Refused::NotSequencer { chain }) }
 }

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use alloy_primitives::Bytes;
+use lockstep_core::admission::LeaveOut;
 use lockstep_core::batch::{BatchPosition, CheckedBatch};
-use lockstep_core::block::{self, Assembly, CannotAssemble, InvalidBlock};
+use lockstep_core::block::{self, Assembly, CannotAssemble, InvalidBlock, LeftOut};
 use lockstep_core::certificate::Certificate;
 use lockstep_core::cut::Cut;
 use lockstep_core::dedup::{self, Decision, Dedup, Key};
@@ -17,9 +17,10 @@ use lockstep_core::header::Header;
 use lockstep_core::limits::EXPIRES_MS_MAX;
 use lockstep_core::proposal::SyncedValue;
 use lockstep_core::state::State;
-use lockstep_core::types::{BlockHash, Height, UnixMillis};
+use lockstep_core::types::{BlockHash, Height, Round, UnixMillis};
 use tokio::sync::watch;
 
+use crate::settle::{Earlier, Place};
 use crate::store::{Commit, CommitError, LogStore, Lookup, RecordKind, StoreError, TakenEntry};
 
 /// A block that consensus decided, with all that its commit writes.
@@ -35,8 +36,6 @@ pub struct DecidedBlock {
     pub assembly: Arc<Assembly>,
     /// The cut's batches, lane after lane.
     pub batches: Arc<Vec<CheckedBatch>>,
-    /// Evidence of equivocation seen at this height, encoded.
-    pub evidence: Vec<Bytes>,
 }
 
 /// The entries of a block's batches, found by their place.
@@ -128,6 +127,29 @@ impl Ledger {
         decisions.all(|decision| decision == Some(first)).then_some(first)
     }
 
+    /// Of a decided block's entries that it leaves out as duplicates: where the log, with this block, took all of each, if
+    /// one decision took it all. Entries whose block can't be read are not among them. Blocks the thread.
+    #[must_use]
+    pub fn earlier(&self, decided: &DecidedBlock) -> BTreeMap<Place, Earlier> {
+        let (entries, mut blocks) = (decided.entries(), BTreeMap::new());
+        let mut read = |height| {
+            let block = || Some(self.store.block(height).ok().flatten()?.header);
+            let of = |header: Header| (header.hash(), header.timestamp_ms);
+            *blocks.entry(height).or_insert_with(|| block().map(of))
+        };
+        let mut earlier = BTreeMap::new();
+        for &LeftOut { batch, entry: index, reason } in &decided.assembly.left_out {
+            let is_duplicate = matches!(reason, LeaveOut::Duplicate { .. });
+            let entry = entries.at(&batch, index).filter(|_| is_duplicate);
+            let decision = entry.and_then(|entry| self.decision_of(entry));
+            let block = decision.and_then(|decision| read(decision.height));
+            if let (Some(decision), Some((block, timestamp))) = (decision, block) {
+                earlier.insert((batch, index), Earlier { decision, block, timestamp });
+            }
+        }
+        earlier
+    }
+
     /// Hash of a decided block; `None` if it is not held or can't be read.
     #[must_use]
     pub fn block_hash(&self, height: Height) -> Option<BlockHash> {
@@ -146,13 +168,18 @@ impl Ledger {
         let before = match height.previous() {
             Some(Height::GENESIS) | None => Cut::start(&self.store.genesis().validators),
             Some(previous) => match self.store.block(previous)? {
-                Some(previous) => previous.cut,
-                None => return Ok(None),
+                Some(before) => before.cut,
+                None => return Err(damaged("block", previous)),
             },
         };
         let mut batches = Vec::new();
-        for step in block.cut.steps(&before.lanes).unwrap_or_default() {
-            batches.extend(self.store.batches(&step)?);
+        let steps = block.cut.steps(&before.lanes).map_err(|_| damaged("cut", height))?;
+        for step in steps {
+            let held = self.store.batches(&step)?;
+            if held.len() as u64 != step.batch_count() {
+                return Err(damaged("cut", height));
+            }
+            batches.extend(held);
         }
         let value = SyncedValue { header: block.header, cut: block.cut, batches };
         Ok(Some((value.encode().into(), block.certificate)))
@@ -172,18 +199,36 @@ impl Ledger {
         block::assemble(&tip.state, &tip.dedup, timestamp, cut, batches)
     }
 
-    /// Verifies the next block. Pure; tens of milliseconds for the greatest cut.
+    /// Builds the block of a height from a cut; `None` if the newest block is not the one before it.
     ///
     /// # Errors
-    /// Which rule it breaks.
+    /// As [`Ledger::assemble`].
+    pub fn build(
+        &self,
+        (height, round): (Height, Round),
+        timestamp: UnixMillis,
+        cut: &Cut,
+        batches: &[CheckedBatch],
+    ) -> Result<Option<(Header, Assembly)>, CannotAssemble> {
+        let tip = self.tip();
+        if tip.state.height.next() != height {
+            return Ok(None);
+        }
+        let assembly = block::assemble(&tip.state, &tip.dedup, timestamp, cut, batches)?;
+        Ok(Some((block::build_header(&tip.state, round, timestamp, cut, &assembly), assembly)))
+    }
+
+    /// Verifies a block; `None` if the newest block is not of the height before it. Pure; tens of milliseconds for the
+    /// greatest cut.
     pub fn verify(
         &self,
         header: &Header,
         cut: &Cut,
         batches: &[CheckedBatch],
-    ) -> Result<Assembly, InvalidBlock> {
+    ) -> Option<Result<Assembly, InvalidBlock>> {
         let tip = self.tip();
-        block::verify(&tip.state, &tip.dedup, header, cut, batches)
+        (tip.state.height.next() == header.height)
+            .then(|| block::verify(&tip.state, &tip.dedup, header, cut, batches))
     }
 
     /// Writes a decided block, synced, and moves the tip. Twice the same block is one. Blocks the thread.
@@ -205,7 +250,8 @@ impl Ledger {
         let entries = decided.entries();
         let (mut lookups, mut records) = (Vec::new(), BTreeSet::new());
         for (index, place) in (0u32..).zip(&taken) {
-            let Some(entry) = entries.at(&place.batch, place.entry) else { continue };
+            let entry = entries.at(&place.batch, place.entry);
+            let entry = entry.expect("an assembly names entries of its batches");
             Lookup::of_entry(index, entry, &mut lookups);
             if let Body::Record(record) = entry.entry().body() {
                 records.insert((record.chain, RecordKind::of(&record.body)));
@@ -219,7 +265,6 @@ impl Ledger {
             lookups,
             records,
             state: state.clone(),
-            evidence: decided.evidence.clone(),
             batches: Vec::new(),
         })?;
         let height = state.height;
@@ -234,16 +279,21 @@ impl Ledger {
     }
 }
 
-/// Recomputes the dedup window from the blocks of the last minute.
+fn damaged(what: &'static str, height: Height) -> StoreError {
+    StoreError::Damaged { what, key: format!("height {height}") }
+}
+
+/// Recomputes the dedup window from the blocks of the last minute, back to the genesis at most. A missing block is an
+/// error: with a shorter window this node would disagree with the others about duplicates.
 fn read_window(store: &LogStore, state: &State) -> Result<Dedup, StoreError> {
     let mut window = Vec::new();
     let mut next = Some(state.height).filter(|height| *height > Height::GENESIS);
     while let Some(height) = next {
-        let Some(block) = store.block(height)? else { break };
+        let block = store.block(height)?.ok_or_else(|| damaged("block", height))?;
         if block.header.timestamp_ms.plus(EXPIRES_MS_MAX) <= state.timestamp {
             break;
         }
-        let entries = store.entries(height)?.unwrap_or_default();
+        let entries = store.entries(height)?.ok_or_else(|| damaged("block", height))?;
         window.push((height, block.header.timestamp_ms, entries));
         next = height.previous().filter(|height| *height > Height::GENESIS);
     }
@@ -256,3 +306,6 @@ fn read_window(store: &LogStore, state: &State) -> Result<Dedup, StoreError> {
     }
     Ok(dedup)
 }
+
+#[cfg(test)]
+mod tests;

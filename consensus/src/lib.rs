@@ -8,16 +8,20 @@ pub mod checker;
 pub mod lanes;
 pub mod mesh;
 
-pub mod candidates;
+pub mod application;
 pub mod guard;
 mod pace;
 pub mod parts;
+pub mod settle;
 pub mod tracker;
+pub mod watchers;
+
+#[cfg(test)]
+mod fixtures;
 
 mod app;
 mod bridge;
 mod evidence;
-mod handlers;
 mod publish;
 mod signer;
 

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use lockstep_core::limits::{PART_BYTES_MAX, PARTS_MAX, SYNCED_VALUE_BYTES_MAX};
-use lockstep_core::types::Height;
-use lockstep_engine::{FirstPart, PartContent, StreamId};
+use lockstep_core::types::{Height, UnixMillis};
+use lockstep_engine::{FirstPart, PartContent, PartMessage, StreamId};
 
 /// Proposals that one peer may have under way: this height's and the next's, and a re-proposal of each.
 pub const STREAMS_PER_PEER_MAX: usize = 4;
@@ -22,6 +22,8 @@ pub struct Complete {
     pub first: FirstPart,
     /// The payload's bytes, as many as the first part said.
     pub payload: Bytes,
+    /// When the first part came.
+    pub arrived: UnixMillis,
 }
 
 /// Why a part was refused. The peer that sent it is at fault.
@@ -81,6 +83,8 @@ pub enum Progress {
 #[derive(Debug, Default)]
 struct Stream {
     first: Option<FirstPart>,
+    /// When the first part came.
+    arrived: UnixMillis,
     data: BTreeMap<u64, Bytes>,
     bytes: u64,
     end: Option<u64>,
@@ -110,19 +114,19 @@ impl<Peer: Ord + Clone> Assembler<Peer> {
             .retain(|_, s| s.first.as_ref().is_none_or(|first| first.proposal.height >= height));
     }
 
-    /// Takes one part.
+    /// Takes one part, which came `now`.
     ///
     /// # Errors
     /// [`InvalidPart`]; the stream it belongs to is forgotten.
     pub fn insert(
         &mut self,
+        now: UnixMillis,
         from: Peer,
-        stream: StreamId,
-        sequence: u64,
-        content: PartContent,
+        part: PartMessage,
     ) -> Result<Progress, InvalidPart> {
+        let PartMessage { stream, sequence, content } = part;
         let key = (from, stream);
-        let result = self.insert_at(&key, sequence, content);
+        let result = self.insert_at(now, &key, sequence, content);
         if !matches!(result, Ok(Progress::Pending)) {
             self.streams.remove(&key);
         }
@@ -131,6 +135,7 @@ impl<Peer: Ord + Clone> Assembler<Peer> {
 
     fn insert_at(
         &mut self,
+        now: UnixMillis,
         key: &(Peer, StreamId),
         sequence: u64,
         content: PartContent,
@@ -149,6 +154,9 @@ impl<Peer: Ord + Clone> Assembler<Peer> {
             .streams
             .entry(key.clone())
             .or_insert_with(|| Stream { age: self.clock, ..Stream::default() });
+        if stream.first.is_none() {
+            stream.arrived = now;
+        }
         stream.insert(sequence, content)?;
         stream.complete()
     }
@@ -236,7 +244,11 @@ impl Stream {
             return Err(InvalidPart::Length { expected, got });
         }
         let payload: Vec<u8> = self.data.values().flat_map(|part| part.iter().copied()).collect();
-        Ok(Progress::Complete(Complete { first: *first, payload: payload.into() }))
+        Ok(Progress::Complete(Complete {
+            first: *first,
+            payload: payload.into(),
+            arrived: self.arrived,
+        }))
     }
 }
 

@@ -1,27 +1,44 @@
 //! What became of the entries that were submitted here: `Received`, then `Decided` or `Dropped`.
 //!
-//! Pure and bounded: the oldest entries that reached their end are forgotten first (the store answers for decided
-//! ones). A channel exists only while somebody watches its entry. It knows nothing of lanes or of who asks.
+//! An entry's id leaves out expiry and gateway signature, so several *copies* of one entry can be on their way at once.
+//!
+//! | happens | the entry is |
+//! |---|---|
+//! | a copy is submitted here | `Received`, while any copy submitted here lives |
+//! | a block takes any copy, of any lane | `Decided`, also after `Dropped` |
+//! | the last copy submitted here expires, or is left out for good from this validator's own lane | `Dropped` |
+//! | another lane's copy expires or is left out | what it was |
+//! | log time leaves the end behind by a dedup window | forgotten: the same bytes are a new submission |
+//!
+//! Pure and bounded: at the bound, the entries that ended first are forgotten first (the store still has decided ones).
+//! Methods return what changed. This file knows neither lanes nor who waits for a change.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::block::LeaveOut;
-use lockstep_core::dedup::Decision;
+use alloy_primitives::{B256, keccak256};
+use lockstep_core::admission::LeaveOut;
+use lockstep_core::dedup::{Decision, is_in_window};
+use lockstep_core::entry::Entry;
 use lockstep_core::types::{BlockHash, EntryId, UnixMillis};
-use tokio::sync::watch;
 
-/// Entries that are tracked, open ones included.
+/// Copies that live and entries that ended, together.
 pub const TRACKED_MAX: usize = 400_000;
 
-/// Why an entry that was received here will not be ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DropReason {
-    /// Its expiry passed before a block took it.
-    #[error("it expired before a block took it")]
-    Expired,
-    /// A block left it out for good.
-    #[error("a block left it out: {0}")]
-    LeftOut(LeaveOut),
+/// One copy of an entry: the same id may come with another expiry or gateway signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CopyId {
+    /// The entry.
+    pub id: EntryId,
+    /// keccak256 of the copy's bytes.
+    pub raw: B256,
+}
+
+impl CopyId {
+    /// The copy that these bytes are.
+    #[must_use]
+    pub fn of(entry: &Entry) -> Self {
+        Self { id: entry.id(), raw: keccak256(entry.raw()) }
+    }
 }
 
 /// Where an entry is on its way.
@@ -36,192 +53,183 @@ pub enum EntryState {
         /// The block.
         block: BlockHash,
     },
-    /// It will not be ordered.
-    Dropped(DropReason),
+    /// No copy that was submitted here will be ordered. A copy in another lane still may be.
+    Dropped(LeaveOut),
 }
 
 impl EntryState {
-    /// Whether the state can't change any more.
+    /// Whether this node does nothing more for the entry. `Decided` may still follow `Dropped`.
     #[must_use]
     pub const fn is_final(&self) -> bool {
         !matches!(self, Self::Received)
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Tracked {
-    expires: UnixMillis,
-    state: EntryState,
+/// An entry and the state it is in from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The entry.
+    pub id: EntryId,
+    /// Its new state.
+    pub state: EntryState,
 }
 
-/// States of the entries submitted to this node.
+/// What a submission is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// A copy that is not on its way yet: the caller must queue it. The entry is `Received`.
+    New,
+    /// This copy is on its way, or the entry is decided: nothing to do.
+    Known(EntryState),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    state: EntryState,
+    /// Log time of its end: of the block that decided it, or at which it was dropped.
+    at: UnixMillis,
+}
+
+/// States of the entries submitted to this node. An id has live copies or an end, never both.
 #[derive(Debug, Default)]
 pub struct Tracker {
-    entries: BTreeMap<EntryId, Tracked>,
-    /// Channels of the open entries that are watched; those that nobody reads any more go with the next block.
-    watched: BTreeMap<EntryId, watch::Sender<EntryState>>,
-    /// Ids in the order they reached their end: what is forgotten first.
-    ended: VecDeque<EntryId>,
-    open: usize,
+    /// Copies on their way, with their expiry.
+    live: BTreeMap<CopyId, UnixMillis>,
+    by_expiry: BTreeSet<(UnixMillis, CopyId)>,
+    ended: BTreeMap<EntryId, Ended>,
+    by_end: BTreeSet<(UnixMillis, EntryId)>,
 }
 
 impl Tracker {
-    /// How many entries are neither decided nor dropped.
+    /// How many copies are on their way.
     #[must_use]
-    pub const fn open(&self) -> usize {
-        self.open
+    pub fn open(&self) -> usize {
+        self.live.len()
     }
 
     /// The entry's state, if it was submitted here and is remembered.
     #[must_use]
     pub fn state(&self, id: EntryId) -> Option<EntryState> {
-        self.entries.get(&id).map(|tracked| tracked.state)
-    }
-
-    /// The entry's state, and the ones that follow; the channel is closed behind the last.
-    #[must_use]
-    pub fn watch(&mut self, id: EntryId) -> Option<watch::Receiver<EntryState>> {
-        let state = self.state(id)?;
-        if state.is_final() {
-            return Some(watch::Sender::new(state).subscribe());
+        if self.copies(id).next().is_some() {
+            return Some(EntryState::Received);
         }
-        let sender = self.watched.entry(id).or_insert_with(|| watch::Sender::new(state));
-        Some(sender.subscribe())
+        self.ended.get(&id).map(|ended| ended.state)
     }
 
-    /// Begins to track an entry. `None` if there is no room; else its state, and whether it is new.
+    /// The entry's state if submitting this copy would change nothing: it is on its way, or the entry is decided.
+    #[must_use]
+    pub fn known(&self, copy: CopyId) -> Option<EntryState> {
+        if self.live.contains_key(&copy) {
+            return Some(EntryState::Received);
+        }
+        let ended = self.ended.get(&copy.id)?;
+        matches!(ended.state, EntryState::Decided { .. }).then_some(ended.state)
+    }
+
+    /// Begins to track a copy. `None` if there is no room; nothing changed then.
     ///
     /// A dropped entry that is submitted again begins anew.
-    pub fn receive(&mut self, id: EntryId, expires: UnixMillis) -> Option<(EntryState, bool)> {
-        if let Some(state) = self.state(id)
-            && !matches!(state, EntryState::Dropped(_))
-        {
-            return Some((state, false));
+    #[must_use]
+    pub fn receive(&mut self, copy: CopyId, expires: UnixMillis) -> Option<Receipt> {
+        if let Some(state) = self.known(copy) {
+            return Some(Receipt::Known(state));
         }
-        self.forget_ended();
-        if self.entries.len() >= TRACKED_MAX {
+        if !self.make_room() {
             return None;
         }
-        let state = EntryState::Received;
-        self.entries.insert(id, Tracked { expires, state });
-        self.open = self.open.saturating_add(1);
-        Some((state, true))
+        self.forget_end(copy.id);
+        self.live.insert(copy, expires);
+        self.by_expiry.insert((expires, copy));
+        Some(Receipt::New)
     }
 
-    /// The entry reached `state`. Unknown entries and repeated ends change nothing.
-    pub fn end(&mut self, id: EntryId, state: EntryState) {
-        let Some(tracked) = self.entries.get_mut(&id).filter(|t| !t.state.is_final()) else {
-            return;
-        };
-        tracked.state = state;
-        if let Some(sender) = self.watched.remove(&id) {
-            sender.send_replace(state);
+    /// Takes back a [`Tracker::receive`]: the copy could not be queued.
+    pub fn forget(&mut self, copy: CopyId) {
+        self.remove(copy);
+    }
+
+    /// A block of log time `at` left a copy of this validator's lane out for good. Unknown copies change nothing.
+    #[must_use]
+    pub fn end_copy(&mut self, copy: CopyId, reason: LeaveOut, at: UnixMillis) -> Option<Change> {
+        if !self.remove(copy) || self.copies(copy.id).next().is_some() {
+            return None;
         }
-        self.open = self.open.saturating_sub(1);
-        self.ended.push_back(id);
+        Some(self.end(copy.id, EntryState::Dropped(reason), at))
     }
 
-    /// Takes back a [`Tracker::receive`]: the entry could not be queued.
-    pub fn forget(&mut self, id: EntryId) {
-        self.watched.remove(&id);
-        if let Some(tracked) = self.entries.remove(&id)
-            && !tracked.state.is_final()
+    /// A block of log time `at` holds the entry, from whatever lane. Untracked and decided entries change nothing.
+    #[must_use]
+    pub fn decide(
+        &mut self,
+        id: EntryId,
+        decision: Decision,
+        block: BlockHash,
+        at: UnixMillis,
+    ) -> Option<Change> {
+        match self.state(id)? {
+            EntryState::Decided { .. } => return None,
+            EntryState::Received | EntryState::Dropped(_) => {}
+        }
+        let copies: Vec<CopyId> = self.copies(id).collect();
+        for copy in copies {
+            self.remove(copy);
+        }
+        Some(self.end(id, EntryState::Decided { decision, block }, at))
+    }
+
+    /// The log's time is `now`: drops the copies that expired, and forgets the entries whose end the dedup window has
+    /// forgotten.
+    #[must_use]
+    pub fn advance(&mut self, now: UnixMillis) -> Vec<Change> {
+        let mut changes = Vec::new();
+        while let Some(&(expires, copy)) = self.by_expiry.first()
+            && expires <= now
         {
-            self.open = self.open.saturating_sub(1);
+            let reason = LeaveOut::Expired { expires, timestamp: now };
+            changes.extend(self.end_copy(copy, reason, now));
         }
-    }
-
-    /// Drops what expired by log time `now`, and the channels that nobody reads.
-    pub fn expire(&mut self, now: UnixMillis) {
-        let expired: Vec<EntryId> = self
-            .entries
-            .iter()
-            .filter(|(_, t)| t.expires <= now && !t.state.is_final())
-            .map(|(id, _)| *id)
-            .collect();
-        for id in expired {
-            self.end(id, EntryState::Dropped(DropReason::Expired));
-        }
-        self.watched.retain(|_, sender| sender.receiver_count() > 0);
-    }
-
-    fn forget_ended(&mut self) {
-        while self.entries.len() >= TRACKED_MAX
-            && let Some(id) = self.ended.pop_front()
+        while let Some(&(at, id)) = self.by_end.first()
+            && !is_in_window(at, now)
         {
-            if self.entries.get(&id).is_some_and(|t| t.state.is_final()) {
-                self.entries.remove(&id);
-            }
+            self.forget_end(id);
         }
+        changes
+    }
+
+    /// The live copies of an entry.
+    fn copies(&self, id: EntryId) -> impl Iterator<Item = CopyId> {
+        let (first, last) =
+            (CopyId { id, raw: B256::ZERO }, CopyId { id, raw: B256::repeat_byte(0xff) });
+        self.live.range(first..=last).map(|(copy, _)| *copy)
+    }
+
+    fn remove(&mut self, copy: CopyId) -> bool {
+        let Some(expires) = self.live.remove(&copy) else { return false };
+        self.by_expiry.remove(&(expires, copy))
+    }
+
+    fn end(&mut self, id: EntryId, state: EntryState, at: UnixMillis) -> Change {
+        self.forget_end(id);
+        self.ended.insert(id, Ended { state, at });
+        self.by_end.insert((at, id));
+        Change { id, state }
+    }
+
+    fn forget_end(&mut self, id: EntryId) {
+        if let Some(ended) = self.ended.remove(&id) {
+            self.by_end.remove(&(ended.at, id));
+        }
+    }
+
+    /// Whether one more copy fits; forgets the oldest end if there is no room.
+    fn make_room(&mut self) -> bool {
+        if self.live.len().saturating_add(self.ended.len()) < TRACKED_MAX {
+            return true;
+        }
+        let Some((_, id)) = self.by_end.pop_first() else { return false };
+        self.ended.remove(&id).is_some()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use lockstep_core::types::Height;
-
-    fn id(n: u8) -> EntryId {
-        EntryId([n; 32].into())
-    }
-
-    #[test]
-    fn submitting_twice_is_one_submission() {
-        let mut tracker = Tracker::default();
-        assert_eq!(tracker.receive(id(1), UnixMillis(9)), Some((EntryState::Received, true)));
-        assert_eq!(tracker.receive(id(1), UnixMillis(9)), Some((EntryState::Received, false)));
-        assert_eq!(tracker.open(), 1);
-    }
-
-    #[test]
-    fn a_decision_is_final_and_an_expiry_is_told() {
-        let mut tracker = Tracker::default();
-        tracker.receive(id(1), UnixMillis(9));
-        tracker.receive(id(2), UnixMillis(9));
-        let watch = tracker.watch(id(2)).expect("tracked");
-        let decided = EntryState::Decided {
-            decision: Decision { height: Height(3), index: 4 },
-            block: BlockHash::ZERO,
-        };
-        tracker.end(id(1), decided);
-        tracker.expire(UnixMillis(8));
-        assert_eq!(tracker.open(), 1);
-        tracker.expire(UnixMillis(9));
-        assert_eq!(tracker.state(id(1)), Some(decided));
-        assert_eq!(*watch.borrow(), EntryState::Dropped(DropReason::Expired));
-        assert_eq!(tracker.open(), 0);
-    }
-
-    #[test]
-    fn only_open_entries_that_somebody_watches_have_a_channel() {
-        let mut tracker = Tracker::default();
-        for n in 1..=3 {
-            tracker.receive(id(n), UnixMillis(99));
-        }
-        assert_eq!(tracker.watched.len(), 0);
-        let (one, again) = (tracker.watch(id(1)), tracker.watch(id(1)));
-        let two = tracker.watch(id(2));
-        assert_eq!(tracker.watched.len(), 2);
-        tracker.expire(UnixMillis(1));
-        assert_eq!(tracker.watched.len(), 2);
-        drop((one, two));
-        tracker.expire(UnixMillis(1));
-        assert_eq!(tracker.watched.len(), 1, "the first is watched still");
-        let dropped = EntryState::Dropped(DropReason::Expired);
-        tracker.end(id(1), dropped);
-        assert_eq!(tracker.watched.len(), 0);
-        let again = again.expect("tracked");
-        assert_eq!((*again.borrow(), again.has_changed().is_err()), (dropped, true));
-        assert_eq!(*tracker.watch(id(1)).expect("tracked").borrow(), dropped);
-        assert_eq!(tracker.watched.len(), 0, "nothing follows the last state");
-        assert!(tracker.watch(id(9)).is_none());
-    }
-
-    #[test]
-    fn a_dropped_entry_may_come_again_and_a_decided_one_stays_decided() {
-        let mut tracker = Tracker::default();
-        tracker.receive(id(1), UnixMillis(9));
-        tracker.expire(UnixMillis(9));
-        assert_eq!(tracker.receive(id(1), UnixMillis(99)), Some((EntryState::Received, true)));
-    }
-}
+mod tests;

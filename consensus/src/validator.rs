@@ -6,9 +6,8 @@
 
 mod open;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::Address;
@@ -25,24 +24,23 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
-use crate::app::{App, AppStopped, Context, DONE_MAX};
+use crate::app::{
+    Context, Ended as ShellEnded, RESULTS_MAX, SUBMISSIONS_MAX, Shared, Shell, Sources, Watched,
+};
+use crate::application::effect::Stop;
+use crate::application::peers::Peers;
+use crate::application::{self, Application};
 use crate::bridge;
-use crate::candidates::Candidates;
 use crate::checker::Checker;
 use crate::guard::GuardOpenError;
 use crate::health::{self, Health};
 use crate::ingress::Ingress;
-use crate::lanes::own::OwnLane;
-use crate::lanes::table::Table;
-use crate::lanes::{self, Lanes, LanesTasks};
 use crate::ledger::Ledger;
 use crate::mesh::faults::Faults;
-use crate::mesh::{self, Inbound, Mesh};
+use crate::mesh::{self, Mesh};
 use crate::metrics::{MeshMetrics, Metrics};
-use crate::parts::Assembler;
 use crate::signer::GuardSigner;
-use crate::store::{OpenError, StoreError};
-use crate::tracker::Tracker;
+use crate::store::{OpenError, StoreError, Undecided};
 
 use self::open::{load_lanes, open_guard, open_ledger};
 
@@ -160,9 +158,8 @@ pub struct Validator {
 #[derive(Debug)]
 struct Parts {
     context: Arc<Context>,
-    done: mpsc::Receiver<crate::app::Done>,
+    shell: Shell,
     transport: Transport,
-    lanes_tasks: LanesTasks,
     /// Bridge, health, maintenance and the mesh itself: they run as long as this is kept.
     _kept: (JoinSet<()>, mesh::Running),
     network: NetworkId,
@@ -194,33 +191,41 @@ impl Validator {
         let mut tasks = JoinSet::new();
         let transport = bridge::spawn(&mesh, votes, bulk, &mut tasks);
         let validators = peers.into_iter().map(|(address, peer, _)| (peer, address)).collect();
-        let lanes_config =
-            lanes::Config { network, key: config.key, validators, batch_delay: config.batch_delay };
-        let (lanes, lanes_tasks) = spawn_lanes(
-            lanes_config,
-            (ledger.clone(), checker.clone()),
-            (mesh.clone(), lane_frames),
-            loaded,
-        );
+        let interval = Duration::from_millis(config.genesis.params.block_interval_ms);
+        let (table, own) = loaded;
+        let (application, effects) = Application::new(application::Config {
+            me,
+            network,
+            peers: Peers::new(me, validators),
+            interval,
+            batch_delay: config.batch_delay,
+            state: ledger.state(),
+            table,
+            own,
+        });
+        let application = Shared::new(application);
         let metrics = Arc::new(Metrics::new(registry));
         registry.register_collector(Box::new(MeshMetrics(mesh.clone())));
-        let tracker = Arc::new(Mutex::new(Tracker::default()));
-        let (report, done) = mpsc::channel(DONE_MAX);
-        let interval = Duration::from_millis(config.genesis.params.block_interval_ms);
+        let (results, finished) = mpsc::channel(RESULTS_MAX);
         let context = Arc::new(Context {
             me,
+            network,
+            key: config.key,
             ledger: ledger.clone(),
-            lanes: lanes.clone(),
-            checker: checker.clone(),
+            checker,
             guard,
-            tracker: tracker.clone(),
+            mesh: mesh.clone(),
             metrics: metrics.clone(),
-            done: report,
-            interval,
+            results,
         });
+        let (submit, submissions) = mpsc::channel(SUBMISSIONS_MAX);
+        let watchers = Watched::default();
+        let sources = Sources { results: finished, submissions, lanes: lane_frames };
+        let shell =
+            Shell::new(context.clone(), application.clone(), watchers.clone(), sources, effects);
         let first = abstains_until.map_or(Health::Starting, |until| Health::Abstaining { until });
         let (to_health, health) = watch::channel(first);
-        let about = (ledger.clone(), lanes.clone());
+        let about = (ledger.clone(), application.clone());
         let last_commit = metrics.last_commit();
         tasks.spawn(health::watch(about, last_commit, interval, to_health.clone()));
         tasks.spawn(maintain(ledger.clone()));
@@ -228,9 +233,8 @@ impl Validator {
             SyncOptions { status_interval: config.status_interval, ..SyncOptions::default() };
         let parts = Parts {
             context,
-            done,
+            shell,
             transport,
-            lanes_tasks,
             _kept: (tasks, running),
             network,
             wal_path,
@@ -239,7 +243,8 @@ impl Validator {
         };
         let (stop, stopped) = watch::channel(false);
         let supervisor = tokio::spawn(supervise(parts, to_health, stopped));
-        let ingress = Ingress { ledger: ledger.clone(), lanes, checker, tracker };
+        let ingress =
+            Ingress { ledger: ledger.clone(), application, watchers, submissions: submit };
         Ok(Self { ledger, ingress, health, mesh, stop, supervisor })
     }
 
@@ -249,15 +254,6 @@ impl Validator {
         // A supervisor that panicked has stopped, too.
         drop(self.supervisor.await);
     }
-}
-
-fn spawn_lanes(
-    config: lanes::Config,
-    (ledger, checker): (Arc<Ledger>, Checker),
-    mesh: (mesh::handle::Handle, mpsc::Receiver<Inbound>),
-    (table, own): (Table, OwnLane),
-) -> (Lanes, LanesTasks) {
-    Lanes::spawn(config, (ledger.store().clone(), checker), mesh, (table, own))
 }
 
 /// The other validators: address, peer, where to dial.
@@ -399,25 +395,20 @@ async fn run_engine(
     let transport = std::mem::replace(&mut parts.transport, closed_transport());
     let (engine, mut requests) =
         lockstep_engine::start(config, transport).await.map_err(|e| e.to_string())?;
-    let mut app = App {
-        candidates: Candidates::default(),
-        assembler: Assembler::new(context.ledger.state().height.next()),
-        evidence: Vec::new(),
-        abstains_until: parts.abstains_until,
-        engine: engine.clone(),
-        context: context.clone(),
-    };
-    load_undecided(&mut app);
-    let mut batches = context.lanes.changes();
+    let undecided = undecided(&context)?;
+    let told = (parts.abstains_until, undecided);
     let ended = tokio::select! {
-        stopped = app.run(&mut requests, &mut parts.done, &mut batches) => match stopped {
-            AppStopped::MayVote { .. } => Ended::MayVote,
-            // The engine's own word on why is the better one.
-            AppStopped::Engine => ended_by(engine.wait_failed().await),
-            AppStopped::Commit { .. } => Ended::Fatal(stopped.to_string()),
+        ended = parts.shell.run(engine.clone(), &mut requests, told) => match ended {
+            ShellEnded::Stopped(Stop::MayVote { .. }) => Ended::MayVote,
+            ShellEnded::Stopped(stop @ Stop::InvalidDecided { .. }) => {
+                Ended::Fatal(stop.to_string())
+            }
+            // The engine's own words on why are the better ones.
+            ShellEnded::Engine => ended_by(engine.wait_failed().await),
+            ShellEnded::Mesh => Ended::Fatal("the mesh stopped".to_owned()),
+            ShellEnded::Failed(reason) => Ended::Fatal(reason),
         },
         failure = engine.wait_failed() => ended_by(failure),
-        () = parts.lanes_tasks.failed() => Ended::Fatal("the lanes stopped".to_owned()),
         () = stopped(stop) => Ended::Stop,
     };
     // The channel must not be full of questions while the engine stops.
@@ -453,23 +444,8 @@ fn closed_transport() -> Transport {
     Transport::new(outgoing, incoming)
 }
 
-/// Blocks persisted before a crash: consensus may have voted for them.
-fn load_undecided(app: &mut App) {
-    let state = app.context.ledger.state();
-    let height = state.height.next();
-    let undecided = match app.context.ledger.store().undecided(height) {
-        Ok(undecided) => undecided,
-        Err(error) => return error!(%error, "cannot read undecided blocks"),
-    };
-    for held in undecided {
-        let proposer = state.committed.validators.proposer(height, held.round).address;
-        let proposed = crate::candidates::Proposed {
-            round: held.round,
-            valid_round: held.valid_round,
-            proposer,
-            is_timely: true,
-            first: None,
-        };
-        app.candidates.open((held.header, held.cut), (None, BTreeMap::new()), proposed);
-    }
+/// Blocks written before a crash: consensus may have voted for them.
+fn undecided(context: &Context) -> Result<Vec<Undecided>, String> {
+    let next = context.ledger.state().height.next();
+    context.ledger.store().undecided(next).map_err(|e| format!("undecided blocks: {e}"))
 }

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libp2p::identity::Keypair;
-use lockstep_consensus::ingress::Refused;
+use lockstep_consensus::ingress::{Ingress, Refused};
 use lockstep_consensus::mesh::faults::Faults;
 use lockstep_consensus::mesh::keypair_from_seed;
 use lockstep_consensus::store::RecordKind;
 use lockstep_consensus::tracker::EntryState;
 use lockstep_consensus::validator::{Config, Validator};
+use lockstep_core::admission::LeaveOut;
 use lockstep_core::entry::{Body, Entry, Transaction};
 use lockstep_core::params::{ChainKind, ChainParams, Genesis, NetworkParams};
 use lockstep_core::record::{Limits, Record, RecordBody};
@@ -120,6 +121,11 @@ async fn until_decided(validator: &Validator, entry: &Entry) -> EntryState {
     *tokio::time::timeout(Duration::from_secs(20), ended).await.expect("in time").expect("runs")
 }
 
+async fn submit(ingress: &Ingress, entry: Entry) -> Result<EntryState, Refused> {
+    let mut answers = ingress.submit_many(vec![entry]).await;
+    answers.remove(0).map(|(state, _)| state)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_validators_order_what_any_of_them_is_given() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -134,10 +140,10 @@ async fn four_validators_order_what_any_of_them_is_given() {
     }
     let shared = entry("sent to all four");
     for validator in &validators {
-        validator.ingress.submit(shared.clone()).await.expect("taken");
+        submit(&validator.ingress, shared.clone()).await.expect("taken");
     }
     let single = entry("sent to one");
-    validators[2].ingress.submit(single.clone()).await.expect("taken");
+    submit(&validators[2].ingress, single.clone()).await.expect("taken");
 
     let first = until_decided(&validators[0], &shared).await;
     assert!(matches!(first, EntryState::Decided { .. }), "{first:?}");
@@ -148,11 +154,12 @@ async fn four_validators_order_what_any_of_them_is_given() {
     assert!(matches!(decided, EntryState::Decided { .. }), "{decided:?}");
 
     let strange = record(&genesis, &key(0x99));
-    let refused = validators[1].ingress.submit(strange.clone()).await;
-    assert_eq!(refused, Err(Refused::NotSequencer { chain: CHAIN }));
+    let refused = submit(&validators[1].ingress, strange.clone()).await;
+    let reason = LeaveOut::NotSequencer { chain: CHAIN };
+    assert_eq!(refused, Err(Refused::NotAdmitted(reason)));
     assert_eq!(validators[1].ingress.state(strange.id()), None);
     let record = record(&genesis, &sequencer());
-    validators[1].ingress.submit(record.clone()).await.expect("taken");
+    submit(&validators[1].ingress, record.clone()).await.expect("taken");
     let EntryState::Decided { decision, .. } = until_decided(&validators[1], &record).await else {
         panic!("the record was dropped")
     };

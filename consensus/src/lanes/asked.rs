@@ -1,29 +1,29 @@
 //! What was asked for, and when. Pure: the time is an argument.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use alloy_primitives::Address;
 use lockstep_core::lane::BatchRange;
+use lockstep_core::types::UnixMillis;
 
-/// How long an answer is waited for.
-const PATIENCE: Duration = Duration::from_millis(150);
+/// How long an answer is waited for, in milliseconds.
+const PATIENCE_MS: u64 = 150;
 
 /// The last question about each lane. Bounded by the set's size.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
-    lanes: BTreeMap<Address, (BatchRange, Instant)>,
+pub(crate) struct Asked {
+    lanes: BTreeMap<Address, (BatchRange, UnixMillis)>,
 }
 
 impl Asked {
     /// Whether a range is to be asked for at `now`; if so, that is noted. It is not while an answer to a question that
-    /// covers it may be on its way.
-    pub(super) fn is_due(&mut self, range: &BatchRange, now: Instant) -> bool {
+    /// covers it may be on its way. A clock that went back makes it due.
+    pub(crate) fn is_due(&mut self, range: &BatchRange, now: UnixMillis) -> bool {
         let is_covered = self.lanes.get(&range.owner).is_some_and(|(asked, at)| {
             asked.incarnation == range.incarnation
                 && asked.first <= range.first
                 && asked.last >= range.last
-                && now.saturating_duration_since(*at) < PATIENCE
+                && (*at..at.plus(PATIENCE_MS)).contains(&now)
         });
         if !is_covered {
             self.lanes.insert(range.owner, (*range, now));
@@ -44,13 +44,14 @@ mod tests {
 
     #[test]
     fn question_is_not_repeated_while_its_answer_may_come() {
-        let (mut asked, now) = (Asked::default(), Instant::now());
+        let (mut asked, now) = (Asked::default(), UnixMillis(1_000));
         assert!(asked.is_due(&range(1, 3, 9), now));
         assert!(!asked.is_due(&range(1, 3, 9), now));
         assert!(!asked.is_due(&range(1, 5, 9), now), "part of the answer came");
-        assert!(!asked.is_due(&range(1, 3, 9), now + PATIENCE - Duration::from_millis(1)));
-        assert!(asked.is_due(&range(1, 3, 9), now + PATIENCE));
-        assert!(asked.is_due(&range(1, 3, 10), now + PATIENCE), "more is missing");
-        assert!(asked.is_due(&range(2, 3, 9), now + PATIENCE), "it is another run");
+        assert!(!asked.is_due(&range(1, 3, 9), now.plus(PATIENCE_MS - 1)));
+        assert!(asked.is_due(&range(1, 3, 9), now.plus(PATIENCE_MS)));
+        assert!(asked.is_due(&range(1, 3, 10), now.plus(PATIENCE_MS)), "more is missing");
+        assert!(asked.is_due(&range(2, 3, 9), now.plus(PATIENCE_MS)), "it is another run");
+        assert!(asked.is_due(&range(2, 3, 9), now), "the clock went back");
     }
 }

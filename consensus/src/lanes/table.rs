@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, Bytes};
 use lockstep_core::batch::{Acknowledged, Acknowledgement, BatchPosition, CheckedBatch};
 use lockstep_core::cut::{Cut, LanePosition, LaneStep};
 use lockstep_core::lane::{
@@ -61,11 +61,12 @@ impl Table {
         self.lanes.values().filter_map(Lane::tip).collect()
     }
 
-    /// Whether this very batch is held.
+    /// Whether a batch of these very bytes is held.
     #[must_use]
-    pub fn holds(&self, position: &BatchPosition, digest: BatchDigest) -> bool {
+    pub fn holds_bytes(&self, position: &BatchPosition, raw: &Bytes) -> bool {
         let lane = self.lanes.get(&position.owner);
-        lane.is_some_and(|lane| holds(lane, &Acknowledged { position: *position, digest }))
+        let held = lane.and_then(|lane| lane.get(position.incarnation, position.sequence));
+        held.is_some_and(|batch| batch.raw() == raw)
     }
 
     /// Notes what `validator` stores.

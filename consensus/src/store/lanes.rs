@@ -196,6 +196,15 @@ impl LogStore {
         Ok(items.into_iter().zip(expected).take_while(is_next).map(|((_, raw), _)| raw).collect())
     }
 
+    /// Bytes of the very batches that a step of a lane names, wherever they are kept; `None` if one is not stored.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the node must stop.
+    pub fn batches_of(&self, step: &LaneStep) -> Result<Option<Vec<Bytes>>, StoreError> {
+        let found = self.walk(step, &[], &Placed::default())?;
+        Ok(found.map(|found| found.into_iter().map(|found| found.raw).collect()))
+    }
+
     /// Bytes of a lane's stored batches behind a decided position, of all its later runs, in order of position: at
     /// most [`LANE_AHEAD_BATCHES_MAX`], and `bytes_max` bytes together. For a restart.
     ///

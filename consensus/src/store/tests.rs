@@ -175,7 +175,6 @@ fn commit_at(
         lookups: Vec::new(),
         records: BTreeSet::new(),
         state,
-        evidence: Vec::new(),
         batches: Vec::new(),
     };
     for batch in taken {
@@ -273,8 +272,7 @@ fn a_commit_is_whole_after_opening_again() {
             first.put_batches(lane).unwrap();
         }
         let taken: Vec<&CheckedBatch> = lanes.iter().flatten().collect();
-        let mut commit = commit_of(&first.state(), &[&lanes[0][1], &lanes[1][0]], &taken);
-        commit.evidence = vec![Bytes::from_static(b"two votes"), Bytes::from_static(b"more")];
+        let commit = commit_of(&first.state(), &[&lanes[0][1], &lanes[1][0]], &taken);
         first.commit(commit.clone()).unwrap();
         for log in [&first, &reopened(&home)] {
             assert_eq!(*log.state(), commit.state);
@@ -293,9 +291,6 @@ fn a_commit_is_whole_after_opening_again() {
             assert_eq!(log.entry_at(Height(2), 0).unwrap(), None);
             assert_eq!(log.height_of(commit.header.hash()).unwrap(), Some(Height(1)));
             assert_eq!(log.height_of(BlockHash::ZERO).unwrap(), None);
-            let evidence = log.evidence(Height(1)..=Height(1)).unwrap();
-            let expected = commit.evidence.iter().map(|e| (Height(1), e.clone()));
-            assert_eq!(evidence, expected.collect::<Vec<_>>());
             assert!(log.bytes_on_disk().unwrap() > 0);
         }
     });
@@ -749,16 +744,21 @@ fn a_fuller_certificate_replaces_the_first_and_a_lesser_one_does_not() {
             signatures: signatures(height, block, signers),
         };
         let stored = |log: &LogStore| log.block(height).unwrap().unwrap().certificate;
-        log.put_certificate(certificate(&[1, 2])).unwrap();
+        log.finalize(certificate(&[1, 2]), &[]).unwrap();
         assert_eq!(stored(&log), certificate(&[1, 2, 3]));
-        log.put_certificate(certificate(&[1, 2, 3, 4])).unwrap();
+        log.finalize(certificate(&[1, 2, 3, 4]), &[]).unwrap();
         assert_eq!(stored(&log), certificate(&[1, 2, 3, 4]));
+        let evidence = [Bytes::from_static(b"two votes"), Bytes::from_static(b"more")];
+        log.finalize(certificate(&[1, 2]), &evidence).unwrap();
         let other = Certificate { block: BlockHash::ZERO, ..certificate(&[1, 2, 3, 4, 5]) };
-        assert!(matches!(log.put_certificate(other), Err(CommitError::Mismatch { .. })));
+        assert!(matches!(log.finalize(other, &[]), Err(CommitError::Mismatch { .. })));
         let above = Certificate { height: Height(2), ..certificate(&[1]) };
-        assert!(matches!(log.put_certificate(above), Err(CommitError::Mismatch { .. })));
+        assert!(matches!(log.finalize(above, &[]), Err(CommitError::Mismatch { .. })));
         drop(log);
-        assert_eq!(stored(&home.open()), certificate(&[1, 2, 3, 4]));
+        let log = home.open();
+        assert_eq!(stored(&log), certificate(&[1, 2, 3, 4]));
+        let expected = evidence.map(|evidence| (height, evidence));
+        assert_eq!(log.evidence(height..=height).unwrap(), expected, "and none is lost");
     });
 }
 
@@ -942,7 +942,7 @@ fn what_was_synced_survives_a_crash_and_what_was_not_is_lost_in_order() {
         block,
         signatures: signatures(height, block, &[1, 2, 3, 4]),
     };
-    log.put_certificate(fuller).unwrap();
+    log.finalize(fuller, &[]).unwrap();
     let signatures =
         |log: &LogStore| log.block(height).unwrap().unwrap().certificate.signatures.len();
     assert_eq!((signatures(&log), signatures(&after(0)), signatures(&after(1))), (4, 3, 4));

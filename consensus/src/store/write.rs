@@ -40,8 +40,6 @@ pub struct Commit {
     pub records: BTreeSet<(ChainId, RecordKind)>,
     /// The state after the block.
     pub state: State,
-    /// Evidence of equivocation, at most [`EVIDENCE_PER_HEIGHT_MAX`] pieces; what is beyond is not stored.
-    pub evidence: Vec<Bytes>,
     /// Those of the cut's batches that may not be stored yet.
     pub batches: Vec<CheckedBatch>,
 }
@@ -107,7 +105,7 @@ pub enum CommitError {
 }
 
 impl LogStore {
-    /// Writes a decided height: block, references, state, validator set, evidence, lookups, heights of records, all at
+    /// Writes a decided height: block, references, state, validator set, lookups, heights of records, all at
     /// once and synced.
     /// Undecided payloads up to it go away in the same write.
     ///
@@ -176,12 +174,18 @@ impl LogStore {
         Ok(steps)
     }
 
-    /// Replaces the certificate of a stored block by one with more signatures; with as many or fewer, nothing
-    /// happens. Not synced: after a crash the earlier one, a quorum too, may be back. The caller has verified it.
+    /// What is known only when a committed height is over: a certificate with more signatures, which replaces that of the
+    /// block, and evidence of equivocation, of which [`EVIDENCE_PER_HEIGHT_MAX`] pieces are kept. Synced if there is
+    /// evidence; a certificate alone is not, because after a crash the earlier one, a quorum too, may be back. The caller
+    /// has verified both.
     ///
     /// # Errors
-    /// [`CommitError::Mismatch`] if it is not that block's; [`CommitError::Store`].
-    pub fn put_certificate(&self, certificate: Certificate) -> Result<(), CommitError> {
+    /// [`CommitError::Mismatch`] if the certificate is not that block's; [`CommitError::Store`].
+    pub fn finalize(
+        &self,
+        certificate: Certificate,
+        evidence: &[Bytes],
+    ) -> Result<(), CommitError> {
         let _order = lock(&self.commits);
         let height = certificate.height;
         let mismatch = CommitError::Mismatch { height, part: "certificate" };
@@ -189,13 +193,20 @@ impl LogStore {
         if certificate.block != block.certificate.block {
             return Err(mismatch);
         }
-        if certificate.signatures.len() <= block.certificate.signatures.len() {
+        let mut write = WriteBatch::new();
+        if certificate.signatures.len() > block.certificate.signatures.len() {
+            let block = StoredBlock { certificate, ..block };
+            write.put(Space::Block, schema::height(height), rlp_bytes(&block));
+        }
+        for (number, evidence) in (0u32..).zip(evidence.iter().take(EVIDENCE_PER_HEIGHT_MAX)) {
+            write.put(Space::Evidence, schema::evidence(height, number), Bytes::clone(evidence));
+        }
+        if write.is_empty() {
             return Ok(());
         }
-        let mut write = WriteBatch::new();
-        let block = StoredBlock { certificate, ..block };
-        write.put(Space::Block, schema::height(height), rlp_bytes(&block));
-        Ok(self.write(&write, Durability::Buffered)?)
+        let durability =
+            if evidence.is_empty() { Durability::Buffered } else { Durability::Synced };
+        Ok(self.write(&write, durability)?)
     }
 }
 
@@ -252,9 +263,6 @@ fn put_block(before: &State, commit: &Commit, write: &mut WriteBatch) -> Result<
     let next = &commit.state.committed.next_validators;
     if *next != before.committed.next_validators {
         write.put(Space::Validators, schema::height(height.next().next()), rlp_bytes(next));
-    }
-    for (number, evidence) in (0u32..).zip(commit.evidence.iter().take(EVIDENCE_PER_HEIGHT_MAX)) {
-        write.put(Space::Evidence, schema::evidence(height, number), Bytes::clone(evidence));
     }
     let first = schema::height(Height::GENESIS);
     write.delete_range(Space::Undecided, first, behind(height));

@@ -13,9 +13,9 @@ use lockstep_engine::{OwnMessage, inspect_wal};
 use tracing::{info, warn};
 
 use super::{Config, StartError, io};
+use crate::app::now;
 use crate::checker::Checker;
 use crate::guard::{Guard, MessageId, Step, WalView};
-use crate::lanes::now;
 use crate::lanes::own::OwnLane;
 use crate::lanes::table::Table;
 use crate::ledger::Ledger;
@@ -112,11 +112,11 @@ pub(super) async fn load_lanes(
     let decided = decided.map(|lane| lane.incarnation).unwrap_or_default();
     let store = ledger.store().clone();
     let incarnation = blocking(move || store.next_incarnation(decided, now())).await??;
-    let mut own = OwnLane::new(incarnation);
-    for batch in undecided_batches(ledger, checker, &state).await? {
-        if batch.position().owner == me {
-            own.carry(batch.entries().to_vec());
-        }
+    let mut own = OwnLane::new(me, incarnation, state.clone());
+    let batches = undecided_batches(ledger, checker, &state).await?;
+    let mine = batches.iter().filter(|batch| batch.position().owner == me);
+    own.restore(mine.flat_map(|batch| batch.entries().iter().cloned()));
+    for batch in batches {
         table.insert(batch);
     }
     Ok((table, own))

@@ -185,17 +185,7 @@ fn progress(state: &EntryState) -> Result<Progress, Refusal> {
             Ok(Progress::Decided)
         }
         EntryState::Dropped(dropped) => {
-            let code = match dropped.reason {
-                DropReason::UnknownChain | DropReason::KindMismatch => ErrorCode::UnknownChain,
-                DropReason::NotSequencer | DropReason::Guarantee | DropReason::TooLarge => {
-                    ErrorCode::NotAllowed
-                }
-                DropReason::Expired
-                | DropReason::ExpiresTooLate
-                | DropReason::Duplicate
-                | DropReason::Unknown => ErrorCode::Expired,
-            };
-            Err(Refusal::new(code, dropped.detail.clone()))
+            Err(Refusal::new(dropped.reason.code(), dropped.detail.clone()))
         }
     }
 }

@@ -182,6 +182,19 @@ impl Batch {
         Ok(Self { raw, header, digest, entries, signature })
     }
 
+    /// The position that a batch's bytes claim, without looking at the rest of them; `None` if they are not a batch's.
+    #[must_use]
+    pub fn position_of(raw: &[u8]) -> Option<BatchPosition> {
+        let mut rest = raw.strip_prefix(&[VERSION])?;
+        let payload = &mut decode_list(&mut rest).ok()?;
+        NetworkId::decode(payload).ok()?;
+        Some(BatchPosition {
+            owner: Decodable::decode(payload).ok()?,
+            incarnation: Decodable::decode(payload).ok()?,
+            sequence: Decodable::decode(payload).ok()?,
+        })
+    }
+
     /// The batch's bytes.
     #[must_use]
     pub const fn raw(&self) -> &Bytes {
@@ -312,7 +325,7 @@ fn header_of(
         return Err(InvalidBatch::Parent { sequence, parent });
     }
     let entries_root = merkle::root(entries.iter().map(|entry| merkle::leaf(entry.raw())));
-    let entry_count = u32::try_from(count).unwrap_or(u32::MAX);
+    let entry_count = u32::try_from(count).expect("at most BATCH_ENTRIES_MAX");
     Ok(BatchHeader { network, position, parent, entries_root, entry_count })
 }
 
@@ -361,7 +374,7 @@ fn decode_entries(raw: &Bytes, mut payload: &[u8]) -> Result<Vec<Entry>, Invalid
         let item = payload;
         decode_list(&mut payload)?;
         let length = item.len().saturating_sub(payload.len());
-        let item = item.get(..length).unwrap_or_default();
+        let item = item.get(..length).expect("what was read of it is its beginning");
         let entry = Entry::decode(raw.slice_ref(item))
             .map_err(|error| InvalidBatch::Entry { index, error })?;
         entries.push(entry);

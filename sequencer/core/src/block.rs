@@ -17,14 +17,14 @@ pub use assemble::{assemble, slices_of};
 pub(crate) use runs::first_lane;
 pub use verify::{InvalidBlock, check_header, check_round, is_timely, proposal_timestamp, verify};
 
+pub use crate::admission::LeaveOut;
 use crate::batch::BatchPosition;
 use crate::cut::{Cut, InvalidCut};
-use crate::dedup::{Decision, Key};
+use crate::dedup::Key;
 use crate::header::Header;
-use crate::limits::EXPIRES_MS_MAX;
 use crate::slice::{Slice, SliceSummary};
 use crate::state::{Committed, State};
-use crate::types::{BatchDigest, ChainId, Round, UnixMillis};
+use crate::types::{BatchDigest, Round, UnixMillis};
 
 /// An entry that the block takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,95 +46,6 @@ pub struct LeftOut {
     pub entry: u32,
     /// Why.
     pub reason: LeaveOut,
-}
-
-/// Why an entry was left out. It never makes its batch or the block invalid.
-///
-/// Where [`LeaveOut::is_final`], the entry can be forgotten; else its owner carries it in a later batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LeaveOut {
-    /// It expired before the block's time, or exactly then.
-    #[error("expired at {expires}, the block's time is {timestamp}")]
-    Expired {
-        /// The entry's expiry.
-        expires: UnixMillis,
-        /// The block's time.
-        timestamp: UnixMillis,
-    },
-    /// It would live longer than [`EXPIRES_MS_MAX`] after the block's time.
-    #[error(
-        "expires at {expires}, more than {EXPIRES_MS_MAX} ms after the block's time {timestamp}"
-    )]
-    ExpiresTooLate {
-        /// The entry's expiry.
-        expires: UnixMillis,
-        /// The block's time.
-        timestamp: UnixMillis,
-    },
-    /// One of its chains is not registered.
-    #[error("chain {chain} is not registered")]
-    UnknownChain {
-        /// The chain.
-        chain: ChainId,
-    },
-    /// It says EVM of an opaque chain, or the other way round.
-    #[error("chain {chain} is registered with the other kind")]
-    Kind {
-        /// The chain.
-        chain: ChainId,
-    },
-    /// It asks for a guarantee that this version does not give.
-    #[error("the guarantee co-executed is not supported")]
-    UnsupportedGuarantee,
-    /// The record's signer is no sequencer of the chain.
-    #[error("record of chain {chain} is not signed by one of its sequencers")]
-    NotSequencer {
-        /// The chain.
-        chain: ChainId,
-    },
-    /// A full bucket, or a full open share for an entry without the chain's gateway, is too small for it.
-    #[error("asks more of chain {chain} than its full budget")]
-    TooLarge {
-        /// The chain.
-        chain: ChainId,
-    },
-    /// One of its transactions, or the record, is already in the log, or in this block.
-    #[error("already ordered at height {} with index {}", earlier.height, earlier.index)]
-    Duplicate {
-        /// Where.
-        earlier: Decision,
-    },
-    /// The chain's budget has no room, or the entry waits behind one of its lane for which there was none, or gives
-    /// way to a bundle for which there was none. Not final.
-    #[error("over the budget of chain {chain}")]
-    OverBudget {
-        /// The chain.
-        chain: ChainId,
-    },
-    /// The block has the chain's greatest number of records already. Not final.
-    #[error("the block holds enough records of chain {chain}")]
-    RecordCap {
-        /// The chain.
-        chain: ChainId,
-    },
-}
-
-impl LeaveOut {
-    /// Whether no later block can take the entry.
-    #[must_use]
-    pub const fn is_final(&self) -> bool {
-        match self {
-            Self::OverBudget { .. } | Self::RecordCap { .. } => false,
-            Self::Expired { .. }
-            | Self::ExpiresTooLate { .. }
-            | Self::UnknownChain { .. }
-            | Self::Kind { .. }
-            | Self::UnsupportedGuarantee
-            | Self::NotSequencer { .. }
-            | Self::TooLarge { .. }
-            | Self::Duplicate { .. } => true,
-        }
-    }
 }
 
 /// What a cut becomes at a time.

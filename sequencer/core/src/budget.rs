@@ -59,10 +59,11 @@ impl Amount {
     }
 }
 
-/// `floor(amount · times / per)` for `per > 0`; saturates at the greatest.
+/// `floor(amount · times / per)`, where `per` is a constant and not 0; saturates at the greatest.
 fn scaled(amount: u64, times: u64, per: u64) -> u64 {
     let product = u128::from(amount).saturating_mul(u128::from(times));
-    u64::try_from(product.checked_div(u128::from(per)).unwrap_or_default()).unwrap_or(u64::MAX)
+    let quotient = product.checked_div(u128::from(per)).expect("`per` is 100 or 1,000");
+    u64::try_from(quotient).unwrap_or(u64::MAX)
 }
 
 /// What the chain's bucket can hold at most.
@@ -84,6 +85,73 @@ pub fn refilled(chain: &ChainState, elapsed_ms: u64) -> Amount {
     }
 }
 
+/// An entry's demand on one chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Sum over the entry's transactions for the chain.
+    pub amount: Amount,
+    /// The chain has gateways and none of them signed the entry.
+    pub is_open: bool,
+}
+
+/// Sum of demands on one chain, or what a lane may use of its bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Of all entries.
+    pub all: Amount,
+    /// Of those among them that are [open](Demand::is_open).
+    pub open: Amount,
+}
+
+impl Usage {
+    /// The sum with one more demand.
+    #[must_use]
+    pub const fn plus(self, demand: &Demand) -> Self {
+        let open = if demand.is_open { self.open.plus(demand.amount) } else { self.open };
+        Self { all: self.all.plus(demand.amount), open }
+    }
+
+    /// The sum without a demand that is part of it.
+    #[must_use]
+    pub const fn minus(self, demand: &Demand) -> Self {
+        let open = if demand.is_open { self.open.minus(demand.amount) } else { self.open };
+        Self { all: self.all.minus(demand.amount), open }
+    }
+
+    /// Two times both sums; saturates at the greatest.
+    #[must_use]
+    pub const fn twice(self) -> Self {
+        Self { all: self.all.plus(self.all), open: self.open.plus(self.open) }
+    }
+
+    /// Whether both sums are at most those of `share`.
+    #[must_use]
+    pub const fn is_within(&self, share: &Self) -> bool {
+        self.all.is_within(&share.all) && self.open.is_within(&share.open)
+    }
+}
+
+/// What each of `lanes` lanes may use of the chain's bucket, `elapsed_ms` of log time after `chain`, whatever the other
+/// lanes use: the equal share of the first pass. Nothing if there are no lanes.
+#[must_use]
+pub fn lane_share(
+    chain: &ChainState,
+    elapsed_ms: u64,
+    lanes: usize,
+    open_share_percent: u64,
+) -> Usage {
+    let (rest, lanes) = (refilled(chain, elapsed_ms), lanes as u64);
+    Usage { all: rest.share(lanes), open: rest.percent(open_share_percent).share(lanes) }
+}
+
+/// Whether a full bucket has room for the demand; if not, no block ever takes it.
+#[must_use]
+pub fn can_ever_fit(chain: &ChainState, open_share_percent: u64, demand: &Demand) -> bool {
+    let all = capacity(chain);
+    let full = Usage { all, open: all.percent(open_share_percent) };
+    Usage::default().plus(demand).is_within(&full)
+}
+
 /// Whose share an entry uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pass {
@@ -91,15 +159,6 @@ pub(crate) enum Pass {
     Shares,
     /// From what is left.
     Rest,
-}
-
-/// An entry's demand on one chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Demand {
-    /// Sum over the entry's transactions for the chain.
-    pub(crate) amount: Amount,
-    /// The chain has gateways and none of them signed the entry.
-    pub(crate) is_open: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,8 +171,6 @@ struct LaneShare {
 /// One chain's bucket while a block is assembled.
 #[derive(Clone, Debug)]
 pub(crate) struct ChainBudget {
-    capacity: Amount,
-    open_capacity: Amount,
     rest: Amount,
     open_rest: Amount,
     lanes: Vec<LaneShare>,
@@ -127,26 +184,16 @@ impl ChainBudget {
         lanes: usize,
         open_share_percent: u64,
     ) -> Self {
-        let (rest, capacity, count) = (refilled(chain, elapsed_ms), capacity(chain), lanes as u64);
+        let rest = refilled(chain, elapsed_ms);
         let open_rest = rest.percent(open_share_percent);
-        let share = LaneShare {
-            rest: rest.share(count),
-            open_rest: open_rest.share(count),
-            is_waiting: false,
-        };
-        let open_capacity = capacity.percent(open_share_percent);
-        Self { capacity, open_capacity, rest, open_rest, lanes: vec![share; lanes] }
+        let share = lane_share(chain, elapsed_ms, lanes, open_share_percent);
+        let share = LaneShare { rest: share.all, open_rest: share.open, is_waiting: false };
+        Self { rest, open_rest, lanes: vec![share; lanes] }
     }
 
     /// What is left of the bucket.
     pub(crate) const fn rest(&self) -> Amount {
         self.rest
-    }
-
-    /// Whether a full bucket has room for the demand; if not, no block ever takes it.
-    pub(crate) fn can_ever_fit(&self, demand: &Demand) -> bool {
-        demand.amount.is_within(&self.capacity)
-            && (!demand.is_open || demand.amount.is_within(&self.open_capacity))
     }
 
     /// Whether the demand of an entry of `lane` fits in this pass.
@@ -304,7 +351,7 @@ mod tests {
 
     #[test]
     fn only_what_a_full_bucket_holds_can_ever_fit() {
-        let budget = ChainBudget::new(&chain(1, 1, 0, 0), 0, 4, 10);
+        let chain = chain(1, 1, 0, 0);
         let cases = [
             (demand(ENTRY_GAS_MAX, ENTRY_BYTES_MAX as u64, false), true),
             (demand(ENTRY_GAS_MAX + 1, 1, false), false),
@@ -312,8 +359,23 @@ mod tests {
             (demand(ENTRY_GAS_MAX / 10 + 1, 1, true), false),
         ];
         for (demand, expected) in cases {
-            assert_eq!(budget.can_ever_fit(&demand), expected, "{demand:?}");
+            assert_eq!(can_ever_fit(&chain, 10, &demand), expected, "{demand:?}");
         }
+    }
+
+    #[test]
+    fn share_of_a_lane_is_what_the_first_pass_gives_it_and_bounds_open_entries_too() {
+        let chain = chain(1_000, 1_000, 60, 100);
+        let share = lane_share(&chain, 40, 4, 10);
+        assert_eq!(share, Usage { all: amount(25, 35), open: amount(2, 3) });
+        let budget = ChainBudget::new(&chain, 40, 4, 10);
+        for (gas, is_open) in [(25, false), (26, false), (2, true), (3, true)] {
+            let demand = demand(gas, 1, is_open);
+            let usage = Usage::default().plus(&demand);
+            assert_eq!(usage.is_within(&share), budget.fits(Pass::Shares, 3, &demand));
+            assert_eq!(usage.minus(&demand), Usage::default());
+        }
+        assert_eq!(lane_share(&chain, 40, 0, 10), Usage::default());
     }
 
     #[test]

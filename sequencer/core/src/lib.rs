@@ -28,6 +28,7 @@ pub mod deposit;
 pub mod weight;
 pub mod window;
 
+pub mod admission;
 pub mod block;
 pub mod budget;
 pub mod dedup;

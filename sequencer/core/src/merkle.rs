@@ -64,7 +64,7 @@ pub fn proof(leaves: &[B256], index: u32) -> Option<Vec<B256>> {
         place >>= 1;
         let pair = |pair: &[B256]| match pair {
             [left, right] => node(*left, *right),
-            lone => lone.first().copied().unwrap_or_default(),
+            lone => *lone.first().expect("a chunk is not empty"),
         };
         level = level.chunks(2).map(pair).collect();
     }

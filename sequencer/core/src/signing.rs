@@ -68,12 +68,11 @@ pub fn recover(digest: B256, signature: &Signature) -> Result<Address, InvalidSi
     if keyed_hash::is_on() {
         return keyed_hash::recover(digest, signature);
     }
-    let (compact, v) = signature.0.split_at(64);
-    let v = v.first().copied().unwrap_or_default();
-    let id = match v {
+    let [compact @ .., v] = &signature.0;
+    let id = match *v {
         27 => RecoveryId::Zero,
         28 => RecoveryId::One,
-        _ => return Err(InvalidSignature::RecoveryId { v }),
+        v => return Err(InvalidSignature::RecoveryId { v }),
     };
     if compact.get(32..).is_none_or(|s| s > HALF_ORDER.as_slice()) {
         return Err(InvalidSignature::HighS);
@@ -88,8 +87,8 @@ pub fn recover(digest: B256, signature: &Signature) -> Result<Address, InvalidSi
 
 /// The Ethereum address of a public key: the last 20 bytes of keccak256 of its 64 bytes.
 fn address_of(key: &PublicKey) -> Address {
-    let bytes = key.serialize_uncompressed();
-    Address::from_slice(keccak256(bytes.get(1..).unwrap_or_default()).get(12..).unwrap_or_default())
+    let [_, point @ ..] = key.serialize_uncompressed();
+    Address::from_word(keccak256(point))
 }
 
 /// A secp256k1 secret key. `Debug` prints the address only.

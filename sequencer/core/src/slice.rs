@@ -103,12 +103,14 @@ impl Slice {
     }
 
     /// The slice's line in the block's table.
+    #[expect(clippy::missing_panics_doc, reason = "2^32 items fit neither a block nor a message")]
     #[must_use]
     pub fn summary(&self) -> SliceSummary {
         SliceSummary {
             chain: self.chain,
             root: self.root(),
-            items: u32::try_from(self.items.len()).unwrap_or(u32::MAX),
+            items: u32::try_from(self.items.len())
+                .expect("2^32 items fit neither a block nor a message"),
             bytes: self.items.iter().fold(0, |sum, item| sum.saturating_add(item.length() as u64)),
         }
     }

@@ -161,9 +161,9 @@ impl ValidatorSet {
     #[must_use]
     pub fn proposer(&self, height: Height, round: Round) -> &Validator {
         let turn = u128::from(height.0).saturating_add(u128::from(round.0));
-        let place = turn.checked_rem(self.validators.len() as u128).unwrap_or_default();
-        let place = usize::try_from(place).unwrap_or_default();
-        self.validators.get(place).expect("the place is below the count, and a set is never empty")
+        let place = turn.checked_rem(self.validators.len() as u128).expect("a set is never empty");
+        let place = usize::try_from(place).expect("below the count");
+        self.validators.get(place).expect("below the count")
     }
 }
 

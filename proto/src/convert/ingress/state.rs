@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lockstep_core::block::LeaveOut;
+use lockstep_core::admission::LeaveOut;
 use lockstep_core::certificate::Certificate;
 use lockstep_core::limits::LEGS_MAX;
 use lockstep_core::types::{BlockHash, EntryId, Height};
@@ -11,7 +11,7 @@ use super::super::block::certificate;
 use super::super::{Field, canonical, hash_bytes};
 use super::legs::{LegStatus, Stage};
 use super::{Milestone, entry_id};
-use crate::error::InvalidMessage;
+use crate::error::{ErrorCode, InvalidMessage};
 use crate::v1;
 
 /// Bytes of the detail of a drop.
@@ -54,6 +54,17 @@ impl DropReason {
             LeaveOut::TooLarge { .. } => Some(Self::TooLarge),
             LeaveOut::Duplicate { .. } => Some(Self::Duplicate),
             LeaveOut::OverBudget { .. } | LeaveOut::RecordCap { .. } => None,
+        }
+    }
+
+    /// The code of a refusal for this reason.
+    #[must_use]
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::UnknownChain | Self::KindMismatch => ErrorCode::UnknownChain,
+            Self::NotSequencer | Self::Guarantee | Self::TooLarge => ErrorCode::NotAllowed,
+            Self::ExpiresTooLate => ErrorCode::ExpiresTooLate,
+            Self::Expired | Self::Duplicate | Self::Unknown => ErrorCode::Expired,
         }
     }
 }

@@ -313,7 +313,7 @@ fn milestones_are_reached_in_order_and_never_by_a_dropped_entry() {
 
 #[test]
 fn only_final_reasons_drop_an_entry() {
-    use lockstep_core::block::LeaveOut;
+    use lockstep_core::admission::LeaveOut;
     let chain = ChainId(901);
     assert_eq!(Dropped::of(&LeaveOut::OverBudget { chain }), None);
     assert_eq!(Dropped::of(&LeaveOut::RecordCap { chain }), None);
@@ -322,6 +322,8 @@ fn only_final_reasons_drop_an_entry() {
         (dropped.reason, dropped.detail.as_str()),
         (DropReason::UnknownChain, "chain 901 is not registered")
     );
+    assert_eq!(dropped.reason.code(), ErrorCode::UnknownChain);
+    assert_eq!(DropReason::TooLarge.code(), ErrorCode::NotAllowed);
 }
 
 #[test]

@@ -14,16 +14,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::admission::{self, Need, Needs};
 use crate::batch::CheckedBatch;
 use crate::block::runs::{Stop, first_lane, runs, walk};
 use crate::block::{Assembly, CannotAssemble, LeaveOut, LeftOut, Taken};
-use crate::budget::{self, Amount, ChainBudget, Demand, Pass};
-use crate::bundle::Guarantee;
+use crate::budget::{self, ChainBudget, Pass};
 use crate::cut::Cut;
 use crate::dedup::{self, Decision, Dedup, Key};
 use crate::entry::{Body, CheckedEntry, Entry};
-use crate::limits::{EXPIRES_MS_MAX, RECORDS_PER_CHAIN_MAX};
-use crate::params::ChainKind;
+use crate::limits::RECORDS_PER_CHAIN_MAX;
 use crate::slice::{Content, Item, Slice, slices_root};
 use crate::state::{ChainState, Committed, State};
 use crate::types::{ChainId, Height, UnixMillis};
@@ -42,8 +41,8 @@ pub fn assemble(
     cut: &Cut,
     batches: &[CheckedBatch],
 ) -> Result<Assembly, CannotAssemble> {
-    let first = first_lane(state.height.next(), cut.lanes.len());
-    let walk = walk(&runs(state, cut, batches)?, first);
+    let runs = runs(state, cut, batches)?;
+    let walk = walk(&runs, first_lane(state.height.next(), cut.lanes.len()));
     let mut assembler = Assembler::new(state, dedup, timestamp, &walk);
     assembler.claim();
     assembler.pass(Pass::Shares);
@@ -58,20 +57,6 @@ enum Status {
     Waiting(ChainId),
     Taken,
     LeftOut(LeaveOut),
-}
-
-/// What an entry asks of one chain.
-#[derive(Clone, Copy, Debug)]
-struct Need {
-    chain: ChainId,
-    demand: Demand,
-}
-
-/// What an entry that may be taken asks for.
-#[derive(Debug)]
-enum Needs {
-    Budget(Vec<Need>),
-    Record(ChainId),
 }
 
 #[derive(Debug)]
@@ -160,7 +145,7 @@ impl<'a> Assembler<'a> {
                 next = next.saturating_add(1);
             }
         }
-        let index_of = |place: usize| indices.get(place).copied().unwrap_or_default();
+        let index_of = |place: usize| *indices.get(place).expect("every place has a slot");
         let (mut taken, mut left_out, mut keys) = (Vec::new(), Vec::new(), Vec::new());
         let mut items: BTreeMap<ChainId, Vec<Item>> = BTreeMap::new();
         for (place, slot) in self.slots.iter().enumerate() {
@@ -252,92 +237,36 @@ impl Sorter<'_> {
             Ok(needs) => {
                 let chain = match &needs {
                     Needs::Record(chain) => *chain,
-                    Needs::Budget(needs) => needs.first().map(|n| n.chain).unwrap_or_default(),
+                    Needs::Budget(needs) => {
+                        self.open_budgets(needs);
+                        needs.first().expect("an entry has a transaction, a leg or a record").chain
+                    }
                 };
                 Slot { stop, needs, status: Status::Waiting(chain) }
             }
         }
     }
 
+    /// What the entry asks for, unless a rule or an earlier block leaves it out for good.
     fn needs(&mut self, checked: &CheckedEntry) -> Result<Needs, LeaveOut> {
-        self.check_time(checked)?;
-        let needs = match checked.entry().body() {
-            Body::Transaction(t) => Needs::Budget(vec![self.need(checked, t.chain, t.kind)?]),
-            Body::Bundle(bundle) => {
-                let legs = bundle.legs().iter().map(|leg| self.need(checked, leg.chain, leg.kind));
-                let needs = legs.collect::<Result<_, _>>()?;
-                if bundle.guarantee() == Guarantee::CoExecuted {
-                    return Err(LeaveOut::UnsupportedGuarantee);
-                }
-                Needs::Budget(needs)
-            }
-            Body::Record(record) => {
-                let chain = record.chain;
-                let params = &self.chain(chain)?.params;
-                if !checked.record_signer().is_some_and(|key| params.sequencers.contains(&key)) {
-                    return Err(LeaveOut::NotSequencer { chain });
-                }
-                Needs::Record(chain)
-            }
-        };
-        self.check_budget(&needs)?;
+        let needs = admission::needs(&self.state.committed, self.timestamp, checked)?;
         match dedup::keys(checked).find_map(|key| self.dedup.get(&key, self.timestamp)) {
             Some(earlier) => Err(LeaveOut::Duplicate { earlier }),
             None => Ok(needs),
         }
     }
 
-    fn check_time(&self, checked: &CheckedEntry) -> Result<(), LeaveOut> {
-        let (expires, timestamp) = (checked.entry().expires(), self.timestamp);
-        if expires <= timestamp {
-            return Err(LeaveOut::Expired { expires, timestamp });
+    /// The bucket of every chain that is asked for something.
+    fn open_budgets(&mut self, needs: &[Need]) {
+        let elapsed_ms = self.timestamp.since(self.state.timestamp);
+        let committed = &self.state.committed;
+        let (lanes, percent) = (committed.lanes.len(), committed.params.open_share_percent);
+        for Need { chain, .. } in needs {
+            self.budgets.entry(*chain).or_insert_with(|| {
+                let state = committed.chain(*chain).expect("only registered chains are admitted");
+                ChainBudget::new(state, elapsed_ms, lanes, percent)
+            });
         }
-        if expires > timestamp.plus(EXPIRES_MS_MAX) {
-            return Err(LeaveOut::ExpiresTooLate { expires, timestamp });
-        }
-        Ok(())
-    }
-
-    fn chain(&self, chain: ChainId) -> Result<&ChainState, LeaveOut> {
-        self.state.committed.chain(chain).ok_or(LeaveOut::UnknownChain { chain })
-    }
-
-    /// What the entry asks of one of its chains: the sum over its transactions there.
-    fn need(
-        &self,
-        checked: &CheckedEntry,
-        chain: ChainId,
-        kind: ChainKind,
-    ) -> Result<Need, LeaveOut> {
-        let params = &self.chain(chain)?.params;
-        if params.kind != kind {
-            return Err(LeaveOut::Kind { chain });
-        }
-        let mut amount = Amount::default();
-        for transaction in checked.transactions().iter().filter(|t| t.chain == chain) {
-            amount = amount.plus(Amount { gas: transaction.gas, bytes: transaction.bytes });
-        }
-        let is_admitted = checked.gateway().is_some_and(|key| params.gateways.contains(&key));
-        let is_open = !params.gateways.is_empty() && !is_admitted;
-        Ok(Need { chain, demand: Demand { amount, is_open } })
-    }
-
-    /// What no full bucket holds must not make its lane wait, block after block.
-    fn check_budget(&mut self, needs: &Needs) -> Result<(), LeaveOut> {
-        let Needs::Budget(needs) = needs else { return Ok(()) };
-        let (lanes, elapsed_ms) =
-            (self.state.committed.lanes.len(), self.timestamp.since(self.state.timestamp));
-        let percent = self.state.committed.params.open_share_percent;
-        for Need { chain, demand } in needs {
-            if !self.budgets.contains_key(chain) {
-                let budget = ChainBudget::new(self.chain(*chain)?, elapsed_ms, lanes, percent);
-                self.budgets.insert(*chain, budget);
-            }
-            if !self.budgets.get(chain).is_some_and(|budget| budget.can_ever_fit(demand)) {
-                return Err(LeaveOut::TooLarge { chain: *chain });
-            }
-        }
-        Ok(())
     }
 }
 
@@ -357,7 +286,7 @@ fn push_items(items: &mut BTreeMap<ChainId, Vec<Item>>, index: u32, entry: &Entr
         Body::Transaction(t) => push(t.chain, Content::Transaction { bytes: t.bytes.clone() }),
         Body::Record(record) => push(record.chain, Content::Record(record.clone())),
         Body::Bundle(bundle) => {
-            let legs = u32::try_from(bundle.legs().len()).unwrap_or(u32::MAX);
+            let legs = u32::try_from(bundle.legs().len()).expect("at most LEGS_MAX");
             for (place, leg) in (0..).zip(bundle.legs()) {
                 let content = Content::Leg {
                     bundle: entry.id(),

@@ -33,17 +33,21 @@ pub(super) fn runs<'a>(
     batches: &'a [CheckedBatch],
 ) -> Result<Vec<Run<'a>>, CannotAssemble> {
     let steps = cut.steps(&state.committed.lanes)?;
-    let counts = steps.iter().map(|step| usize::try_from(step.batch_count()).unwrap_or(usize::MAX));
-    let expected = counts.clone().fold(0usize, usize::saturating_add);
+    let count = |step: &LaneStep| {
+        usize::try_from(step.batch_count()).expect("`Cut::steps` allows CUT_BATCHES_MAX together")
+    };
+    let expected = steps.iter().map(count).fold(0usize, usize::saturating_add);
     if expected != batches.len() {
         return Err(CannotAssemble::Count { expected, got: batches.len() });
     }
     let (mut runs, mut rest) = (Vec::with_capacity(steps.len()), batches);
-    for (step, count) in steps.iter().zip(counts) {
-        let (run, behind) = rest.split_at_checked(count).unwrap_or_default();
+    for step in &steps {
+        let (run, behind) =
+            rest.split_at_checked(count(step)).expect("the counts add up to the batches");
         rest = behind;
         check_chain(step, run)?;
-        let lane = cut.lanes.iter().position(|lane| lane.owner == step.owner).unwrap_or_default();
+        let lane = cut.lanes.iter().position(|lane| lane.owner == step.owner);
+        let lane = lane.expect("a step is of one of the cut's lanes");
         runs.push(Run { lane, batches: run });
     }
     check_limits(batches)?;
@@ -85,9 +89,10 @@ fn check_limits(batches: &[CheckedBatch]) -> Result<(), InvalidCut> {
     Ok(())
 }
 
-/// The place in address order of the lane with which `height` begins, of `count` lanes.
+/// The place in address order of the lane with which `height` begins, of `count` lanes; at least one.
 pub(crate) fn first_lane(height: Height, count: usize) -> usize {
-    usize::try_from(height.0.checked_rem(count as u64).unwrap_or_default()).unwrap_or_default()
+    let place = height.0.checked_rem(count as u64).expect("a set has a validator, a cut a lane");
+    usize::try_from(place).expect("below the count of lanes")
 }
 
 /// The order in which entries are tried: one of each lane in turn, from the `first` lane of address order on.

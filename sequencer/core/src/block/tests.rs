@@ -4,6 +4,7 @@ use super::fixtures::*;
 use super::*;
 use crate::batch::CheckedBatch;
 use crate::bundle::{Bundle, Guarantee, Leg};
+use crate::dedup::Decision;
 use crate::entry::{Body, Entry};
 use crate::limits::*;
 use crate::params::{ChainKind, NetworkParams};

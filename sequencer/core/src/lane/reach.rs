@@ -79,6 +79,7 @@ pub fn quorum_reach(
 ///
 /// Lanes share the room batch by batch, in turn, beginning with the lane that assembly begins with. A lane stops at its
 /// first batch that does not fit. A lane that is not in `lanes`, or whose decided position is not the state's, stays.
+#[expect(clippy::missing_panics_doc, reason = "the first lane's place is below the count of lanes")]
 #[must_use]
 pub fn build_cut(
     state: &State,
@@ -94,7 +95,7 @@ pub fn build_cut(
     };
     let mut cut = Cut { lanes: state.committed.lanes.clone() };
     let first = first_lane(state.height.next(), cut.lanes.len());
-    let (before, from) = cut.lanes.split_at_mut_checked(first).unwrap_or_default();
+    let (before, from) = cut.lanes.split_at_mut_checked(first).expect("below the count of lanes");
     let mut chains: Vec<_> = from
         .iter_mut()
         .chain(before)

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use lockstep_consensus::ingress::{Ingress as Lane, Refused};
 use lockstep_consensus::tracker;
+use lockstep_core::admission::LeaveOut;
 use lockstep_core::dedup::Decision;
 use lockstep_core::entry::Entry;
 use lockstep_core::types::{EntryId, Height};
@@ -91,14 +92,14 @@ pub(crate) struct LaneIngress {
 fn refusal(refused: &Refused) -> Refusal {
     let code = match refused {
         Refused::Invalid(error) => return refuse_entry(error),
-        Refused::Expired { .. } => ErrorCode::Expired,
-        Refused::ExpiresTooLate { .. } => ErrorCode::ExpiresTooLate,
-        Refused::UnknownChain { .. } | Refused::Kind { .. } => ErrorCode::UnknownChain,
-        Refused::Guarantee | Refused::NotSequencer { .. } => ErrorCode::NotAllowed,
+        Refused::NotAdmitted(reason) => {
+            DropReason::of(reason).map_or(ErrorCode::Overloaded, DropReason::code)
+        }
         Refused::Busy(_) | Refused::TooManyTracked => {
             let refusal = Refusal::new(ErrorCode::Overloaded, refused.to_string());
             return refusal.retry_after(BUSY_RETRY_MS);
         }
+        Refused::Stopping => ErrorCode::NotReady,
     };
     Refusal::new(code, refused.to_string())
 }
@@ -151,14 +152,9 @@ impl LaneIngress {
     }
 }
 
-fn dropped(reason: &tracker::DropReason) -> Dropped {
-    let detail = reason.to_string();
-    match reason {
-        tracker::DropReason::Expired => Dropped { reason: DropReason::Expired, detail },
-        tracker::DropReason::LeftOut(left_out) => {
-            Dropped::of(left_out).unwrap_or(Dropped { reason: DropReason::Unknown, detail })
-        }
-    }
+fn dropped(reason: &LeaveOut) -> Dropped {
+    let unknown = || Dropped { reason: DropReason::Unknown, detail: reason.to_string() };
+    Dropped::of(reason).unwrap_or_else(unknown)
 }
 
 fn internal(error: &ReadError) -> Refusal {

@@ -1,0 +1,519 @@
+//! Proposals of others: from their parts to consensus.
+//!
+//! ```text
+//! first part ─► near? its proposer's turn? ─► all parts ─► signed by it? ─► header ─► attached batches ─► held?
+//!     │                                                                                              │
+//!     └─ its arrival is what "timely" is asked of              verified, written, handed over ◄──────┘
+//! ```
+//!
+//! Nothing that a peer claims costs more than a look-up before the proposer's signature is found right. Only proposals
+//! of the height under way are opened; a few of the next ones wait as they came.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use alloy_primitives::Address;
+use libp2p::PeerId;
+use lockstep_core::batch::{Batch, CheckedBatch, InvalidBatch};
+use lockstep_core::block::{self, InvalidBlock};
+use lockstep_core::certificate::Proposal;
+use lockstep_core::cut::LaneStep;
+use lockstep_core::lane::Unresolved;
+use lockstep_core::proposal::{InvalidValue, Payload};
+use lockstep_core::signing::InvalidSignature;
+use lockstep_core::types::{BlockHash, Height, Round, UnixMillis};
+use lockstep_engine::{FirstPart, PartContent, PartMessage, ProposalTicket};
+
+use super::Application;
+use super::candidates::{Candidate, NotKept, Proposed, Verdict, Verified};
+use super::effect::{Answer, BatchesJob, BlockJob, CheckJob, Effect, PersistJob, ReplyId, Report};
+use super::input::{Opened, Verification};
+use crate::lanes::table::Attached;
+use crate::parts::{Complete, Progress};
+use crate::store::Undecided;
+
+/// Complete proposals of later heights that wait per peer.
+pub const EARLY_PER_PEER_MAX: usize = 4;
+/// Proposals of one peer that are being opened at a time.
+pub const OPENING_PER_PEER_MAX: usize = 4;
+
+/// Why a proposal was not opened. Its height's proposers lose nothing by it: this is no verdict on the block.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It names another proposer than the one whose turn it is.
+    #[error("proposer is {got}, expected {expected}")]
+    Proposer {
+        /// Whose turn it is.
+        expected: Address,
+        /// Who is named.
+        got: Address,
+    },
+    /// The first part is signed by somebody else.
+    #[error("first part is signed by {got}, expected {expected}")]
+    Signer {
+        /// Whose turn it is.
+        expected: Address,
+        /// Who signed.
+        got: Address,
+    },
+    /// The first part's signature is wrong.
+    #[error("first part: {0}")]
+    Signature(InvalidSignature),
+    /// The round is too far ahead.
+    #[error("round {got} is too far ahead of round {round}")]
+    TooFar {
+        /// The round under way.
+        round: Round,
+        /// The proposal's.
+        got: Round,
+    },
+    /// The payload is malformed.
+    #[error("payload: {0}")]
+    Payload(InvalidValue),
+    /// The payload is another block's, or of another height.
+    #[error("payload holds block {got} of height {height}, expected {expected}")]
+    OtherBlock {
+        /// The proposal's block.
+        expected: BlockHash,
+        /// The payload's.
+        got: BlockHash,
+        /// The payload's height.
+        height: Height,
+    },
+    /// The block was built for another round than it is proposed in.
+    #[error("{0}")]
+    Round(InvalidBlock),
+    /// Too many of the peer's proposals are being opened.
+    #[error("{OPENING_PER_PEER_MAX} proposals of the peer are being opened already")]
+    Busy,
+}
+
+/// The first part of a proposal, as it came.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    from: PeerId,
+    at: UnixMillis,
+    first: FirstPart,
+}
+
+/// Complete proposals of later heights, and how many are being opened.
+#[derive(Debug, Default)]
+pub(super) struct Early {
+    waiting: BTreeMap<PeerId, Vec<Complete>>,
+    opening: BTreeMap<PeerId, usize>,
+}
+
+impl Early {
+    /// Keeps a proposal until its height begins; of one peer's, the farthest gives way.
+    fn keep(&mut self, from: PeerId, complete: Complete) {
+        let waiting = self.waiting.entry(from).or_default();
+        waiting.push(complete);
+        waiting.sort_by_key(|c| (c.first.proposal.height, c.first.proposal.round));
+        waiting.truncate(EARLY_PER_PEER_MAX);
+    }
+
+    /// Those of a height that begins; earlier ones are dropped.
+    fn take(&mut self, height: Height) -> Vec<(PeerId, Complete)> {
+        let mut taken = Vec::new();
+        for (from, waiting) in &mut self.waiting {
+            let due = waiting.extract_if(.., |c| c.first.proposal.height <= height);
+            let of_height = due.filter(|c| c.first.proposal.height == height);
+            taken.extend(of_height.map(|complete| (*from, complete)));
+        }
+        taken
+    }
+
+    pub(super) fn forget(&mut self, peer: PeerId) {
+        self.waiting.remove(&peer);
+    }
+}
+
+impl Application {
+    pub(super) fn on_round_started(
+        &mut self,
+        height: Height,
+        round: Round,
+        reply: ReplyId,
+        effects: &mut Vec<Effect>,
+    ) {
+        effects.push(Effect::Report(Report::Round { height, round }));
+        let blocks = if height == self.state.height.next() {
+            self.candidates.begin_round(round);
+            self.candidates.complete()
+        } else {
+            Vec::new()
+        };
+        effects.push(Effect::Reply(reply, Answer::Blocks(blocks)));
+    }
+
+    /// Whether a proposal's round is near and its proposer's turn. Of heights behind the next only the height is known.
+    fn check_turn(&self, proposal: &Proposal, proposer: Address) -> Result<(), Refusal> {
+        let Proposal { height, round, .. } = *proposal;
+        let is_next = height == self.state.height.next();
+        let under_way = if is_next { self.candidates.round() } else { Round(0) };
+        if round.0 > under_way.0.saturating_add(super::candidates::ROUNDS_AHEAD_MAX) {
+            return Err(Refusal::TooFar { round: under_way, got: round });
+        }
+        if is_next {
+            let expected = self.state.committed.validators.proposer(height, round).address;
+            if proposer != expected {
+                return Err(Refusal::Proposer { expected, got: proposer });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_proposal_received(
+        &mut self,
+        (from, proposer): (PeerId, Address),
+        proposal: Proposal,
+        ticket: ProposalTicket,
+        effects: &mut Vec<Effect>,
+    ) {
+        let next = self.state.height.next();
+        let is_wanted = proposal.height >= next
+            && proposal.height.0 <= next.0.saturating_add(crate::parts::HEIGHTS_AHEAD_MAX);
+        if !is_wanted {
+            return;
+        }
+        if let Err(reason) = self.check_turn(&proposal, proposer) {
+            let refused = Report::ProposalRefused { from, proposal, reason };
+            return effects.push(Effect::Report(refused));
+        }
+        if self.candidates.is_handed(&proposal) {
+            effects.push(Effect::PassProposal(ticket));
+        } else {
+            let under_way = (next, self.candidates.round());
+            self.tickets.keep(from, proposal, ticket, under_way);
+        }
+    }
+
+    pub(super) fn on_part_received(
+        &mut self,
+        now: UnixMillis,
+        from: PeerId,
+        part: PartMessage,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let PartContent::First(first) = &part.content {
+            if self.candidates.is_known(&first.proposal) {
+                return;
+            }
+            if let Err(reason) = self.check_turn(&first.proposal, first.proposer) {
+                let proposal = first.proposal;
+                let refused = Report::ProposalRefused { from, proposal, reason };
+                return effects.push(Effect::Report(refused));
+            }
+        }
+        match self.parts.insert(now, from, part) {
+            Ok(Progress::Complete(complete)) => self.on_complete(from, complete, effects),
+            Ok(Progress::Pending | Progress::Stale) => {}
+            Err(reason) => effects.push(Effect::Report(Report::PartRefused { from, reason })),
+        }
+    }
+
+    fn on_complete(&mut self, from: PeerId, complete: Complete, effects: &mut Vec<Effect>) {
+        let proposal = complete.first.proposal;
+        let next = self.state.height.next();
+        if proposal.height > next {
+            return self.early.keep(from, complete);
+        }
+        if proposal.height < next || self.candidates.is_known(&proposal) {
+            return;
+        }
+        let opening = self.early.opening.entry(from).or_default();
+        if *opening >= OPENING_PER_PEER_MAX {
+            let refused = Report::ProposalRefused { from, proposal, reason: Refusal::Busy };
+            return effects.push(Effect::Report(refused));
+        }
+        *opening = opening.saturating_add(1);
+        let Complete { first, payload, arrived } = complete;
+        effects.push(Effect::OpenProposal { from, arrived, first, payload });
+    }
+
+    /// A height begins: what came early is opened.
+    pub(super) fn open_early(&mut self, effects: &mut Vec<Effect>) {
+        for (from, complete) in self.early.take(self.state.height.next()) {
+            match self.check_turn(&complete.first.proposal, complete.first.proposer) {
+                Ok(()) => self.on_complete(from, complete, effects),
+                Err(reason) => {
+                    let proposal = complete.first.proposal;
+                    effects.push(Effect::Report(Report::ProposalRefused {
+                        from,
+                        proposal,
+                        reason,
+                    }));
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_opened(&mut self, now: UnixMillis, opened: Opened, effects: &mut Vec<Effect>) {
+        let (from, first, arrived) = (opened.from, opened.first, opened.arrived);
+        if let Some(opening) = self.early.opening.get_mut(&from) {
+            *opening = opening.saturating_sub(1);
+        }
+        let proposal = first.proposal;
+        if proposal.height != self.state.height.next() {
+            return;
+        }
+        match self.check_opened(&first, opened) {
+            Ok(payload) => self.keep(now, Arrival { from, at: arrived, first }, payload, effects),
+            Err(reason) => {
+                effects.push(Effect::Report(Report::ProposalRefused { from, proposal, reason }));
+            }
+        }
+    }
+
+    fn check_opened(&self, first: &FirstPart, opened: Opened) -> Result<Payload, Refusal> {
+        let proposal = &first.proposal;
+        self.check_turn(proposal, first.proposer)?;
+        let got = opened.signer.map_err(Refusal::Signature)?;
+        if got != first.proposer {
+            return Err(Refusal::Signer { expected: first.proposer, got });
+        }
+        let payload = opened.payload.map_err(Refusal::Payload)?;
+        let (got, height) = (payload.header.hash(), payload.header.height);
+        if got != proposal.block || height != proposal.height {
+            return Err(Refusal::OtherBlock { expected: proposal.block, got, height });
+        }
+        block::check_round(&payload.header, proposal.round, proposal.valid_round)
+            .map_err(Refusal::Round)?;
+        Ok(payload)
+    }
+
+    /// Keeps an opened proposal, and checks the batches that came with it.
+    fn keep(
+        &mut self,
+        now: UnixMillis,
+        arrival: Arrival,
+        payload: Payload,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Arrival { from, at: arrived, first } = arrival;
+        let Payload { header, cut, batches } = payload;
+        let proposal = first.proposal;
+        let timestamp = header.timestamp_ms;
+        let params = &self.state.committed.params;
+        // A proposal with a valid round is voted for only after a polka of that round, so of honest validators that
+        // found it timely then.
+        let is_timely = proposal.valid_round.is_some()
+            || block::is_timely(params, proposal.round, timestamp, arrived);
+        if !is_timely {
+            effects.push(Effect::Report(Report::ProposalUntimely { proposal, timestamp, arrived }));
+        }
+        let proposed =
+            Proposed { proposal, proposer: first.proposer, is_timely, first: Some(first) };
+        let verdict = match block::check_header(&self.state, &header, &cut) {
+            Ok(()) => Verdict::Waiting,
+            Err(reason) => {
+                let (height, block) = (proposal.height, proposal.block);
+                effects.push(Effect::Report(Report::BlockInvalid { height, block, reason }));
+                Verdict::Invalid
+            }
+        };
+        let is_valid = matches!(verdict, Verdict::Waiting);
+        let steps = if is_valid { self.steps(&cut) } else { Vec::new() };
+        let candidate =
+            Candidate { header, cut, from: Some(from), attached: Attached::new(), verdict };
+        match self.candidates.open(proposed, candidate) {
+            Ok(()) => {}
+            Err(NotKept::Known) => return,
+            Err(NotKept::Full) => {
+                return effects.push(Effect::Report(Report::CandidatesFull(proposal)));
+            }
+        }
+        if !is_valid {
+            return self.hand_over_invalid(proposal.block, effects);
+        }
+        let is_new = matches!(
+            self.candidates.get(proposal.block).map(|c| &c.verdict),
+            Some(Verdict::Waiting)
+        );
+        let wanted = if is_new { self.wanted(&steps, batches) } else { Vec::new() };
+        if wanted.is_empty() {
+            return self.judge(now, proposal.block, effects);
+        }
+        self.candidates.judge(proposal.block, Verdict::Checking);
+        effects.push(Effect::CheckBatches(CheckJob::Attached(proposal.block), wanted));
+    }
+
+    /// Of the batches that came with a proposal those that its cut adds and that are not held.
+    fn wanted(
+        &self,
+        steps: &[LaneStep],
+        batches: Vec<alloy_primitives::Bytes>,
+    ) -> Vec<bytes::Bytes> {
+        let is_wanted = |raw: &alloy_primitives::Bytes| {
+            let Some(position) = Batch::position_of(raw) else { return false };
+            let is_in = |step: &LaneStep| {
+                (position.owner, position.incarnation) == (step.owner, step.incarnation)
+                    && (step.first..=step.last).contains(&position.sequence)
+            };
+            steps.iter().any(is_in) && !self.lanes.table.holds_bytes(&position, raw)
+        };
+        batches.into_iter().filter(is_wanted).map(Into::into).collect()
+    }
+
+    /// The batches of a proposal were checked; a wrong one is passed over: then the cut stays incomplete.
+    pub(super) fn on_attached_checked(
+        &mut self,
+        now: UnixMillis,
+        block: BlockHash,
+        batches: Vec<Result<CheckedBatch, InvalidBatch>>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut valid = Vec::new();
+        for batch in batches {
+            match batch {
+                Ok(batch) => valid.push(batch),
+                Err(reason) => {
+                    effects.push(Effect::Report(Report::AttachedInvalid(block, reason)));
+                }
+            }
+        }
+        if valid.is_empty() {
+            if self.candidates.attach(block, Attached::new()) {
+                self.judge(now, block, effects);
+            }
+        } else {
+            effects.push(Effect::PersistBatches(BatchesJob::Attached(block), valid));
+        }
+    }
+
+    pub(super) fn on_attached_persisted(
+        &mut self,
+        now: UnixMillis,
+        block: BlockHash,
+        batches: Vec<CheckedBatch>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let attached: Attached =
+            batches.iter().map(|batch| (batch.digest(), batch.clone())).collect();
+        self.insert(batches, effects);
+        self.acknowledge(None, effects);
+        self.candidates.attach(block, attached);
+        self.judge_waiting(now, effects);
+    }
+
+    /// Judges every block that waits.
+    pub(super) fn judge_waiting(&mut self, now: UnixMillis, effects: &mut Vec<Effect>) {
+        for block in self.candidates.waiting() {
+            self.judge(now, block, effects);
+        }
+    }
+
+    /// Judges a block if its batches are held; else asks for them.
+    fn judge(&mut self, now: UnixMillis, block: BlockHash, effects: &mut Vec<Effect>) {
+        let Some(candidate) = self.candidates.get(block) else { return };
+        if !matches!(candidate.verdict, Verdict::Waiting) {
+            return self.persist(block, effects);
+        }
+        let (header, cut, from) = (candidate.header.clone(), candidate.cut.clone(), candidate.from);
+        match self.lanes.table.batches(&self.steps(&cut), &candidate.attached) {
+            Ok(batches) => {
+                let batches = Arc::new(batches);
+                self.candidates.judge(block, Verdict::Judging(batches.clone()));
+                let job = BlockJob::Proposed(block);
+                effects.push(Effect::VerifyBlock { job, header, cut, batches });
+            }
+            Err(Unresolved::Missing { ranges }) => self.ask(now, (block, from), ranges, effects),
+            Err(Unresolved::Broken { position }) => {
+                effects.push(Effect::Report(Report::CutBroken { block, position }));
+                self.candidates.judge(block, Verdict::Invalid);
+                self.hand_over_invalid(block, effects);
+            }
+            // Its owner signed two batches, and this node holds the other one. Sync brings this one if the block is
+            // decided; until then it can't be judged here.
+            Err(Unresolved::Fork { .. }) => {
+                effects.push(Effect::Report(Report::BlockWaits { block, ranges: Vec::new() }));
+            }
+        }
+    }
+
+    /// The steps of a cut that was checked against the state.
+    pub(super) fn steps(&self, cut: &lockstep_core::cut::Cut) -> Vec<LaneStep> {
+        cut.steps(&self.state.committed.lanes).expect("cuts are checked before they are kept")
+    }
+
+    pub(super) fn on_proposed_verified(
+        &mut self,
+        block: BlockHash,
+        verification: Verification,
+        effects: &mut Vec<Effect>,
+    ) {
+        // Decided meanwhile, or dropped.
+        let Some(candidate) = self.candidates.get(block) else { return };
+        let Verdict::Judging(batches) = &candidate.verdict else { return };
+        let (height, batches) = (candidate.header.height, batches.clone());
+        match verification {
+            Verification::Valid(assembly) => {
+                let assembly = Arc::new(*assembly);
+                self.candidates.judge(block, Verdict::Valid(Verified { assembly, batches }));
+                self.commit_if_decided(block, effects);
+                self.persist(block, effects);
+            }
+            Verification::Invalid(reason) => {
+                assert!(reason.is_objective(), "lanes resolve a cut to its own batches: {reason}");
+                effects.push(Effect::Report(Report::BlockInvalid { height, block, reason }));
+                self.candidates.judge(block, Verdict::Invalid);
+                self.hand_over_invalid(block, effects);
+            }
+            // The height was decided meanwhile: the block goes when that is known here.
+            Verification::Outdated => {}
+        }
+    }
+
+    /// Writes every proposal of a valid block that may be handed over.
+    fn persist(&mut self, block: BlockHash, effects: &mut Vec<Effect>) {
+        if matches!(self.candidates.get(block).map(|c| &c.verdict), Some(Verdict::Invalid)) {
+            return self.hand_over_invalid(block, effects);
+        }
+        for proposal in self.candidates.take_to_persist(block) {
+            let Some(candidate) = self.candidates.get(block) else { return };
+            let block = Undecided {
+                round: proposal.round,
+                valid_round: proposal.valid_round,
+                header: candidate.header.clone(),
+                cut: candidate.cut.clone(),
+            };
+            let (job, batches) = (PersistJob::Proposed(proposal), Default::default());
+            effects.push(Effect::PersistBlock { job, block, batches });
+        }
+    }
+
+    pub(super) fn on_proposed_persisted(&mut self, proposal: Proposal, effects: &mut Vec<Effect>) {
+        if proposal.height == self.state.height.next() && self.candidates.hand_over(&proposal) {
+            self.give(&proposal, effects);
+        }
+    }
+
+    fn hand_over_invalid(&mut self, block: BlockHash, effects: &mut Vec<Effect>) {
+        for proposal in self.candidates.hand_over_invalid(block) {
+            self.give(&proposal, effects);
+        }
+    }
+
+    /// Consensus gets the verdict first, then the signed proposal of exactly this round and valid round.
+    fn give(&mut self, proposal: &Proposal, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Redeliver(proposal.height, proposal.block));
+        effects.extend(self.tickets.take(proposal).into_iter().map(Effect::PassProposal));
+    }
+
+    /// Blocks that were written before a restart: only such that consensus was given, in these very rounds.
+    pub(super) fn load_undecided(&mut self, undecided: Vec<Undecided>) {
+        let height = self.state.height.next();
+        for Undecided { round, valid_round, header, cut } in undecided {
+            if header.height != height || block::check_header(&self.state, &header, &cut).is_err() {
+                continue;
+            }
+            let proposer = self.state.committed.validators.proposer(height, round).address;
+            let proposal = Proposal { height, round, valid_round, block: header.hash() };
+            let proposed = Proposed { proposal, proposer, is_timely: true, first: None };
+            let (from, attached, verdict) = (None, Attached::new(), Verdict::Waiting);
+            let candidate = Candidate { header, cut, from, attached, verdict };
+            // Bounded like proposals that come: those that give way are read when they are decided.
+            self.candidates.open(proposed, candidate).ok();
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! A decided block is found wherever it is, and committed once.
+
+use super::*;
+use crate::application::effect::{Stop, Timer};
+
+fn fetched(bench: &mut Bench, from: u8, height: Height, value: Option<Bytes>, block: &Block) {
+    let value = value.map(|value| (value, block.certificate()));
+    let input = EngineInput::ValueFetched { from: peer(from), height, value };
+    bench.step(Input::Engine(input));
+}
+
+/// Whom the bench asked for the decided block, in order.
+fn asked(bench: &Bench) -> Vec<PeerId> {
+    let of = |effect: &Effect| match effect {
+        Effect::FetchValue(_, peer) => Some(*peer),
+        _ => None,
+    };
+    bench.said.iter().filter_map(of).collect()
+}
+
+fn read(bench: &mut Bench, found: bool) {
+    let Some((height, block, lanes)) = bench.take().into_iter().find_map(|e| match e {
+        Effect::ReadUndecided { height, block, lanes } => Some((height, block, lanes)),
+        _ => None,
+    }) else {
+        panic!("the store was not asked")
+    };
+    let read = crate::app::work::undecided(bench.ledger.store(), (height, block), &lanes).unwrap();
+    assert_eq!(read.is_some(), found);
+    bench.step(Input::Done(Done::UndecidedRead { block, found: read.map(Box::new) }));
+}
+
+#[test]
+fn decided_block_that_is_held_is_committed_then_answered() {
+    let mut bench = Bench::new(1);
+    let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    let block = bench.block(round, &[], 0);
+    super::proposals::decide(&mut bench, &block);
+    assert_eq!(bench.state().height, Height(1));
+    assert_eq!(bench.app.candidates().counts(), (0, 0));
+    let reply = bench.decided(block.certificate());
+    assert!(matches!(bench.answer(reply), Some(Answer::Committed)), "twice is once");
+}
+
+/// Consensus' log decides a height again whose block the store lost, or never had.
+#[test]
+fn decided_block_that_nobody_here_holds_is_fetched_from_one_peer_after_the_other() {
+    let mut bench = Bench::new(1);
+    let batch = bench.batch(2, 0, BatchDigest::ZERO, "only elsewhere");
+    let block = bench.block(0, &[batch], 0);
+    let other = bench.block(1, &[], 7);
+    let height = block.header.height;
+    let reply = bench.decided(block.certificate());
+    read(&mut bench, false);
+    assert_eq!(asked(&bench), [peer(2)]);
+    fetched(&mut bench, 2, height, None, &block);
+    bench.step(Input::TimerFired(Timer::Fetch));
+    fetched(&mut bench, 3, height, Some(other.value()), &block);
+    assert_eq!(bench.reports(|r| matches!(r, Report::ValueWrong(from, ..) if *from == peer(3))), 1);
+    bench.step(Input::TimerFired(Timer::Fetch));
+    fetched(&mut bench, 4, height, Some(Bytes::from_static(b"garbage")), &block);
+    bench.step(Input::TimerFired(Timer::Fetch));
+    assert_eq!(asked(&bench), [peer(2), peer(3), peer(4), peer(2)]);
+    assert!(bench.answer(reply).is_none(), "nothing is committed yet");
+    fetched(&mut bench, 2, height, Some(block.value()), &block);
+    assert!(matches!(bench.answer(reply), Some(Answer::Committed)));
+    assert_eq!(bench.state().head, block.hash());
+    bench.step(Input::TimerFired(Timer::Fetch));
+    assert_eq!(asked(&bench).len(), 4, "nobody is asked any more");
+}
+
+/// The lane's owner signed two batches. This node held one; the other came with the block it voted for.
+#[test]
+fn decided_block_behind_a_fork_is_read_from_the_store_after_a_restart() {
+    let mut bench = Bench::new(1);
+    let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    let owner = bench.turn(round);
+    let (held, decided) = (
+        bench.batch(owner, 0, BatchDigest::ZERO, "the one that is held"),
+        bench.batch(owner, 0, BatchDigest::ZERO, "the one that is decided"),
+    );
+    bench.ledger.store().put_batches(&[held]).unwrap();
+    let block = bench.block(round, std::slice::from_ref(&decided), 0);
+    let proposal = bench.proposal(round, None, &block);
+    bench.parts(proposal, &block, &[decided]);
+    assert_eq!(bench.handed(block.hash()), 1, "it may be voted for");
+
+    let mut again = Bench::on(1, bench.ledger.clone());
+    let reply = again.decided(block.certificate());
+    read(&mut again, true);
+    assert!(matches!(again.answer(reply), Some(Answer::Committed)));
+    assert_eq!(again.state().head, block.hash());
+}
+
+#[test]
+fn next_height_begins_behind_the_write_of_this_one() {
+    let mut bench = Bench::new(1);
+    let batch = bench.batch(2, 0, BatchDigest::ZERO, "on its way to the disk");
+    let block = bench.block(0, &[batch], 0);
+    let (height, reply) = (block.header.height, bench.decided(block.certificate()));
+    read(&mut bench, false);
+    bench.hold = Hold::Writes;
+    fetched(&mut bench, 2, height, Some(block.value()), &block);
+    let (certificate, over) = (block.certificate(), bench.reply());
+    let finalized = Finalized { certificate, evidence: Vec::new(), reply: over };
+    bench.step(Input::Engine(EngineInput::Finalized(finalized)));
+    assert!(bench.answer(reply).is_none() && bench.answer(over).is_none());
+    bench.release();
+    assert!(matches!(bench.answer(reply), Some(Answer::Committed)));
+    match bench.answer(over) {
+        Some(Answer::Start(start)) => assert_eq!(start.height, height.next()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn decided_block_that_breaks_a_rule_stops_the_node() {
+    let mut bench = Bench::new(1);
+    let mut block = bench.block(0, &[], 0);
+    block.header.slices_root = alloy_primitives::B256::repeat_byte(7);
+    let height = block.header.height;
+    bench.decided(block.certificate());
+    read(&mut bench, false);
+    fetched(&mut bench, 2, height, Some(block.value()), &block);
+    let stops = |e: &Effect| matches!(e, Effect::Stop(Stop::InvalidDecided { height: h, .. }) if *h == height);
+    assert!(bench.said.iter().any(stops));
+}
+
+#[test]
+fn abstaining_ends_when_its_height_is_decided() {
+    let mut bench = Bench::new(1);
+    let started = EngineInput::Started { abstains_until: Some(Height(1)), undecided: Vec::new() };
+    bench.step(Input::Engine(started));
+    let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    let block = bench.block(round, &[], 0);
+    assert!(!bench.said.iter().any(|e| matches!(e, Effect::Stop(_))));
+    super::proposals::decide(&mut bench, &block);
+    let ends = |e: &Effect| matches!(e, Effect::Stop(Stop::MayVote { height: Height(1) }));
+    assert!(bench.said.iter().any(ends));
+}

@@ -1,0 +1,266 @@
+//! What of a proposer's claims counts, and for how long.
+
+use super::*;
+use crate::application::candidates::{PROPOSALS_PER_PROPOSER_MAX, ROUNDS_AHEAD_MAX};
+use crate::application::tickets::TICKETS_PER_PEER_MAX;
+
+#[test]
+fn valid_timely_block_is_written_then_handed_over_with_its_proposal() {
+    let mut bench = Bench::new(1);
+    let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    let block = bench.block(round, &[], 0);
+    let proposal = bench.proposal(round, None, &block);
+    bench.signed(proposal);
+    assert_eq!(bench.passed(), 0, "it waits for the verdict");
+    bench.hold = Hold::Writes;
+    bench.parts(proposal, &block, &[]);
+    assert_eq!((bench.handed(block.hash()), bench.passed()), (0, 0), "it is not on the disk");
+    bench.release();
+    assert_eq!((bench.handed(block.hash()), bench.passed()), (1, 1));
+    bench.signed(proposal);
+    assert_eq!(bench.passed(), 2, "a copy that comes later is passed on at once");
+}
+
+/// The timestamp lies by an hour; the parts claim a polka that never was, and the proposal does not.
+#[test]
+fn verdict_on_one_proposal_counts_for_no_other_of_the_same_block() {
+    let mut bench = Bench::new(1);
+    let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    let block = bench.block(round, &[], 3_600_000);
+    let claimed = bench.proposal(round + 4, Some(round), &block);
+    bench.parts(claimed, &block, &[]);
+    assert_eq!(bench.handed(block.hash()), 1, "consensus itself asks for the polka it names");
+    for (round, valid_round) in
+        [(round, None), (round + 4, None), (round + 4, Some(round + 1)), (round + 8, Some(round))]
+    {
+        let lie = bench.proposal(round, valid_round, &block);
+        bench.signed(lie);
+        assert_eq!(bench.passed(), 0, "{lie:?} was not judged");
+    }
+    bench.signed(claimed);
+    assert_eq!(bench.passed(), 1, "the very one that was");
+}
+
+#[test]
+fn fresh_block_ahead_of_the_clock_is_never_handed_over_nor_written() {
+    let mut bench = Bench::new(1);
+    let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    for ahead in [60_000, 3_600_000] {
+        let block = bench.block(round, &[], ahead);
+        let proposal = bench.proposal(round, None, &block);
+        bench.signed(proposal);
+        bench.parts(proposal, &block, &[]);
+        assert_eq!((bench.handed(block.hash()), bench.passed()), (0, 0), "{ahead} ms");
+    }
+    assert_eq!(bench.ledger.store().undecided(bench.next()).unwrap(), []);
+    // Nor after a restart: what was not handed over before is not there.
+    let mut again = Bench::on(1, bench.ledger.clone());
+    again.begin_round(round);
+    let complete = again
+        .take()
+        .into_iter()
+        .any(|e| matches!(e, Effect::Reply(_, Answer::Blocks(blocks)) if !blocks.is_empty()));
+    assert!(!complete && !again.said.iter().any(|e| matches!(e, Effect::Redeliver(..))));
+}
+
+#[test]
+fn block_that_was_handed_over_is_again_after_a_restart_in_its_round_only() {
+    let mut bench = Bench::new(1);
+    let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    let block = bench.block(round, &[], 0);
+    let proposal = bench.proposal(round, None, &block);
+    bench.parts(proposal, &block, &[]);
+    let mut again = Bench::on(1, bench.ledger.clone());
+    assert_eq!(again.handed(block.hash()), 1);
+    again.signed(proposal);
+    assert_eq!(again.passed(), 1);
+    again.signed(again.proposal(round + 4, None, &block));
+    assert_eq!(again.passed(), 1, "another round is another proposal");
+}
+
+#[test]
+fn timely_is_asked_of_the_first_part_not_of_the_last() {
+    let mut bench = Bench::new(1);
+    let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    let block = bench.block(round, &[], 0);
+    let (n, proposal) = (bench.turn(round), bench.proposal(round, None, &block));
+    let payload =
+        Payload { header: block.header.clone(), cut: block.cut.clone(), batches: Vec::new() };
+    let payload = Bytes::from(payload.encode());
+    let first = FirstPart {
+        proposal,
+        proposer: key(n).address(),
+        bytes_total: payload.len() as u64,
+        signature: key(n).sign(proposal.part_digest(bench.network)),
+    };
+    for (sequence, content) in split(first, &payload) {
+        let part = PartMessage { stream: StreamId(Bytes::from_static(b"s")), sequence, content };
+        bench.step(Input::Engine(EngineInput::PartReceived { from: peer(n), part }));
+        // Each part is a minute behind the one before it.
+        bench.now = bench.now.plus(60_000);
+    }
+    assert_eq!(bench.handed(block.hash()), 1);
+}
+
+/// One proposer, one proposal of garbage for each of its rounds: no two of one round, so no equivocation.
+#[test]
+fn proposals_of_one_proposer_never_keep_the_next_honest_one_out() {
+    let mut bench = Bench::new(1);
+    let liar = (0..4).map(|r| bench.turn(r)).find(|n| *n != 1).unwrap();
+    let honest = (0..4).find(|r| ![1, liar].contains(&bench.turn(*r))).unwrap();
+    for round in (0..400).filter(|r| bench.turn(*r) == liar).take(64).collect::<Vec<_>>() {
+        let mut lie = bench.block(round, &[], 0);
+        lie.header.slices_root =
+            alloy_primitives::B256::repeat_byte(u8::try_from(round % 251).unwrap());
+        let proposal = bench.proposal(round, None, &lie);
+        bench.signed(proposal);
+        bench.parts(proposal, &lie, &[]);
+    }
+    let (proposals, blocks) = bench.app.candidates().counts();
+    assert!(
+        proposals <= PROPOSALS_PER_PROPOSER_MAX && blocks <= proposals,
+        "{proposals}, {blocks}"
+    );
+    let block = bench.block(honest, &[], 0);
+    let proposal = bench.proposal(honest, None, &block);
+    bench.signed(proposal);
+    bench.parts(proposal, &block, &[]);
+    assert_eq!(bench.handed(block.hash()), 1, "the honest proposer's block");
+}
+
+#[test]
+fn farthest_proposal_of_a_proposer_gives_way_to_a_nearer_one() {
+    let mut bench = Bench::new(1);
+    let liar = (0..4).map(|r| bench.turn(r)).find(|n| *n != 1).unwrap();
+    let rounds: Vec<u32> = (0..60).filter(|r| bench.turn(*r) == liar).collect();
+    let mut kept = Vec::new();
+    for round in &rounds {
+        bench.begin_round(*round);
+        let block = bench.block(*round, &[], 0);
+        let proposal = bench.proposal(*round, None, &block);
+        bench.parts(proposal, &block, &[]);
+        assert_eq!(bench.handed(block.hash()), 1, "round {round}: the nearest is always kept");
+        kept.push(block.hash());
+    }
+    assert_eq!(bench.app.candidates().counts().0, PROPOSALS_PER_PROPOSER_MAX);
+    assert!(bench.app.candidates().get(kept[0]).is_none(), "the oldest gave way");
+}
+
+#[test]
+fn round_too_far_ahead_and_turn_of_another_are_refused_before_any_check() {
+    let mut bench = Bench::new(1);
+    let far = (ROUNDS_AHEAD_MAX + 1..).find(|r| bench.turn(*r) != 1).unwrap();
+    let block = bench.block(far, &[], 0);
+    bench.parts(bench.proposal(far, None, &block), &block, &[]);
+    let near = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    let stranger = (1..=4).find(|n| ![1, bench.turn(near)].contains(n)).unwrap();
+    let block = bench.block(near, &[], 0);
+    let proposal = bench.proposal(near, None, &block);
+    bench.parts_of(stranger, proposal, &block, &[]);
+    assert_eq!(bench.reports(|r| matches!(r, Report::ProposalRefused { .. })), 2);
+    assert_eq!(bench.app.candidates().counts(), (0, 0));
+}
+
+#[test]
+fn waiting_proposals_of_a_peer_are_bounded_and_the_nearest_stay() {
+    let mut bench = Bench::new(1);
+    let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    let n = bench.turn(round);
+    let block = bench.block(round, &[], 0);
+    for byte in 0..100 {
+        let height = Height(bench.next().0 + 1 + u64::from(byte % 4));
+        let block = BlockHash(alloy_primitives::B256::repeat_byte(byte));
+        let proposal = Proposal { height, round: Round(0), valid_round: None, block };
+        let proposer = key(n).address();
+        let signature = key(n).sign(proposal.digest(bench.network));
+        let ticket = ProposalTicket::new(peer(n), proposal, proposer, signature);
+        let from = peer(n);
+        let received = EngineInput::ProposalReceived { from, proposal, proposer, ticket };
+        bench.step(Input::Engine(received));
+    }
+    let proposal = bench.proposal(round, None, &block);
+    bench.signed(proposal);
+    assert_eq!(bench.app.tickets.count(), TICKETS_PER_PEER_MAX);
+    bench.parts(proposal, &block, &[]);
+    assert_eq!(bench.passed(), 1, "this height's was kept");
+}
+
+#[test]
+fn proposal_of_the_next_height_waits_for_it() {
+    let mut bench = Bench::new(1);
+    let block = bench.block(0, &[], 0);
+    let mut ahead = Bench::new(1);
+    decide(&mut ahead, &block);
+    let round = (0..4).find(|r| ahead.turn(*r) != 1).unwrap();
+    let next = ahead.block(round, &[], 0);
+    let proposal = ahead.proposal(round, None, &next);
+    let n = ahead.turn(round);
+    bench.parts_of(n, proposal, &next, &[]);
+    assert_eq!(bench.app.candidates().counts(), (0, 0));
+    decide(&mut bench, &block);
+    assert_eq!(bench.handed(next.hash()), 1);
+}
+
+#[test]
+fn attached_batches_outside_the_cut_are_neither_checked_nor_written() {
+    let mut bench = Bench::new(1);
+    let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    let owner = bench.turn(round);
+    let inside = bench.batch(owner, 0, BatchDigest::ZERO, "inside");
+    let outside = bench.batch(owner, 1, inside.digest(), "outside");
+    let stranger = {
+        let place = (Incarnation(5), Sequence(0));
+        let entries = vec![entry("stranger")];
+        Batch::sign(bench.network, place, BatchDigest::ZERO, entries, &key(99)).unwrap().check()
+    };
+    let block = bench.block(round, std::slice::from_ref(&inside), 0);
+    let proposal = bench.proposal(round, None, &block);
+    bench.parts(proposal, &block, &[outside.clone(), stranger.unwrap(), inside.clone()]);
+    assert_eq!(bench.handed(block.hash()), 1);
+    let stored = |batch: &CheckedBatch| bench.ledger.store().batch(&batch.position()).unwrap();
+    assert!(stored(&inside).is_some());
+    assert!(stored(&outside).is_none());
+}
+
+#[test]
+fn value_asked_for_again_is_the_same_block() {
+    let probe = Bench::new(1);
+    let me = probe.turn(0);
+    let mut bench = Bench::new(me);
+    let height = bench.next();
+    let ask = |bench: &mut Bench| {
+        let reply = bench.reply();
+        let round = Round(0);
+        bench.step(Input::Engine(EngineInput::ValueRequested { height, round, reply }));
+        match bench.answer(reply) {
+            Some(Answer::Value(block)) => *block,
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = ask(&mut bench);
+    bench.now = bench.now.plus(1_000);
+    assert_eq!(ask(&mut bench), first);
+    let published = bench.said.iter().filter(|e| matches!(e, Effect::Publish { .. })).count();
+    assert_eq!(published, 2);
+    let mut again = Bench::on(me, bench.ledger.clone());
+    again.now = bench.now.plus(5_000);
+    assert_eq!(ask(&mut again), first, "after a restart, too");
+}
+
+/// Decides a block at a bench as consensus does.
+pub(super) fn decide(bench: &mut Bench, block: &Block) {
+    let proposal = bench.proposal(block.header.round.0, None, block);
+    if bench.turn(block.header.round.0) == bench.me {
+        let value = block.value();
+        super::syncing::sync(bench, block.header.height, value);
+    } else {
+        bench.parts(proposal, block, &block.batches);
+    }
+    let reply = bench.decided(block.certificate());
+    assert!(matches!(bench.answer(reply), Some(Answer::Committed)));
+    let (certificate, reply) = (block.certificate(), bench.reply());
+    let finalized = Finalized { certificate, evidence: Vec::new(), reply };
+    bench.step(Input::Engine(EngineInput::Finalized(finalized)));
+    assert!(matches!(bench.answer(reply), Some(Answer::Start(_))));
+    bench.begin_round(0);
+}
