@@ -246,19 +246,19 @@ impl Node {
         let store = ledger.store();
         let incarnation =
             store.next_incarnation(decided, self.clock.show(now)).map_err(|e| e.to_string())?;
-        let (mut own, mut carried) = (OwnLane::new(incarnation), Vec::new());
+        let (mut own, mut mine) = (OwnLane::new(me, incarnation, state.clone()), Vec::new());
         for lane in lanes {
             let raw = store.batches_after(lane, LANE_AHEAD_BYTES_MAX).map_err(|e| e.to_string())?;
             for raw in raw {
                 let batch = Batch::decode(state.network_id, raw).and_then(Batch::check);
                 let batch = batch.map_err(|error| format!("a stored batch is invalid: {error}"))?;
                 if batch.position().owner == me {
-                    carried.extend_from_slice(batch.entries());
+                    mine.extend_from_slice(batch.entries());
                 }
                 table.insert(batch);
             }
         }
-        own.carry(carried);
+        own.restore(mine);
         Ok((table, own))
     }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lockstep_consensus::application::effect::{Answer, Effect, ReplyId, Stop};
 use lockstep_consensus::application::input::{
-    Built, Done, EngineInput, Input, Opened, Submitted, Verification,
+    Built, Committed, Done, EngineInput, Input, Opened, Submitted, Verification,
 };
 use lockstep_consensus::guard;
+use lockstep_consensus::lanes::own::NextBatch;
 use lockstep_consensus::lanes::wire::LaneMessage;
 use lockstep_consensus::parts::split;
-use lockstep_consensus::settle;
 use lockstep_consensus::store::Undecided;
 use lockstep_core::batch::{Acknowledgement, Batch, BatchPosition, CheckedBatch, InvalidBatch};
 use lockstep_core::cut::LanePosition;
@@ -18,7 +18,7 @@ use lockstep_core::entry::Entry;
 use lockstep_core::lane::BatchRange;
 use lockstep_core::proposal::Payload;
 use lockstep_core::signing;
-use lockstep_core::types::{BlockHash, Height, NetworkId, Sequence};
+use lockstep_core::types::{BlockHash, Height, NetworkId, Sequence, UnixMillis};
 use lockstep_engine::replica::{self, frames};
 use lockstep_engine::{FirstPart, PartMessage, StreamId, SyncOutcome};
 
@@ -89,8 +89,11 @@ impl World {
                 self.send_as(node, place(&to), Class::Lanes, &frame);
             }
             Effect::Disconnect(peer, misdeed) => self.disconnect(node, place(&peer), &misdeed),
-            Effect::TellState(id, state) => {
-                self.checks.told((node, self.nodes[node].boot), id, state);
+            Effect::TellStates(changes) => {
+                let source = (node, self.nodes[node].boot);
+                for change in changes {
+                    self.checks.told(source, change.id, change.state);
+                }
             }
             Effect::Report(report) => self.trace.note(self.now, node, &report),
             Effect::Stop(Stop::MayVote { .. }) => {
@@ -182,10 +185,11 @@ impl World {
     pub(crate) fn work(&mut self, node: usize, effect: Effect) {
         let effect = self.lie_in_work(node, effect);
         let network = self.network;
+        let now = self.nodes[node].clock.show(self.now);
         let done = match effect {
             Effect::SendBatches(to, range) => return self.send_batches(node, place(&to), range),
             Effect::CommitBlock(decided) => self.commit(node, *decided),
-            effect => self.nodes[node].done(network, effect),
+            effect => self.nodes[node].done(network, now, effect),
         };
         match done {
             Ok(Some(done)) => {
@@ -202,12 +206,10 @@ impl World {
         node: usize,
         decided: lockstep_consensus::ledger::DecidedBlock,
     ) -> Result<Option<Done>, String> {
-        let Node { key, running, .. } = &mut self.nodes[node];
-        let Some(running) = running else { return Ok(None) };
+        let Some(running) = &self.nodes[node].running else { return Ok(None) };
         let ledger = &running.ledger;
         ledger.commit(&decided).map_err(|e| e.to_string())?;
-        let state = ledger.state();
-        let settled = settle::settle(&decided, key.address(), |key| ledger.found(key));
+        let (state, earlier) = (ledger.state(), ledger.earlier(&decided));
         self.outcome.decisions += 1;
         self.outcome.round_max = self.outcome.round_max.max(decided.certificate.round.0);
         let honest = self.plan.liars..self.nodes.len();
@@ -217,7 +219,8 @@ impl World {
         let latest = clocks.max().unwrap_or_default();
         self.checks.committed(node, &decided, latest);
         self.trace.note(self.now, node, &(decided.header.height, decided.header.hash()));
-        Ok(Some(Done::BlockCommitted { state, settled }))
+        let committed = Committed { state, decided, earlier };
+        Ok(Some(Done::BlockCommitted(Box::new(committed))))
     }
 
     fn send_batches(&mut self, node: usize, to: usize, range: BatchRange) {
@@ -235,7 +238,12 @@ impl World {
 
 impl Node {
     /// What an effect gives, as the node's shell does it on its threads.
-    fn done(&mut self, network: NetworkId, effect: Effect) -> Result<Option<Done>, String> {
+    fn done(
+        &mut self,
+        network: NetworkId,
+        now: UnixMillis,
+        effect: Effect,
+    ) -> Result<Option<Done>, String> {
         let Some(Running { ledger, guard, .. }) = &self.running else { return Ok(None) };
         let text = |error: &dyn std::fmt::Display| error.to_string();
         Ok(Some(match effect {
@@ -289,11 +297,15 @@ impl Node {
                 };
                 Done::ProposalSigned { proposal, signature }
             }
-            Effect::SignBatch { place, parent, entries } => {
+            Effect::SignBatch(NextBatch { place, parent, entries }) => {
                 let raw = entries.iter().map(|checked| checked.entry().clone()).collect();
                 let batch = Batch::sign(network, place, parent, raw, &self.key)
                     .and_then(|batch| batch.with_checked(entries));
-                Done::BatchSigned { batch }
+                Done::BatchSigned { place, batch }
+            }
+            Effect::TakeIncarnation(decided) => {
+                let taken = ledger.store().next_incarnation(decided, now);
+                Done::IncarnationTaken(taken.map_err(|e| text(&e))?)
             }
             Effect::PersistBlock { job, block, batches } => {
                 ledger.store().put_undecided(&block, &batches).map_err(|e| text(&e))?;
