@@ -10,7 +10,7 @@ use lockstep_core::certificate::{Proposal, Vote, VoteType};
 use lockstep_core::entry::{Body, Entry, Transaction};
 use lockstep_core::params::{ChainKind, Genesis};
 use lockstep_core::signing::Signature;
-use lockstep_core::types::{BlockHash, ChainId, EntryId, Height, Round, UnixMillis};
+use lockstep_core::types::{BlockHash, ChainId, EntryId, Height, NetworkId, Round, UnixMillis};
 use lockstep_engine::Evidence;
 
 use crate::disk::Log;
@@ -38,6 +38,8 @@ struct Tracked {
 pub(crate) struct Checks {
     /// The first rule that broke.
     pub(crate) violation: Option<String>,
+    /// The network.
+    pub(crate) network: NetworkId,
     liars: usize,
     addresses: Vec<Address>,
     drift_ms: u64,
@@ -60,6 +62,7 @@ impl Checks {
     pub(crate) fn new(genesis: &Genesis, liars: usize, nodes: usize) -> Self {
         Self {
             violation: None,
+            network: genesis.network_id(),
             liars,
             addresses: genesis.validators.iter().map(|validator| validator.address).collect(),
             drift_ms: genesis.params.drift_ms,
@@ -92,9 +95,6 @@ impl Checks {
     pub(crate) const fn entries_decided(&self) -> u64 {
         self.entries_decided
     }
-
-    /// A node started.
-    pub(crate) const fn started(&mut self, _: usize) {}
 
     /// A node crashed; its data may be gone.
     pub(crate) fn crashed(&mut self, node: usize, is_lost: bool) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lockstep_consensus::application::input::{EngineInput, Finalized, Input};
 use lockstep_consensus::guard::{self, Guard};
 use lockstep_core::certificate::{Proposal, Vote};
-use lockstep_core::signing::Signature;
+use lockstep_core::signing::{Signature, SigningKey};
 use lockstep_core::types::Height;
 use lockstep_engine::replica::frames::{self, SyncFrame, VotesFrame};
 use lockstep_engine::replica::{self, Effect, Replica};
@@ -15,7 +15,7 @@ use lockstep_engine::{Failure, SignError};
 use crate::checks::Checks;
 use crate::disk::Disk;
 use crate::node::{Node, Running, Waiting, peer, place};
-use crate::plan::{Crash, MS};
+use crate::plan::{Bug, Crash, MS};
 use crate::world::{Class, Event, World};
 
 /// How long a request of value sync may take.
@@ -25,6 +25,8 @@ const SYNC_PATIENCE: u64 = 1_000 * MS;
 struct Host<'a> {
     node: usize,
     is_honest: bool,
+    bug: Option<Bug>,
+    key: &'a SigningKey,
     guard: &'a Guard,
     disk: &'a mut Disk,
     crash: &'a mut Option<Crash>,
@@ -55,7 +57,10 @@ impl replica::Host for Host<'_> {
         if !self.is_up() {
             return Err(SignError::Failed("crashed".to_owned()));
         }
-        let signature = self.guard.sign_vote(vote).map_err(|error| refusal(&error))?;
+        let signature = match self.bug {
+            Some(Bug::NoGuard) => self.key.sign(vote.digest(self.checks.network)),
+            _ => self.guard.sign_vote(vote).map_err(|error| refusal(&error))?,
+        };
         if self.is_honest {
             self.checks.signed_vote(self.node, vote);
         }
@@ -92,6 +97,7 @@ impl replica::Host for Host<'_> {
         let log = &mut self.disk.log;
         match effect {
             Effect::AppendLog(entry) => log.entries.push(entry),
+            Effect::SyncLog if self.bug == Some(Bug::LogUnsynced) => {}
             Effect::SyncLog => log.synced = log.entries.len(),
             effect => self.effects.push(effect),
         }
@@ -134,9 +140,11 @@ impl World {
     /// Steps consensus and does what it wants.
     pub(crate) fn engine(&mut self, node: usize, input: replica::Input) {
         let is_honest = self.is_honest(node);
-        let Node { running, disk, crash, .. } = &mut self.nodes[node];
+        let Node { key, running, disk, crash, .. } = &mut self.nodes[node];
         let Some(Running { replica, guard, .. }) = running else { return };
         let mut host = Host {
+            bug: self.plan.bug,
+            key,
             node,
             is_honest,
             guard,
@@ -192,6 +200,9 @@ impl World {
                 self.ask(node, EngineInput::ValueRequested { height, round, reply });
             }
             Effect::ProposalReceived { from, proposal, proposer, ticket } => {
+                if self.plan.bug == Some(Bug::ProposalsPassAtOnce) {
+                    self.tell_engine(node, replica::Input::ProposalPassed(ticket.clone()));
+                }
                 self.ask(node, EngineInput::ProposalReceived { from, proposal, proposer, ticket });
             }
             Effect::StatusReceived { from, tip, .. } => {

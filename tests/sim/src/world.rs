@@ -18,7 +18,7 @@ use crate::attacker::Attacker;
 use crate::checks::Checks;
 use crate::disk::Disk;
 use crate::node::{Clock, EPOCH_MS, Node, Waiting, peer};
-use crate::plan::{Crash, DiskFault, MS, Partition, Plan};
+use crate::plan::{Bug, Crash, DiskFault, MS, Partition, Plan};
 use crate::rng::Rng;
 use crate::trace::Trace;
 
@@ -171,9 +171,10 @@ fn genesis(keys: &[SigningKey]) -> Genesis {
 impl World {
     /// The world of a seed.
     #[must_use]
-    pub(crate) fn new(seed: u64, trace: Trace) -> Self {
+    pub(crate) fn new(seed: u64, bug: Option<Bug>, trace: Trace) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = Plan::draw(seed, &mut rng);
+        let mut plan = Plan::draw(seed, &mut rng);
+        plan.bug = bug;
         keyed_hash::switch(!plan.is_secp256k1);
         let mut keys: Vec<_> = (1u8..)
             .take(plan.nodes)
@@ -386,7 +387,6 @@ impl World {
                 return self.checks.fail(format!("node {node} does not start: {reason}"));
             }
         }
-        self.checks.started(node);
         self.start_engine(node);
         for other in 0..self.nodes.len() {
             if other != node && self.is_linked(node, other) {
@@ -416,6 +416,9 @@ impl World {
         self.nodes[node].running = None;
         self.nodes[node].boot += 1;
         self.nodes[node].disk.crash(fault, &mut self.rng);
+        if matches!(self.plan.bug, Some(Bug::LogLost | Bug::NoGuard)) {
+            self.nodes[node].disk.log = crate::disk::Log::default();
+        }
         self.checks.crashed(node, fault != DiskFault::Kept);
         for other in 0..self.nodes.len() {
             if self.nodes[other].running.is_some() && self.is_linked(node, other) {
