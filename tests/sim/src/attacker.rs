@@ -3,15 +3,17 @@
 //! Its validators run the same program as the others; what they send is changed on the way out, per receiver. Which lies
 //! it tells a seed draws, so that seeds mix them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use lockstep_consensus::application::effect::Effect;
 use lockstep_consensus::lanes::wire::LaneMessage;
-use lockstep_core::batch::Batch;
+use lockstep_core::batch::{Acknowledgement, Batch};
 use lockstep_core::certificate::{Proposal, Vote};
 use lockstep_core::signing::SigningKey;
-use lockstep_core::types::{BlockHash, Height, NetworkId, Round, Sequence, UnixMillis};
+use lockstep_core::types::{
+    BatchDigest, BlockHash, Height, NetworkId, Round, Sequence, UnixMillis,
+};
 use lockstep_engine::replica::frames::{self, VotesFrame};
 use lockstep_engine::{FirstPart, PartContent, PartMessage, ProposalTicket, StreamId};
 
@@ -50,9 +52,17 @@ pub(crate) enum Lie {
     WrongValues,
     /// Proposals are signed for two blocks.
     TwoProposals,
+    /// Acknowledges batches that nobody has.
+    FalseAcks,
+    /// Frames come much later to some.
+    Late,
+    /// Votes carry signatures of nobody.
+    WrongSignatures,
+    /// Frames of the past come again.
+    Replays,
 }
 
-const LIES: [Lie; 12] = [
+const LIES: [Lie; 16] = [
     Lie::SplitVotes,
     Lie::Withhold,
     Lie::FutureJudgedLater,
@@ -65,7 +75,13 @@ const LIES: [Lie; 12] = [
     Lie::Status,
     Lie::WrongValues,
     Lie::TwoProposals,
+    Lie::FalseAcks,
+    Lie::Late,
+    Lie::WrongSignatures,
+    Lie::Replays,
 ];
+/// Frames that are kept to be sent again.
+const REPLAYED_MAX: usize = 64;
 
 /// The attacker.
 #[derive(Debug)]
@@ -74,6 +90,8 @@ pub(crate) struct Attacker {
     keys: Vec<SigningKey>,
     network: NetworkId,
     acts: u64,
+    /// Frames that its validators sent, to be sent again.
+    past: VecDeque<(usize, Class, Bytes)>,
 }
 
 impl Attacker {
@@ -87,7 +105,7 @@ impl Attacker {
     ) -> Self {
         let lies = LIES.into_iter().filter(|_| rng.chance(300)).collect();
         let lies = if plan.liars > 0 { lies } else { BTreeSet::new() };
-        Self { lies, keys: keys[..plan.liars].to_vec(), network, acts: 0 }
+        Self { lies, keys: keys[..plan.liars].to_vec(), network, acts: 0, past: VecDeque::new() }
     }
 
     /// What it does in this run.
@@ -118,6 +136,17 @@ impl World {
         }
         if self.lies(from, Lie::Withhold, 250) {
             return;
+        }
+        if self.lies(from, Lie::Replays, 50) {
+            self.attacker.past.push_back((from, class, frame.clone()));
+            if self.attacker.past.len() > REPLAYED_MAX {
+                self.attacker.past.pop_front();
+            }
+        }
+        if self.lies(from, Lie::Late, 200) {
+            let after = self.rng.below(2_500 * MS);
+            let frame = frame.clone();
+            return self.at(after, to, None, Event::Frame { from, to, class, frame });
         }
         match class {
             Class::Votes => {
@@ -217,10 +246,21 @@ impl World {
         }
     }
 
-    /// Another batch at the same position, or the same one far ahead.
+    /// Another batch at the same position, the same one far ahead, or an acknowledgement of what nobody has.
     fn lie_in_lane(&mut self, from: usize, to: usize, frame: &Bytes) -> Bytes {
-        let Ok(LaneMessage::Batch(raw)) = LaneMessage::decode(frame.clone()) else {
-            return frame.clone();
+        let raw = match LaneMessage::decode(frame.clone()) {
+            Ok(LaneMessage::Batch(raw)) => raw,
+            Ok(LaneMessage::Acknowledgement(ack)) if self.lies(from, Lie::FalseAcks, 400) => {
+                let mut tips = ack.tips;
+                for tip in &mut tips {
+                    tip.position.sequence.0 += self.rng.below(4);
+                    tip.digest = BatchDigest(some_block(&mut self.rng).0);
+                }
+                let key = &self.attacker.keys[from];
+                let ack = Acknowledgement::sign(self.attacker.network, tips, key);
+                return LaneMessage::Acknowledgement(ack).encode();
+            }
+            _ => return frame.clone(),
         };
         let forks = to % 2 == 0 && self.lies(from, Lie::ForkedLane, 500);
         let is_far = !forks && self.lies(from, Lie::FarLane, 200);
@@ -253,6 +293,11 @@ impl World {
             self.at(ACTS_EVERY, 0, None, Event::Attack);
         }
         self.attacker.acts += 1;
+        for (from, class, frame) in std::mem::take(&mut self.attacker.past) {
+            for to in 0..self.nodes.len() {
+                self.send(from, to, class, frame.clone());
+            }
+        }
         for liar in 0..self.plan.liars {
             if self.lies(liar, Lie::Candidates, 300) {
                 self.flood_candidates(liar);

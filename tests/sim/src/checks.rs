@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::Address;
+use lockstep_consensus::application::candidates::PROPOSALS_PER_PROPOSER_MAX;
 use lockstep_consensus::ledger::{DecidedBlock, Ledger};
 use lockstep_consensus::tracker::EntryState;
 use lockstep_core::bundle::{Bundle, Guarantee, Leg};
@@ -203,6 +204,38 @@ impl Checks {
         }
         self.decided.insert(height, (block, time));
         self.ordered(decided);
+        self.whole(decided);
+    }
+
+    /// Proposals of others that one node keeps are bounded, whatever a liar sends.
+    pub(crate) fn kept(&mut self, node: usize, (proposals, blocks): (usize, usize)) {
+        let most = PROPOSALS_PER_PROPOSER_MAX * self.addresses.len();
+        if proposals > most || blocks > most + 1 {
+            self.fail(format!("node {node} keeps {proposals} proposals and {blocks} blocks"));
+        }
+    }
+
+    /// A bundle's legs are in the slices of all its chains under one index, and nothing else is.
+    fn whole(&mut self, decided: &DecidedBlock) {
+        let entries = decided.entries();
+        let mut expected = BTreeSet::new();
+        for taken in &decided.assembly.taken {
+            let Some(entry) = entries.at(&taken.batch, taken.entry) else { continue };
+            let chains: Vec<_> = match entry.entry().body() {
+                Body::Transaction(transaction) => vec![transaction.chain],
+                Body::Bundle(bundle) => bundle.legs().iter().map(|leg| leg.chain).collect(),
+                Body::Record(_) => Vec::new(),
+            };
+            expected.extend(chains.into_iter().map(|chain| (chain, taken.index)));
+        }
+        let slices = decided.assembly.slices.iter();
+        let got: BTreeSet<_> = slices
+            .flat_map(|slice| slice.items.iter().map(|item| (slice.chain, item.index)))
+            .collect();
+        if got != expected {
+            let height = decided.header.height;
+            self.fail(format!("slices of height {height} hold {got:?}, expected {expected:?}"));
+        }
     }
 
     /// Entries of one lane's run and chain are decided in the order they were submitted, and each once.

@@ -49,34 +49,76 @@ fn run(seed: u64) -> Outcome {
     World::new(seed, None, Trace::new(false)).run().0
 }
 
-fn run_all(seeds: Range<u64>) -> ExitCode {
-    let began = Instant::now();
-    let count = seeds.end.saturating_sub(seeds.start);
-    let (mut failed, mut sum) = (0u64, Outcome::default());
-    for seed in seeds {
-        let outcome = run(seed);
-        sum.events += outcome.events;
-        sum.decisions += outcome.decisions;
-        sum.crashes += outcome.crashes;
-        sum.abstained += outcome.abstained;
-        sum.lies += outcome.lies;
-        sum.entries += outcome.entries;
-        sum.round_max = sum.round_max.max(outcome.round_max);
-        sum.time += outcome.time;
-        if let Some(violation) = outcome.violation {
-            failed += 1;
+/// What one thread found.
+#[derive(Debug, Default)]
+struct Sum {
+    seeds: u64,
+    failed: u64,
+    outcome: Outcome,
+}
+
+impl Sum {
+    fn add(&mut self, one: &Outcome) {
+        let sum = &mut self.outcome;
+        sum.events += one.events;
+        sum.decisions += one.decisions;
+        sum.crashes += one.crashes;
+        sum.abstained += one.abstained;
+        sum.lies += one.lies;
+        sum.entries += one.entries;
+        sum.round_max = sum.round_max.max(one.round_max);
+        sum.time += one.time;
+    }
+}
+
+/// Every `step`-th seed of a range. A panic is a seed that failed.
+fn run_some(seeds: Range<u64>, step: usize) -> Sum {
+    let mut sum = Sum::default();
+    for seed in seeds.step_by(step) {
+        sum.seeds += 1;
+        let violation = match std::panic::catch_unwind(|| run(seed)) {
+            Ok(outcome) => {
+                sum.add(&outcome);
+                outcome.violation
+            }
+            Err(_) => Some("a panic".to_owned()),
+        };
+        if let Some(violation) = violation {
+            sum.failed += 1;
             println!("seed {seed}: {violation}");
         }
     }
-    let seconds = began.elapsed().as_secs_f64();
-    let Outcome { events, decisions, crashes, abstained, lies, entries, round_max, time, .. } = sum;
+    sum
+}
+
+/// Runs seeds on all cores.
+fn run_all(seeds: Range<u64>) -> ExitCode {
+    let began = Instant::now();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let sums: Vec<_> = std::thread::scope(|scope| {
+        let starts = (0..threads as u64).map(|offset| seeds.start + offset..seeds.end);
+        let running: Vec<_> =
+            starts.map(|seeds| scope.spawn(move || run_some(seeds, threads))).collect();
+        running.into_iter().map(|thread| thread.join().expect("it catches panics")).collect()
+    });
+    let mut all = Sum::default();
+    for sum in &sums {
+        all.seeds += sum.seeds;
+        all.failed += sum.failed;
+        all.add(&sum.outcome);
+    }
+    let Outcome { events, decisions, crashes, abstained, lies, entries, round_max, time, .. } =
+        all.outcome;
     println!(
-        "{count} seeds, {failed} failed; {:.1} seeds/s; {events} events, {decisions} decisions, {entries} entries, \
-         {crashes} crashes, {abstained} abstentions, {lies} lies, greatest round {round_max}, {} s simulated",
-        count as f64 / seconds,
+        "{} seeds, {} failed; {:.1} seeds/s on {threads} cores; {events} events, {decisions} decisions, \
+         {entries} entries, {crashes} crashes, {abstained} abstentions, {lies} lies, greatest round {round_max}, \
+         {} s simulated",
+        all.seeds,
+        all.failed,
+        all.seeds as f64 / began.elapsed().as_secs_f64(),
         time / 1_000_000,
     );
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if all.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn replay(seed: u64) -> ExitCode {

@@ -39,6 +39,8 @@ impl World {
         let Some(running) = &mut self.nodes[node].running else { return };
         let mut effects = Vec::new();
         running.application.step(now, input, &mut effects);
+        let kept = running.application.candidates().counts();
+        self.checks.kept(node, kept);
         self.application_effects(node, effects);
     }
 
