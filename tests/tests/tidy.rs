@@ -31,7 +31,13 @@ const KEPT: [(&str, &[&str]); 7] = [
     ("ractor", &["lockstep-engine"]),
     (
         "libp2p",
-        &["lockstep-engine", "lockstep-consensus", "lockstep-node", "lockstep-tests", "lockstep-sim"],
+        &[
+            "lockstep-engine",
+            "lockstep-consensus",
+            "lockstep-node",
+            "lockstep-tests",
+            "lockstep-sim",
+        ],
     ),
     ("rocksdb", &["lockstep-consensus"]),
     ("librocksdb-sys", &["lockstep-consensus"]),

@@ -49,6 +49,8 @@ pub(crate) struct Checks {
     heights: Vec<Height>,
     signed: BTreeMap<Slot, (Option<BlockHash>, Option<Round>)>,
     sent: BTreeSet<Signature>,
+    /// Blocks that a node was seen to hold.
+    held: BTreeSet<(usize, u64, BlockHash)>,
     entries: BTreeMap<EntryId, Tracked>,
     numbers: u64,
     /// Number of the newest decided entry of a lane's run and chain.
@@ -72,6 +74,7 @@ impl Checks {
             heights: vec![Height::GENESIS; nodes],
             signed: BTreeMap::new(),
             sent: BTreeSet::new(),
+            held: BTreeSet::new(),
             entries: BTreeMap::new(),
             numbers: 0,
             newest: BTreeMap::new(),
@@ -160,6 +163,9 @@ impl Checks {
         else {
             return;
         };
+        if !self.held.insert((node, self.boots[node], block)) {
+            return;
+        }
         let undecided = ledger.store().undecided(vote.height).expect("it reads its store");
         let is_held = undecided.iter().any(|held| held.header.hash() == block)
             || ledger.block_hash(vote.height) == Some(block);

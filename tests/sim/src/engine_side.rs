@@ -336,6 +336,8 @@ impl World {
         if running.sync.open != Some((number, from)) {
             return;
         }
+        // One answer counts; the request stays open until its value is judged.
+        running.sync.open = Some((number, usize::MAX));
         match value {
             None => self.sync_again(node),
             Some((bytes, certificate)) => {
