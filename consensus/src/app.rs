@@ -20,14 +20,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use alloy_primitives::Address;
 use lockstep_core::entry::Entry;
 use lockstep_core::signing::SigningKey;
-use lockstep_core::types::{Height, NetworkId, UnixMillis};
+use lockstep_core::types::{NetworkId, UnixMillis};
 use lockstep_engine::{EngineHandle, Request};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::abstention::Abstention;
 use crate::application::Application;
 use crate::application::effect::{Answer, Effect, ReplyId, Stop};
 use crate::application::input::{Done, EngineInput, Finalized, Input, MeshInput};
 use crate::checker::Checker;
+use crate::claims::Standing;
 use crate::guard::Guard;
 use crate::ingress::Refused;
 use crate::lanes::wire::LaneMessage;
@@ -150,6 +152,7 @@ pub(crate) struct Shell {
     submissions: mpsc::Receiver<Submission>,
     lanes: mpsc::Receiver<Inbound>,
     events: Events,
+    standing: watch::Receiver<Standing>,
     timers: Timers,
     engine: Option<EngineHandle>,
     replies: BTreeMap<ReplyId, Waiting>,
@@ -163,6 +166,7 @@ pub(crate) struct Sources {
     pub(crate) results: mpsc::Receiver<Finished>,
     pub(crate) submissions: mpsc::Receiver<Submission>,
     pub(crate) lanes: mpsc::Receiver<Inbound>,
+    pub(crate) standing: watch::Receiver<Standing>,
 }
 
 impl Shell {
@@ -175,7 +179,7 @@ impl Shell {
         effects: Vec<Effect>,
     ) -> Self {
         let events = context.mesh.subscribe_events();
-        let Sources { results, submissions, lanes } = sources;
+        let Sources { results, submissions, lanes, standing } = sources;
         let mut this = Self {
             context,
             application,
@@ -184,6 +188,7 @@ impl Shell {
             submissions,
             lanes,
             events,
+            standing,
             timers: Timers::default(),
             engine: None,
             replies: BTreeMap::new(),
@@ -199,11 +204,11 @@ impl Shell {
         &mut self,
         engine: EngineHandle,
         requests: &mut mpsc::Receiver<Request>,
-        (abstains_until, undecided): (Option<Height>, Vec<Undecided>),
+        (abstains, undecided): (Option<Abstention>, Vec<Undecided>),
     ) -> Ended {
         self.engine = Some(engine);
         self.replies.retain(|_, waiting| matches!(waiting, Waiting::Submitted(_)));
-        self.step(Input::Engine(EngineInput::Started { abstains_until, undecided }));
+        self.step(Input::Engine(EngineInput::Started { abstains, undecided }));
         loop {
             if let Some(ended) = self.stopped.take() {
                 self.engine = None;
@@ -224,6 +229,10 @@ impl Shell {
                     Some(event) => self.on_event(event),
                     None => self.stopped = Some(Ended::Mesh),
                 },
+                Ok(()) = self.standing.changed() => {
+                    let may_begin = self.standing.borrow_and_update().may_begin;
+                    self.step(Input::Mesh(MeshInput::GenesisAgreed(may_begin)));
+                }
                 timer = self.timers.next() => self.step(Input::TimerFired(timer)),
                 Some(submission) = self.submissions.recv() => {
                     let reply = self.wait(Waiting::Submitted(submission.reply));

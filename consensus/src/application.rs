@@ -44,7 +44,7 @@ use alloy_primitives::Address;
 use libp2p::PeerId;
 use lockstep_core::params::NetworkParams;
 use lockstep_core::state::State;
-use lockstep_core::types::{EntryId, Height, NetworkId, UnixMillis};
+use lockstep_core::types::{EntryId, NetworkId, UnixMillis};
 use lockstep_engine::{StartHeight, Timeouts};
 
 use self::candidates::Candidates;
@@ -60,6 +60,7 @@ use self::proposing::Proposing;
 use self::submissions::Submissions;
 use self::syncing::Syncing;
 use self::tickets::Tickets;
+use crate::abstention::Abstention;
 use crate::lanes::own::OwnLane;
 use crate::lanes::table::Table;
 use crate::pace;
@@ -113,8 +114,10 @@ pub struct Application {
     ready: Option<ReplyId>,
     /// Asked for the next height while this one's block is being written.
     finalized: Option<Finalized>,
-    /// Become a voter again once this height is decided.
-    abstains_until: Option<Height>,
+    /// Become a voter once this is over.
+    abstains: Option<Abstention>,
+    /// The validators that are up show the network to be at its genesis.
+    is_genesis_agreed: bool,
 }
 
 impl Application {
@@ -140,7 +143,8 @@ impl Application {
             submissions: Submissions::default(),
             ready: None,
             finalized: None,
-            abstains_until: None,
+            abstains: None,
+            is_genesis_agreed: false,
             state,
         };
         this.begin_lanes(&mut effects);
@@ -164,8 +168,8 @@ impl Application {
 
     fn on_engine(&mut self, now: UnixMillis, input: EngineInput, effects: &mut Vec<Effect>) {
         match input {
-            EngineInput::Started { abstains_until, undecided } => {
-                self.on_engine_started(now, abstains_until, undecided, effects);
+            EngineInput::Started { abstains, undecided } => {
+                self.on_engine_started(now, abstains, undecided, effects);
             }
             EngineInput::Ready { reply } => {
                 self.ready = Some(reply);
@@ -214,6 +218,10 @@ impl Application {
                 self.peers.down(peer);
                 self.tickets.forget(peer);
                 self.early.forget(peer);
+            }
+            MeshInput::GenesisAgreed(is_agreed) => {
+                self.is_genesis_agreed = is_agreed;
+                self.stop_abstaining(effects);
             }
             MeshInput::LaneMessageReceived { from, message } => {
                 self.on_lane_message(from, message, effects);
@@ -285,11 +293,11 @@ impl Application {
     fn on_engine_started(
         &mut self,
         now: UnixMillis,
-        abstains_until: Option<Height>,
+        abstains: Option<Abstention>,
         undecided: Vec<crate::store::Undecided>,
         effects: &mut Vec<Effect>,
     ) {
-        self.abstains_until = abstains_until;
+        self.abstains = abstains;
         self.forget_height();
         (self.ready, self.finalized, self.deciding) = (None, None, None);
         self.load_undecided(undecided);
@@ -324,9 +332,10 @@ impl Application {
     }
 
     fn stop_abstaining(&mut self, effects: &mut Vec<Effect>) {
-        if let Some(height) = self.abstains_until.filter(|height| self.state.height >= *height) {
-            self.abstains_until = None;
-            effects.push(Effect::Stop(Stop::MayVote { height }));
+        let (decided, time) = (self.state.height, self.state.timestamp);
+        let is_over = |why: &mut Abstention| why.is_over(decided, time, self.is_genesis_agreed);
+        if self.abstains.take_if(is_over).is_some() {
+            effects.push(Effect::Stop(Stop::MayVote));
         }
     }
 

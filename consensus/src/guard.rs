@@ -6,9 +6,12 @@
 //! of its own, so that a node whose data directory is wiped or restored still can't vote twice.
 //!
 //! ```text
-//!  asked ──► abstaining? ──► identical record? ──► below the newest or the floor? ──► sign ──► append ──► fdatasync ──► answer
-//!               refuse         stored signature         refuse
+//!  asked ──► abstaining, marked? ──► identical record? ──► below the newest or the floor? ──► sign ──► append ──► fdatasync ──► answer
+//!                 refuse            stored signature             refuse
 //! ```
+//!
+//! Opening never makes the file: a node without it may have signed anything, so only the operator makes one
+//! ([`Guard::create`]), with a [`Mark`] under which nothing is signed until that is safe.
 //!
 //! What it does not do: it remembers what was signed, not what consensus was locked on. When the engine's write-ahead
 //! log lacks more than one of the messages signed at a height ([`Guard::ahead_of`]), locks may be lost with them, and
@@ -20,7 +23,9 @@
 //! that a lower one is never signed after a higher one is that of tmkms' state file.
 
 mod disk;
+mod error;
 mod journal;
+mod mark;
 mod record;
 
 #[cfg(test)]
@@ -38,8 +43,10 @@ use lockstep_core::signing::{Signature, SigningKey};
 use lockstep_core::types::{BlockHash, Height, NetworkId, Round};
 
 use self::disk::DiskFiles;
+pub use self::error::{GuardOpenError, SignError};
 pub use self::journal::Files;
 use self::journal::Journal;
+pub use self::mark::{Mark, Origin};
 use self::record::Record;
 pub use self::record::SignedMessage;
 
@@ -85,108 +92,11 @@ pub struct ProposalSignatures {
     pub part: Signature,
 }
 
-/// Why nothing was signed.
-#[derive(Debug, thiserror::Error)]
-pub enum SignError {
-    /// Another message of this (height, round, step) is signed. The node is not harmed; it stays silent here.
-    #[error("{id}: {signed} is signed, refused to sign {asked}")]
-    Conflict {
-        /// Which.
-        id: MessageId,
-        /// The block of the signed one; zero for nil.
-        signed: BlockHash,
-        /// The block of the refused one; zero for nil. It may be the same, with another valid round.
-        asked: BlockHash,
-    },
-    /// A later message is signed, and none of this (height, round, step).
-    #[error("{id}: refused, a later message is signed already: {newest}")]
-    Lower {
-        /// Which.
-        id: MessageId,
-        /// The newest signed one.
-        newest: MessageId,
-    },
-    /// At or below the floor: whatever was signed there is no longer known.
-    #[error("{id}: refused, nothing new is signed up to height {floor}")]
-    Floor {
-        /// Which.
-        id: MessageId,
-        /// The floor.
-        floor: Height,
-    },
-    /// The node abstains until that height is decided.
-    #[error("{id}: abstaining until height {until} is decided")]
-    Abstaining {
-        /// Which.
-        id: MessageId,
-        /// The height.
-        until: Height,
-    },
-    /// An earlier input or output error: the process must be started again.
-    #[error("guard is stopped because an earlier write failed")]
-    Stopped,
-    /// The record could not be made durable. Whether it is there is not known; nothing more is signed.
-    #[error("guard failed to write: {0}")]
-    Io(#[from] std::io::Error),
-}
-
-/// Why a guard was not opened. Each message says what to do; nobody may just delete the file.
-#[derive(Debug, thiserror::Error)]
-pub enum GuardOpenError {
-    /// Another process holds the directory: a second node with this key.
-    #[error(
-        "guard directory {} is locked by process {holder}: another node runs with this key; stop it first",
-        directory.display()
-    )]
-    InUse {
-        /// The directory.
-        directory: PathBuf,
-        /// What the lock file says; "unknown" if nothing.
-        holder: String,
-    },
-    /// The file is another key's or another network's.
-    #[error(
-        "guard file {} is of {what} {got}, expected {expected}; use the guard directory that belongs to this key \
-         and network",
-        file.display()
-    )]
-    Foreign {
-        /// The file.
-        file: PathBuf,
-        /// `network`, `validator` or `version`.
-        what: &'static str,
-        /// Ours.
-        expected: String,
-        /// The file's.
-        got: String,
-    },
-    /// The file is damaged before its end: what was signed is not known for certain.
-    #[error(
-        "guard file {} is damaged at byte {offset}; do not delete it: the node might sign twice. \
-         See deploy/runbooks/guard.md",
-        file.display()
-    )]
-    Damaged {
-        /// The file.
-        file: PathBuf,
-        /// Where the first record that is not whole begins.
-        offset: u64,
-    },
-    /// The disk.
-    #[error("guard directory {}: {error}", directory.display())]
-    Io {
-        /// The directory.
-        directory: PathBuf,
-        /// What it said.
-        error: std::io::Error,
-    },
-}
-
 /// What was found when a guard was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardReport {
-    /// The directory had no file. For a node that has signed before this means a lost guard: raise the floor.
-    pub is_new: bool,
+    /// The mark in force, if nothing was signed since the guard was made.
+    pub mark: Option<Mark>,
     /// A torn end that was set aside: a record that was being written when the node stopped. Its signature was never
     /// given out.
     pub torn: Option<TornTail>,
@@ -259,14 +169,44 @@ struct Inner {
     messages: BTreeMap<MessageId, SignedMessage>,
     floor: Height,
     abstain_until: Option<Height>,
+    mark: Option<Mark>,
+    /// The network is at its genesis: height 1 may be signed under a fresh mark. Not persisted.
+    may_begin: bool,
 }
 
 impl Guard {
-    /// Opens the guard of a key in its directory, and makes both if they are not there. The directory stays locked
-    /// as long as the guard lives.
+    /// Makes the guard of a validator's address in its directory, and the directory if it is not there. Nothing of an
+    /// existing guard is changed.
     ///
     /// # Errors
-    /// [`GuardOpenError`].
+    /// [`GuardOpenError::Exists`], [`GuardOpenError::InUse`] and [`GuardOpenError::Io`].
+    pub fn create(
+        directory: &Path,
+        network: NetworkId,
+        address: Address,
+        mark: Mark,
+    ) -> Result<(), GuardOpenError> {
+        let files = DiskFiles::create(directory)?;
+        Self::create_on(Box::new(files), directory, (network, address), mark)
+    }
+
+    /// The same over any directory: `directory` is its name in errors.
+    ///
+    /// # Errors
+    /// [`GuardOpenError::Exists`] and [`GuardOpenError::Io`].
+    pub fn create_on(
+        files: Box<dyn Files>,
+        directory: &Path,
+        (network, address): (NetworkId, Address),
+        mark: Mark,
+    ) -> Result<(), GuardOpenError> {
+        Journal::create(files, directory, (network, address), Some(mark))
+    }
+
+    /// Opens the guard of a key in its directory. The directory stays locked as long as the guard lives.
+    ///
+    /// # Errors
+    /// [`GuardOpenError`]; [`GuardOpenError::Missing`] if nobody has made it.
     pub fn open(
         directory: &Path,
         network: NetworkId,
@@ -288,9 +228,15 @@ impl Guard {
     ) -> Result<(Self, GuardReport), GuardOpenError> {
         let (journal, found) = Journal::open(files, directory, network, key.address())?;
         let newest = found.messages.last_key_value().map(|(id, _)| *id);
-        let report = GuardReport { is_new: found.is_new, torn: found.torn, newest };
-        let inner =
-            Inner { journal, messages: found.messages, floor: found.floor, abstain_until: None };
+        let report = GuardReport { mark: found.mark, torn: found.torn, newest };
+        let inner = Inner {
+            journal,
+            messages: found.messages,
+            floor: found.floor,
+            abstain_until: None,
+            mark: found.mark,
+            may_begin: false,
+        };
         Ok((Self { network, key, inner: Mutex::new(inner) }, report))
     }
 
@@ -377,18 +323,32 @@ impl Guard {
         self.lock().abstain_until
     }
 
-    /// Never signs anything new up to this height again, also after a restart. For a guard whose file was lost: the
-    /// node may have signed up to the height after its head. A lower floor than the one in force changes nothing.
+    /// The mark in force. While there is one, nothing is signed but height 1 after [`Guard::begin`].
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        self.lock().mark
+    }
+
+    /// Lets a fresh guard sign at height 1: the caller saw that the network is at its genesis. Changes nothing for any
+    /// other guard. Not persisted: until the first signature, the next start must see it again.
+    pub fn begin(&self) {
+        self.lock().may_begin = true;
+    }
+
+    /// Never signs anything new up to this height again, also after a restart, and uses the mark up. For a marked
+    /// guard: the caller saw `height` decided after [`Mark::lost_until`]. Without a mark, a lower floor than the one in
+    /// force changes nothing.
     ///
     /// # Errors
     /// [`SignError::Io`] and [`SignError::Stopped`].
     pub fn raise_floor(&self, height: Height) -> Result<(), SignError> {
         let mut inner = self.lock();
-        if height <= inner.floor {
+        if height <= inner.floor && inner.mark.is_none() {
             return Ok(());
         }
         inner.journal.append(&Record::Floor(height))?;
-        inner.floor = height;
+        inner.floor = inner.floor.max(height);
+        inner.mark = None;
         Ok(())
     }
 
@@ -429,6 +389,9 @@ impl Inner {
         if let Some(until) = self.abstain_until.filter(|until| id.height <= *until) {
             return Err(SignError::Abstaining { id, until });
         }
+        if let Some(mark) = self.mark.filter(|mark| !self.is_first(*mark, id)) {
+            return Err(SignError::Marked { id, origin: mark.origin });
+        }
         if let Some(signed) = self.messages.get(&id) {
             if (signed.block, signed.valid_round) == (block, valid_round) {
                 return Ok(Some(*signed));
@@ -444,9 +407,15 @@ impl Inner {
         }
     }
 
+    /// Whether a message is one of the network's first height, of a key that has never signed.
+    fn is_first(&self, mark: Mark, id: MessageId) -> bool {
+        self.may_begin && mark.origin == Origin::Fresh && id.height == Height::GENESIS.next()
+    }
+
     /// Makes a message durable and remembers it; compacts the file when it has grown.
     fn keep(&mut self, message: SignedMessage) -> Result<(), SignError> {
         self.journal.append(&Record::Signed(message))?;
+        self.mark = None;
         self.messages.insert(message.id, message);
         if self.journal.is_due() {
             self.compact(message.id.height)?;
@@ -461,7 +430,7 @@ impl Inner {
         let first = MessageId { height: kept_from, round: Round(0), step: Step::Proposal };
         let kept = self.messages.split_off(&first);
         self.messages = kept;
-        self.journal.rewrite(floor, self.messages.values())?;
+        self.journal.rewrite((floor, self.mark), self.messages.values())?;
         self.floor = floor;
         Ok(())
     }

@@ -8,6 +8,7 @@ pub mod checker;
 pub mod lanes;
 pub mod mesh;
 
+pub mod abstention;
 pub mod application;
 pub mod guard;
 mod pace;
@@ -21,6 +22,7 @@ mod fixtures;
 
 mod app;
 mod bridge;
+mod claims;
 mod evidence;
 mod publish;
 mod signer;

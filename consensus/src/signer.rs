@@ -34,7 +34,8 @@ fn sign_error(error: &guard::SignError) -> SignError {
         guard::SignError::Conflict { .. }
         | guard::SignError::Lower { .. }
         | guard::SignError::Floor { .. }
-        | guard::SignError::Abstaining { .. } => SignError::Refused(reason),
+        | guard::SignError::Abstaining { .. }
+        | guard::SignError::Marked { .. } => SignError::Refused(reason),
         guard::SignError::Stopped | guard::SignError::Io { .. } => SignError::Failed(reason),
     }
 }

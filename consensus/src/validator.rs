@@ -1,11 +1,13 @@
 //! A validator: opens what it keeps, joins the mesh, starts lanes and engine, and watches over them.
 //!
-//! Order of a start: store, guard, consensus log, mesh, lanes, engine. What was signed before a crash is known before
+//! Order of a start: guard, store, consensus log, mesh, lanes, engine. What was signed before a crash is known before
 //! anything can be signed again; if the guard knows more than consensus does, the validator follows without voting
 //! until the height in doubt is decided.
 
+mod abstain;
 mod open;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +18,15 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use lockstep_core::params::Genesis;
 use lockstep_core::signing::SigningKey;
-use lockstep_core::types::{Height, NetworkId};
+use lockstep_core::types::{Height, NetworkId, UnixMillis};
 use lockstep_core::validator_set::ValidatorSet;
 use lockstep_engine::{Failure, Mode, SignError, SyncOptions, Transport};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tracing::{error, info, warn};
+use tracing::error;
 
+use crate::abstention::Abstention;
 use crate::app::{
     Context, Ended as ShellEnded, RESULTS_MAX, SUBMISSIONS_MAX, Shared, Shell, Sources, Watched,
 };
@@ -32,6 +35,7 @@ use crate::application::peers::Peers;
 use crate::application::{self, Application};
 use crate::bridge;
 use crate::checker::Checker;
+use crate::claims::{self, Standing};
 use crate::guard::GuardOpenError;
 use crate::health::{self, Health};
 use crate::ingress::Ingress;
@@ -42,7 +46,8 @@ use crate::metrics::{MeshMetrics, Metrics};
 use crate::signer::GuardSigner;
 use crate::store::{OpenError, StoreError, Undecided};
 
-use self::open::{load_lanes, open_guard, open_ledger};
+pub use self::open::WAL_FILE;
+use self::open::{first_abstention, load_lanes, open_guard, open_ledger};
 
 /// How often the store tidies up what is decided.
 const MAINTAIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -62,7 +67,7 @@ pub struct Config {
     pub listen: Multiaddr,
     /// Directory of the store and of the consensus log.
     pub data_dir: PathBuf,
-    /// Directory of the guard; not inside `data_dir`, so that wiping that keeps it.
+    /// Directory of the guard, which must be there; not inside `data_dir`, so that wiping that keeps it.
     pub guard_dir: PathBuf,
     /// Directory of the consensus log; `data_dir` if not given.
     pub wal_dir: Option<PathBuf>,
@@ -113,6 +118,19 @@ pub enum StartError {
     /// The guard can't be opened.
     #[error("guard: {0}")]
     Guard(#[from] GuardOpenError),
+    /// This machine's clock went back behind the making of the guard, so what the guard waits for is not known to be
+    /// late enough. Set the clock; if it was ahead when the guard was made, make the guard again.
+    #[error(
+        "the guard was made at {} ms since 1970, and this machine's clock is at {} ms: set the clock; if it was wrong \
+         when the guard was made, see deploy/runbooks/lost-data.md",
+        made_at.0, now.0
+    )]
+    Clock {
+        /// When the guard was made.
+        made_at: UnixMillis,
+        /// This machine's clock.
+        now: UnixMillis,
+    },
     /// The guard can't be written.
     #[error("guard: {0}")]
     GuardWrite(#[from] crate::guard::SignError),
@@ -165,7 +183,9 @@ struct Parts {
     network: NetworkId,
     wal_path: PathBuf,
     sync: SyncOptions,
-    abstains_until: Option<Height>,
+    abstains: Option<Abstention>,
+    peers: claims::Peers,
+    standing: watch::Sender<Standing>,
 }
 
 impl Validator {
@@ -181,16 +201,19 @@ impl Validator {
         let network = config.genesis.network_id();
         let checker =
             Checker::new(network, config.check_threads).map_err(|e| io("checker threads")(&e))?;
-        let wal_path = config.wal_dir.as_ref().unwrap_or(&config.data_dir).join("consensus.wal");
+        let wal_path = config.wal_dir.as_ref().unwrap_or(&config.data_dir).join(WAL_FILE);
+        let guard = open_guard(&config).await?;
         let ledger = open_ledger(&config).await?;
-        let (guard, abstains_until) = open_guard(&config, &ledger, &wal_path).await?;
+        let abstains = first_abstention(&guard, &ledger, &wal_path).await?;
         let loaded = load_lanes(&ledger, &checker, me).await?;
         let Mesh { handle: mesh, votes, bulk, lanes: lane_frames, running } =
             mesh::spawn(mesh_config(&config, &peers, network)).await?;
 
         let mut tasks = JoinSet::new();
         let transport = bridge::spawn(&mesh, votes, bulk, &mut tasks);
-        let validators = peers.into_iter().map(|(address, peer, _)| (peer, address)).collect();
+        let validators: BTreeMap<PeerId, Address> =
+            peers.into_iter().map(|(address, peer, _)| (peer, address)).collect();
+        let peers = Arc::new(validators.clone());
         let interval = Duration::from_millis(config.genesis.params.block_interval_ms);
         let (table, own) = loaded;
         let (application, effects) = Application::new(application::Config {
@@ -220,14 +243,19 @@ impl Validator {
         });
         let (submit, submissions) = mpsc::channel(SUBMISSIONS_MAX);
         let watchers = Watched::default();
-        let sources = Sources { results: finished, submissions, lanes: lane_frames };
+        let standing = watch::Sender::new(Standing::default());
+        let sources = Sources {
+            results: finished,
+            submissions,
+            lanes: lane_frames,
+            standing: standing.subscribe(),
+        };
         let shell =
             Shell::new(context.clone(), application.clone(), watchers.clone(), sources, effects);
-        let first = abstains_until.map_or(Health::Starting, |until| Health::Abstaining { until });
-        let (to_health, health) = watch::channel(first);
+        let (to_health, health) = watch::channel(abstain::health(abstains));
         let about = (ledger.clone(), application.clone());
-        let last_commit = metrics.last_commit();
-        tasks.spawn(health::watch(about, last_commit, interval, to_health.clone()));
+        let seen = (metrics.last_commit(), standing.subscribe());
+        tasks.spawn(health::watch(about, seen, interval, to_health.clone()));
         tasks.spawn(maintain(ledger.clone()));
         let sync =
             SyncOptions { status_interval: config.status_interval, ..SyncOptions::default() };
@@ -239,7 +267,9 @@ impl Validator {
             network,
             wal_path,
             sync,
-            abstains_until,
+            abstains,
+            peers,
+            standing,
         };
         let (stop, stopped) = watch::channel(false);
         let supervisor = tokio::spawn(supervise(parts, to_health, stopped));
@@ -334,21 +364,16 @@ async fn supervise(
             Ok(ended) => ended,
             Err(reason) => (Ended::Fatal(reason), None),
         };
-        let next = parts.context.ledger.state().height.next();
+        let is_refused = matches!(ended, Ended::Refused);
         match (ended, transport) {
             (Ended::Stop, _) => break,
-            (Ended::MayVote, Some(transport)) => {
-                info!("voting again");
+            (Ended::MayVote | Ended::Refused, Some(transport)) => {
                 parts.transport = transport;
-                parts.abstains_until = None;
-                health.send_replace(Health::Starting);
-            }
-            (Ended::Refused, Some(transport)) => {
-                warn!(height = %next, "the guard refused a signature; following until the height is decided");
-                parts.transport = transport;
-                parts.abstains_until = Some(next);
-                parts.context.guard.abstain_until_decided(next);
-                health.send_replace(Health::Abstaining { until: next });
+                match abstain::after(&parts, is_refused).await {
+                    Ok(abstains) => parts.abstains = abstains,
+                    Err(reason) => return halt(parts, &health, stop, reason).await,
+                }
+                health.send_replace(abstain::health(parts.abstains));
             }
             (Ended::Fatal(reason), _) => return halt(parts, &health, stop, reason).await,
             (Ended::MayVote | Ended::Refused, None) => {
@@ -378,7 +403,7 @@ async fn run_engine(
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(Ended, Option<Transport>), String> {
     let context = parts.context.clone();
-    let mode = match parts.abstains_until {
+    let mode = match parts.abstains {
         Some(_) => Mode::Follower,
         None => {
             let signer = Arc::new(GuardSigner(context.guard.clone()));
@@ -396,10 +421,15 @@ async fn run_engine(
     let (engine, mut requests) =
         lockstep_engine::start(config, transport).await.map_err(|e| e.to_string())?;
     let undecided = undecided(&context)?;
-    let told = (parts.abstains_until, undecided);
+    // It ends with this run.
+    let mut watching = JoinSet::new();
+    let about = (parts.peers.clone(), context.me);
+    let ledger = context.ledger.clone();
+    watching.spawn(claims::watch(engine.clone(), about, ledger, parts.standing.clone()));
+    let told = (parts.abstains, undecided);
     let ended = tokio::select! {
         ended = parts.shell.run(engine.clone(), &mut requests, told) => match ended {
-            ShellEnded::Stopped(Stop::MayVote { .. }) => Ended::MayVote,
+            ShellEnded::Stopped(Stop::MayVote) => Ended::MayVote,
             ShellEnded::Stopped(stop @ Stop::InvalidDecided { .. }) => {
                 Ended::Fatal(stop.to_string())
             }

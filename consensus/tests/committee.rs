@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libp2p::identity::Keypair;
+use lockstep_consensus::guard::{Guard, Mark, Origin};
 use lockstep_consensus::ingress::{Ingress, Refused};
 use lockstep_consensus::mesh::faults::Faults;
 use lockstep_consensus::mesh::keypair_from_seed;
@@ -81,13 +82,16 @@ fn genesis(ports: &[u16]) -> Genesis {
 
 async fn start(n: u8, genesis: &Genesis, port: u16, dir: &Path) -> Validator {
     let home = dir.join(n.to_string());
+    let mark = Mark { origin: Origin::Fresh, made_at: now() };
+    let (guard, network) = (home.join("guard"), genesis.network_id());
+    Guard::create(&guard, network, key(n).address(), mark).expect("a guard");
     let config = Config {
         genesis: genesis.clone(),
         key: key(n),
         network_key: network_key(n),
         listen: format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address"),
         data_dir: home.join("data"),
-        guard_dir: home.join("guard"),
+        guard_dir: guard,
         wal_dir: None,
         check_threads: 1,
         batch_delay: Duration::from_millis(5),

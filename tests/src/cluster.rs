@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use libp2p::{Multiaddr, PeerId};
+use lockstep_consensus::guard::Origin;
 use lockstep_core::header::Header;
 use lockstep_core::light_client::LightClient;
 use lockstep_core::params::Genesis;
@@ -58,7 +59,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Makes the files of so many validators; none is started.
+    /// Makes the files of so many validators, each with a fresh guard; none is started.
     pub async fn prepare(validators: usize) -> Self {
         Self::prepare_with(validators, params()).await
     }
@@ -101,14 +102,19 @@ impl Cluster {
         let path = directory.path().join("genesis.toml");
         fs::write(&path, toml::to_string(&file).expect("TOML")).expect("the genesis is written");
         let genesis = GenesisFile::load(&path).expect("the genesis is valid");
+        for node in &nodes {
+            node.init(Origin::Fresh).expect("a guard");
+        }
         Self { nodes, genesis, program: program(), directory: Some(directory), _turn: turn }
     }
 
-    /// Four validators that have decided two heights.
+    /// Four validators that have decided two heights, and vote. One that others left behind at the genesis does so only after
+    /// the first second of the log.
     pub async fn of_four() -> Self {
         let mut cluster = Self::prepare(4).await;
         cluster.start(&[0, 1, 2, 3]).await;
         cluster.until_height(&[0, 1, 2, 3], Height(2), FIRST_PATIENCE).await;
+        cluster.assert_healthy(&[0, 1, 2, 3]).await;
         cluster
     }
 
@@ -123,6 +129,7 @@ impl Cluster {
         let attacker = cluster.attacker(0).await;
         cluster.start(&[1, 2, 3]).await;
         cluster.until_height(&[1, 2, 3], Height(2), FIRST_PATIENCE).await;
+        cluster.assert_healthy(&[1, 2, 3]).await;
         attacker.until_connected(3).await;
         (cluster, attacker)
     }
@@ -199,6 +206,14 @@ impl Cluster {
         }
     }
 
+    /// Writes a validator's first options, but for a change. It must not run.
+    pub fn change(&self, index: usize, change: impl FnOnce(&mut NodeOptions)) {
+        let ports = self.node(index).ports;
+        let mut options = options(ports, Some(validator(ports)));
+        change(&mut options);
+        self.node(index).configure(&options);
+    }
+
     /// Stops a validator and starts it again with other faults of its mesh.
     pub async fn restart_with(&mut self, index: usize, faults: FaultOptions) {
         self.restart_changed(index, |options| options.faults = faults).await;
@@ -212,10 +227,7 @@ impl Cluster {
     ) {
         let status = self.node_mut(index).stop().await;
         assert!(status.success(), "validator {index} ended with {status}");
-        let ports = self.node(index).ports;
-        let mut options = options(ports, Some(validator(ports)));
-        change(&mut options);
-        self.node(index).configure(&options);
+        self.change(index, change);
         self.start(&[index]).await;
     }
 
@@ -391,6 +403,7 @@ fn validator(ports: Ports) -> ValidatorOptions {
         network_key: format!("keys/{}", keys::NETWORK_KEY).into(),
         listen: format!("/ip4/127.0.0.1/tcp/{}", ports.mesh),
         batch_delay_ms: 5,
+        guard_dir: None,
         wal_dir: None,
         status_interval_ms: 0,
     }

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use lockstep_consensus::guard::Origin;
 use lockstep_core::header::Header;
 use lockstep_core::types::{EntryId, Height};
-use lockstep_node::config::NodeOptions;
+use lockstep_node::commands::init;
+use lockstep_node::config::{NodeConfig, NodeOptions};
 use lockstep_proto::convert::ingress::{EntryState, StatusKey};
 use lockstep_rpc::client::{Endpoint, IngressClient, LogClient};
 use nix::sys::signal::{Signal, kill};
@@ -69,16 +71,32 @@ impl Node {
         fs::write(self.directory.join("node.toml"), text).expect("the options are written");
     }
 
-    /// Directory of its log, guard and consensus log.
+    /// Makes its guard.
+    ///
+    /// # Errors
+    /// As `lockstep init`.
+    pub fn init(&self, origin: Origin) -> Result<(), String> {
+        let config = NodeConfig::load(&self.directory.join("node.toml"));
+        let config = config.map_err(|error| error.to_string())?;
+        init::make(&config, origin).map(drop).map_err(|error| format!("{error:#}"))
+    }
+
+    /// Directory of all that it writes but its log.
+    #[must_use]
+    pub fn home(&self) -> PathBuf {
+        self.directory.join("home")
+    }
+
+    /// Directory of its log and consensus log.
     #[must_use]
     pub fn data(&self) -> PathBuf {
-        self.directory.join("home/data")
+        self.home().join("data")
     }
 
     /// Directory of its guard.
     #[must_use]
     pub fn guard(&self) -> PathBuf {
-        self.directory.join("home/guard")
+        self.home().join("guard")
     }
 
     /// What it logged so far, over all its lives.

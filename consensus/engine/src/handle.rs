@@ -1,12 +1,12 @@
 //! What the application keeps of a running engine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lockstep_core::types::{BlockHash, Height};
-use malachitebft_app_channel::app::engine::network::NetworkEvent;
+use malachitebft_app_channel::app::engine::network::{NetworkEvent, Status};
 use malachitebft_app_channel::app::streaming::{StreamContent, StreamId, StreamMessage};
 use malachitebft_app_channel::app::types::PeerId as MalachitePeerId;
 use malachitebft_sync::{Request, ValueRequest};
@@ -23,6 +23,7 @@ use crate::network::{PeerId, Transport};
 use crate::outbox::{Counters, Outbox};
 use crate::request::PartMessage;
 use crate::wire;
+use crate::wire::votes::VotesMessage;
 
 /// How long [`EngineHandle::stop`] waits for actors to end and for the log's lock.
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -145,6 +146,22 @@ impl EngineHandle {
     #[must_use]
     pub fn peers(&self) -> watch::Receiver<BTreeSet<PeerId>> {
         self.hub.peers()
+    }
+
+    /// The height that each peer that is up claims to have decided, and every change. A peer that has not said yet is not
+    /// in it. Claims are not proved: a lying peer claims what it likes.
+    #[must_use]
+    pub fn heights(&self) -> watch::Receiver<BTreeMap<PeerId, Height>> {
+        self.hub.heights()
+    }
+
+    /// Claims to all peers that are up that this node has decided nothing yet. Malachite sends no status then, so the
+    /// caller repeats this while it is so.
+    pub fn claim_genesis(&self) {
+        let status = Status::new(Height::GENESIS.into(), Height::GENESIS.into());
+        if let Ok(frame) = wire::votes::encode(&VotesMessage::Status(status)) {
+            self.outbox.broadcast_votes(frame);
+        }
     }
 
     /// The first failure; `None` while the engine works, and after it was stopped in good order.

@@ -39,6 +39,8 @@ pub(crate) const FETCHES_MAX: usize = 16;
 pub(crate) struct Hub {
     state: Mutex<State>,
     peers: watch::Sender<BTreeSet<PeerId>>,
+    /// What the peers that are up said last of their heights.
+    heights: watch::Sender<BTreeMap<PeerId, Height>>,
     subscribed: watch::Sender<usize>,
 }
 
@@ -123,7 +125,12 @@ impl Hub {
             requests: transport.requests,
         };
         let peers = watch::Sender::new(transport.up.clone());
-        Self { state: Mutex::new(state), peers, subscribed: watch::Sender::new(0) }
+        Self {
+            state: Mutex::new(state),
+            peers,
+            heights: watch::Sender::default(),
+            subscribed: watch::Sender::new(0),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -133,6 +140,19 @@ impl Hub {
     /// The peers that are up.
     pub(crate) fn peers(&self) -> watch::Receiver<BTreeSet<PeerId>> {
         self.peers.subscribe()
+    }
+
+    /// The height each peer that is up claims to have decided; no entry for a peer that has not said.
+    pub(crate) fn heights(&self) -> watch::Receiver<BTreeMap<PeerId, Height>> {
+        self.heights.subscribe()
+    }
+
+    /// A peer said which height it has decided. Ignored unless it is up.
+    pub(crate) fn claim(&self, peer: PeerId, height: Height) {
+        let state = self.state();
+        if state.up.contains_key(&peer) {
+            self.heights.send_if_modified(|heights| heights.insert(peer, height) != Some(height));
+        }
     }
 
     /// Number of the newest sync request.
@@ -199,6 +219,7 @@ impl Hub {
             state.tell(&NetworkEvent::PeerDisconnected(id));
         }
         self.peers.send_if_modified(|peers| peers.remove(&peer));
+        self.heights.send_if_modified(|heights| heights.remove(&peer).is_some());
     }
 
     /// Whether a frame may be read: `None` if its sender is not up, `Some(false)` if it is over its quota.

@@ -105,6 +105,14 @@ impl Reader {
 
     fn votes(&self, from: PeerId, message: VotesMessage) {
         let hub = &self.hub;
+        if let VotesMessage::Status(status) = &message {
+            let height = status.tip_height.into();
+            hub.claim(from, height);
+            // Malachite sends no such status, and would learn nothing from it.
+            if height == Height::GENESIS {
+                return;
+            }
+        }
         match message {
             VotesMessage::Consensus(SignedConsensusMsg::Vote(vote))
             | VotesMessage::Liveness(LivenessMsg::Vote(vote)) => {
@@ -233,6 +241,7 @@ mod tests {
     use crate::hub::tests::Recorder;
     use crate::inbox::{PROPOSALS_PER_PEER_MAX, Waiting, inbox};
     use crate::outbox::outbox;
+    use malachitebft_app_channel::app::engine::network::Status;
 
     fn peer(byte: u8) -> PeerId {
         PeerId::from_bytes(&[0, 1, byte]).unwrap()
@@ -402,5 +411,25 @@ mod tests {
             }
         };
         timeout(Duration::from_secs(10), told).await.expect("the frame was lost");
+    }
+
+    #[tokio::test]
+    async fn status_of_genesis_is_known_and_not_passed_on_and_a_higher_one_is_both() {
+        let (outgoing, _) = mpsc::channel(1);
+        let (_, received) = mpsc::channel(4);
+        let hub = Arc::new(Hub::new(&Transport::new(outgoing, received)));
+        let reader =
+            Reader { hub: hub.clone(), outbox: outbox().0, inbox: inbox().0, reminder: None };
+        let recorder = Recorder::default();
+        hub.subscribe(Box::new(recorder.clone()));
+        let peer = PeerId::from_bytes(&[0, 1, 1]).unwrap();
+        hub.up(peer);
+        recorder.take();
+        for (height, passed_on) in [(0, 0), (3, 1)] {
+            let status = VotesMessage::Status(Status::new(Height(height).into(), Height(0).into()));
+            reader.frame(peer, Class::Votes, wire::votes::encode(&status).unwrap());
+            assert_eq!(hub.heights().borrow().get(&peer), Some(&Height(height)));
+            assert_eq!(recorder.take().len(), passed_on);
+        }
     }
 }

@@ -256,12 +256,9 @@ pub enum Misdeed {
 /// Why a run of the engine ends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
-    /// The height at which this node abstained is decided: it may vote again.
-    #[error("height {height} is decided, so this node may vote again")]
-    MayVote {
-        /// The height.
-        height: Height,
-    },
+    /// What this node abstained for is over.
+    #[error("this node may vote")]
+    MayVote,
     /// A quorum decided a block that breaks a rule of this node. Nothing this node could do would be right.
     #[error("decided block {block} of height {height} is invalid: {reason}")]
     InvalidDecided {

@@ -20,6 +20,7 @@ use lockstep_core::types::{BlockHash, Height, Incarnation, Round, Sequence};
 use lockstep_engine::{Evidence, FirstPart, PartMessage, ProposalTicket};
 
 use super::effect::{BatchesJob, BlockJob, CheckJob, PersistJob, ReplyId, Timer};
+use crate::abstention::Abstention;
 use crate::lanes::wire::LaneMessage;
 use crate::ledger::DecidedBlock;
 use crate::settle::{Earlier, Place};
@@ -50,8 +51,8 @@ pub enum Input {
 pub enum EngineInput {
     /// It was started anew, as a voter or not; it has forgotten everything but its log.
     Started {
-        /// It does not vote until this height is decided.
-        abstains_until: Option<Height>,
+        /// It does not vote until this is over.
+        abstains: Option<Abstention>,
         /// Blocks of the next height that were handed to it before, as they are stored.
         undecided: Vec<Undecided>,
     },
@@ -150,6 +151,8 @@ pub enum MeshInput {
     PeerUp(PeerId),
     /// It can't any more.
     PeerDown(PeerId),
+    /// Whether the validators that are up show the network to be at its genesis.
+    GenesisAgreed(bool),
     /// A frame of the lanes.
     LaneMessageReceived {
         /// Who sent it; authenticated.

@@ -162,7 +162,7 @@ impl Bench {
         let (hold, held, said) = (Hold::Nothing, VecDeque::new(), Vec::new());
         let mut this = Self { me, network, app, ledger, now, hold, held, said, replies: 0 };
         let undecided = this.ledger.store().undecided(state.height.next()).unwrap();
-        let started = EngineInput::Started { abstains_until: None, undecided };
+        let started = EngineInput::Started { abstains: None, undecided };
         this.step(Input::Engine(started));
         for n in (1..=4).filter(|n| *n != me) {
             this.step(Input::Mesh(MeshInput::PeerUp(peer(n))));

@@ -24,11 +24,20 @@ pub(super) struct DiskFiles {
 
 impl DiskFiles {
     /// Makes the directory if it is not there, and locks it.
+    pub(super) fn create(directory: &Path) -> Result<Self, GuardOpenError> {
+        create_private(directory)
+            .map_err(|error| GuardOpenError::Io { directory: directory.to_owned(), error })?;
+        Self::open(directory)
+    }
+
+    /// Locks the directory, which must be there.
     pub(super) fn open(directory: &Path) -> Result<Self, GuardOpenError> {
         let io = |error| GuardOpenError::Io { directory: directory.to_owned(), error };
+        if !directory.is_dir() {
+            return Err(GuardOpenError::Missing { directory: directory.to_owned() });
+        }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        create_private(directory).map_err(io)?;
         let mut lock = options.open(directory.join(LOCK)).map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}

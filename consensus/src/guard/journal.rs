@@ -14,7 +14,7 @@ use alloy_primitives::{Address, B256};
 use lockstep_core::types::{Height, NetworkId};
 
 use super::record::{RECORD_BYTES, Record, SignedMessage, VERSION};
-use super::{GuardOpenError, MessageId, SignError, TornTail};
+use super::{GuardOpenError, Mark, MessageId, Origin, SignError, TornTail};
 
 /// Name of the file.
 pub(super) const FILE: &str = "guard.log";
@@ -70,8 +70,8 @@ impl Files for Box<dyn Files> {
 /// What a file holds.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// There was no file.
-    pub(super) is_new: bool,
+    /// The mark in force.
+    pub(super) mark: Option<Mark>,
     /// What was cut off its end.
     pub(super) torn: Option<TornTail>,
     /// Nothing new is signed up to this height.
@@ -105,7 +105,22 @@ struct Chain {
 }
 
 impl<F: Files> Journal<F> {
-    /// Reads the file, sets a torn end aside, and makes the file if there is none.
+    /// Makes the file of a validator. A crash leaves the whole file or none.
+    pub(super) fn create(
+        files: F,
+        directory: &Path,
+        (network, address): (NetworkId, Address),
+        mark: Option<Mark>,
+    ) -> Result<(), GuardOpenError> {
+        let io = |error| GuardOpenError::Io { directory: directory.to_owned(), error };
+        let mut journal = Self::of(files, network, address);
+        if journal.files.read(FILE).map_err(io)?.is_some() {
+            return Err(GuardOpenError::Exists { file: directory.join(FILE) });
+        }
+        journal.replace((Height::GENESIS, mark), &mut std::iter::empty()).map_err(io)
+    }
+
+    /// Reads the file, and sets a torn end aside.
     pub(super) fn open(
         mut files: F,
         directory: &Path,
@@ -114,8 +129,14 @@ impl<F: Files> Journal<F> {
     ) -> Result<(Self, Found), GuardOpenError> {
         let io = |error| GuardOpenError::Io { directory: directory.to_owned(), error };
         files.remove(NEW_FILE).map_err(io)?;
-        let bytes = files.read(FILE).map_err(io)?;
-        let journal = Self {
+        match files.read(FILE).map_err(io)? {
+            None => Err(GuardOpenError::Missing { directory: directory.to_owned() }),
+            Some(bytes) => Self::of(files, network, address).resume(&bytes, directory),
+        }
+    }
+
+    const fn of(files: F, network: NetworkId, address: Address) -> Self {
+        Self {
             files,
             network,
             address,
@@ -123,17 +144,7 @@ impl<F: Files> Journal<F> {
             length: 0,
             compact_at: COMPACT_BYTES,
             is_stopped: false,
-        };
-        match bytes {
-            None => journal.create().map_err(io),
-            Some(bytes) => journal.resume(&bytes, directory),
         }
-    }
-
-    fn create(mut self) -> io::Result<(Self, Found)> {
-        let (floor, messages) = (Height::GENESIS, BTreeMap::new());
-        self.replace(floor, &mut std::iter::empty())?;
-        Ok((self, Found { is_new: true, torn: None, floor, messages }))
     }
 
     fn resume(mut self, bytes: &[u8], directory: &Path) -> Result<(Self, Found), GuardOpenError> {
@@ -144,13 +155,18 @@ impl<F: Files> Journal<F> {
         let Some((head, records)) = read.records.split_first().filter(|_| is_torn(tail)) else {
             return Err(GuardOpenError::Damaged { file, offset });
         };
-        let mut floor = self.check_head(head, &file)?;
+        let (mut floor, mut mark) = self.check_head(head, &file)?;
         let mut messages = BTreeMap::new();
         for record in records {
             match record {
-                Record::Floor(raised) => floor = floor.max(*raised),
+                Record::Floor(raised) => {
+                    floor = floor.max(*raised);
+                    mark = None;
+                }
                 Record::Signed(message) => {
                     messages.insert(message.id, *message);
+                    // A lost guard signs nothing before its floor is raised.
+                    mark = mark.filter(|mark| mark.origin == Origin::Lost);
                 }
                 Record::Head { .. } => return Err(GuardOpenError::Damaged { file, offset }),
             }
@@ -163,12 +179,16 @@ impl<F: Files> Journal<F> {
             let io = |error| GuardOpenError::Io { directory: directory.to_owned(), error };
             Some(self.set_aside(tail, directory).map_err(io)?)
         };
-        Ok((self, Found { is_new: false, torn, floor, messages }))
+        Ok((self, Found { mark, torn, floor, messages }))
     }
 
-    /// The floor of a head of ours.
-    fn check_head(&self, head: &Record, file: &Path) -> Result<Height, GuardOpenError> {
-        let Record::Head { version, network, address, floor } = head else {
+    /// The floor and the mark of a head of ours.
+    fn check_head(
+        &self,
+        head: &Record,
+        file: &Path,
+    ) -> Result<(Height, Option<Mark>), GuardOpenError> {
+        let Record::Head { version, network, address, floor, mark } = head else {
             return Err(GuardOpenError::Damaged { file: file.to_owned(), offset: 0 });
         };
         let checks = [
@@ -177,7 +197,7 @@ impl<F: Files> Journal<F> {
             ("validator", self.address.to_string(), address.to_string()),
         ];
         match checks.into_iter().find(|(_, expected, got)| expected != got) {
-            None => Ok(*floor),
+            None => Ok((*floor, *mark)),
             Some((what, expected, got)) => {
                 Err(GuardOpenError::Foreign { file: file.to_owned(), what, expected, got })
             }
@@ -209,24 +229,24 @@ impl<F: Files> Journal<F> {
         Ok(())
     }
 
-    /// Puts a new file with this floor and these messages in the place of the old one.
+    /// Puts a new file with this floor, this mark and these messages in the place of the old one.
     pub(super) fn rewrite<'a>(
         &mut self,
-        floor: Height,
+        head: (Height, Option<Mark>),
         messages: impl Iterator<Item = &'a SignedMessage>,
     ) -> Result<(), SignError> {
         let mut messages = messages;
-        self.guarded(|journal| journal.replace(floor, &mut messages))
+        self.guarded(|journal| journal.replace(head, &mut messages))
     }
 
     /// Writes the whole file anew, makes it durable, and only then gives it its name.
     fn replace(
         &mut self,
-        floor: Height,
+        (floor, mark): (Height, Option<Mark>),
         messages: &mut dyn Iterator<Item = &SignedMessage>,
     ) -> io::Result<()> {
-        let head =
-            Record::Head { version: VERSION, network: self.network, address: self.address, floor };
+        let (network, address) = (self.network, self.address);
+        let head = Record::Head { version: VERSION, network, address, floor, mark };
         let (bytes, mut chain) = head.to_bytes(B256::ZERO);
         let mut content = bytes.to_vec();
         for message in messages {

@@ -3,11 +3,12 @@
 //! ```text
 //! byte  0         kind: 1 head, 2 floor, 3 signed
 //! byte  1         head: version (1); signed: step (1 proposal, 2 prevote, 3 precommit)
+//! 2     u8        head: mark (0 none, 1 fresh, 2 lost)
 //! 4     u64 BE    signed: height; head and floor: nothing is signed up to this height
 //! 12    u32 BE    signed: round
 //! 16    u32 BE    signed: 0 for no valid round, else valid round + 1
 //! 20    32 bytes  signed: block hash, zero for nil; head: network id
-//! 52    65 bytes  signed: signature; head: 20 bytes address
+//! 52    65 bytes  signed: signature; head: 20 bytes address, then u64 BE when the mark was made, ms since 1970
 //! 117   65 bytes  proposal: signature over the first part
 //! 182   37 bytes  zero
 //! 219   32 bytes  chain: keccak256 of the record before's chain (zero for the first) and bytes 0..219
@@ -15,13 +16,13 @@
 //! 255   0xa5      so that a record is never a prefix of itself followed by zeros
 //! ```
 //!
-//! The first record is a head; no other is.
+//! The first record is a head; no other is. Its mark holds until a floor follows; a fresh one also until a message does.
 
 use alloy_primitives::{Address, B256, Keccak256};
 use lockstep_core::signing::Signature;
-use lockstep_core::types::{BlockHash, Height, NetworkId, Round};
+use lockstep_core::types::{BlockHash, Height, NetworkId, Round, UnixMillis};
 
-use super::{MessageId, Step};
+use super::{Mark, MessageId, Origin, Step};
 
 /// Bytes of a record.
 pub(super) const RECORD_BYTES: usize = 256;
@@ -52,8 +53,8 @@ pub struct SignedMessage {
 /// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Record {
-    /// Whose file it is, in which version, and the floor.
-    Head { version: u8, network: NetworkId, address: Address, floor: Height },
+    /// Whose file it is, in which version, the floor, and the mark it was made with.
+    Head { version: u8, network: NetworkId, address: Address, floor: Height, mark: Option<Mark> },
     /// The floor is raised.
     Floor(Height),
     /// A message is signed.
@@ -84,8 +85,9 @@ impl Record {
     pub(super) fn to_bytes(self, before: B256) -> ([u8; RECORD_BYTES], B256) {
         let mut bytes = [0; RECORD_BYTES];
         match self {
-            Self::Head { version, network, address, floor } => {
+            Self::Head { version, network, address, floor, mark } => {
                 put(&mut bytes, 0, &[1, version]);
+                put_mark(&mut bytes, mark);
                 put(&mut bytes, 4, &floor.0.to_be_bytes());
                 put(&mut bytes, 20, network.0.as_slice());
                 put(&mut bytes, 52, address.as_slice());
@@ -114,6 +116,7 @@ impl Record {
                 network: NetworkId(B256::new(get(bytes, 20)?)),
                 address: Address::new(get(bytes, 52)?),
                 floor: Height(number(4)?),
+                mark: get_mark(bytes)?,
             },
             [2, ..] => Self::Floor(Height(number(4)?)),
             [3, ..] => Self::Signed(get_message(bytes)?),
@@ -122,6 +125,29 @@ impl Record {
         let (same, chain) = record.to_bytes(before);
         (same == *bytes).then_some((record, chain))
     }
+}
+
+/// Writes a head's mark; without one its bytes are zero.
+fn put_mark(bytes: &mut [u8; RECORD_BYTES], mark: Option<Mark>) {
+    let Some(Mark { origin, made_at }) = mark else { return };
+    let origin = match origin {
+        Origin::Fresh => 1,
+        Origin::Lost => 2,
+    };
+    put(bytes, 2, &[origin]);
+    put(bytes, 72, &made_at.0.to_be_bytes());
+}
+
+/// Reads a head's mark; the outer `None` if there is no such mark.
+fn get_mark(bytes: &[u8; RECORD_BYTES]) -> Option<Option<Mark>> {
+    let origin = match bytes {
+        [_, _, 0, ..] => return Some(None),
+        [_, _, 1, ..] => Origin::Fresh,
+        [_, _, 2, ..] => Origin::Lost,
+        _ => return None,
+    };
+    let made_at = UnixMillis(u64::from_be_bytes(get(bytes, 72)?));
+    Some(Some(Mark { origin, made_at }))
 }
 
 fn put_message(bytes: &mut [u8; RECORD_BYTES], message: &SignedMessage) {
@@ -180,13 +206,18 @@ mod tests {
                 part,
             })
         };
+        let head = |mark| Record::Head {
+            version: VERSION,
+            network: NetworkId(B256::repeat_byte(1)),
+            address: Address::repeat_byte(2),
+            floor: Height(3),
+            mark,
+        };
+        let marked = |origin| head(Some(Mark { origin, made_at: UnixMillis(0x0102_0304_0506) }));
         vec![
-            Record::Head {
-                version: VERSION,
-                network: NetworkId(B256::repeat_byte(1)),
-                address: Address::repeat_byte(2),
-                floor: Height(3),
-            },
+            head(None),
+            marked(Origin::Fresh),
+            marked(Origin::Lost),
             Record::Floor(Height(u64::MAX)),
             message(Step::Proposal, None, Some(Signature([0x22; 65]))),
             message(Step::Proposal, Some(Round(0)), Some(Signature([0x22; 65]))),

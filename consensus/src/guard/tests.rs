@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use alloy_primitives::B256;
 use lockstep_core::signing;
+use lockstep_core::types::UnixMillis;
 use proptest::prelude::*;
 
 use super::faults::{Crash, FaultFiles, Operation};
@@ -23,9 +24,29 @@ fn block(number: u8) -> BlockHash {
     BlockHash(B256::repeat_byte(number))
 }
 
-fn open(files: &FaultFiles) -> Result<(Guard, GuardReport), GuardOpenError> {
+/// Makes a guard with this mark.
+fn make(files: &FaultFiles, mark: Option<Mark>) -> Result<(), GuardOpenError> {
+    Journal::create(files.clone(), Path::new("guard"), (network(), key().address()), mark)
+}
+
+/// Opens what is there.
+fn open_made(files: &FaultFiles) -> Result<(Guard, GuardReport), GuardOpenError> {
     Guard::on(Box::new(files.clone()), Path::new("guard"), network(), key())
 }
+
+/// Opens the guard; where there is none, makes one whose mark is used up.
+fn open(files: &FaultFiles) -> Result<(Guard, GuardReport), GuardOpenError> {
+    match open_made(files) {
+        Err(GuardOpenError::Missing { .. }) => {
+            make(files, None)?;
+            open_made(files)
+        }
+        opened => opened,
+    }
+}
+
+const FRESH: Mark = Mark { origin: Origin::Fresh, made_at: UnixMillis(1_000) };
+const LOST: Mark = Mark { origin: Origin::Lost, made_at: UnixMillis(2_000) };
 
 fn id(height: u64, round: u32, step: Step) -> MessageId {
     MessageId { height: Height(height), round: Round(round), step }
@@ -86,7 +107,7 @@ impl Witness {
 #[test]
 fn signatures_are_the_keys_and_both_of_a_proposal_are_there() {
     let (guard, report) = open(&FaultFiles::default()).unwrap();
-    assert_eq!(report, GuardReport { is_new: true, torn: None, newest: None });
+    assert_eq!(report, GuardReport { mark: None, torn: None, newest: None });
     let proposal = proposal_of(id(1, 0, Step::Proposal), 3);
     let both = guard.sign_proposal(&proposal).unwrap();
     let signed =
@@ -109,7 +130,7 @@ fn an_identical_message_gets_the_stored_signature_and_any_other_is_refused() {
         vote(&guard, prevote, 1).unwrap()
     };
     let (guard, report) = open(&files).unwrap();
-    assert_eq!(report, GuardReport { is_new: false, torn: None, newest: Some(prevote) });
+    assert_eq!(report, GuardReport { mark: None, torn: None, newest: Some(prevote) });
     assert_eq!(vote(&guard, prevote, 1).unwrap(), first);
     for other in [0, 2] {
         let refused = vote(&guard, prevote, other).unwrap_err();
@@ -485,8 +506,10 @@ fn ahead_of_the_log_by_one_is_ordinary_and_by_more_is_not() {
 fn on_disk_it_survives_a_restart_and_a_second_one_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("a/guard");
+    Guard::create(&directory, network(), key().address(), FRESH).unwrap();
     let (guard, report) = Guard::open(&directory, network(), key()).unwrap();
-    assert!(report.is_new);
+    assert_eq!(report.mark, Some(FRESH));
+    guard.begin();
     let signature = vote(&guard, id(1, 0, Step::Prevote), 1).unwrap();
     // `flock` belongs to the open file: a second opening in this process meets it like one in another.
     let error = Guard::open(&directory, network(), key()).unwrap_err();
@@ -517,7 +540,7 @@ fn the_directory_is_the_owners_alone() {
     use std::os::unix::fs::PermissionsExt;
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("guard");
-    let _guard = Guard::open(&directory, network(), key()).unwrap();
+    Guard::create(&directory, network(), key().address(), FRESH).unwrap();
     assert_eq!(std::fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
@@ -535,4 +558,141 @@ fn after_a_failed_write_nothing_is_signed_any_more() {
         assert!(matches!(vote(&guard, id, 1), Err(SignError::Stopped)));
     }
     assert!(matches!(guard.raise_floor(Height(9)), Err(SignError::Stopped)));
+}
+
+/// Every message of the first two heights is refused because of the mark.
+fn assert_signs_nothing(guard: &Guard, expected: Origin) {
+    for id in [id(1, 0, Step::Proposal), id(1, 0, Step::Prevote), id(2, 3, Step::Precommit)] {
+        let refused = ask(guard, id, 1).unwrap_err();
+        let SignError::Marked { origin, .. } = refused else { panic!("{refused}") };
+        assert_eq!(origin, expected);
+    }
+}
+
+#[test]
+fn a_guard_that_nobody_made_is_not_opened_and_not_made() {
+    let files = FaultFiles::default();
+    let error = open_made(&files).unwrap_err();
+    assert!(matches!(error, GuardOpenError::Missing { .. }), "{error}");
+    for expected in ["no guard in guard", "restore it", "`lockstep init --lost`", "lost-data.md"] {
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    assert_eq!(files.content(FILE), None);
+
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("guard");
+    let error = Guard::open(&directory, network(), key()).unwrap_err();
+    assert!(matches!(error, GuardOpenError::Missing { .. }), "{error}");
+    assert!(!directory.exists());
+}
+
+#[test]
+fn a_guard_that_is_there_is_not_made_anew_whatever_it_holds() {
+    for bytes in [written(), Vec::new(), vec![7; 3]] {
+        let files = FaultFiles::with_file(FILE, bytes.clone());
+        for mark in [FRESH, LOST] {
+            let error = make(&files, Some(mark)).unwrap_err();
+            assert!(matches!(error, GuardOpenError::Exists { .. }), "{error}");
+        }
+        assert_eq!(files.content(FILE), Some(bytes));
+    }
+}
+
+#[test]
+fn a_fresh_guard_signs_nothing_before_it_may_begin_and_then_the_first_height_alone() {
+    let files = FaultFiles::default();
+    make(&files, Some(FRESH)).unwrap();
+    let (guard, report) = open_made(&files).unwrap();
+    assert_eq!(report.mark, Some(FRESH));
+    assert_signs_nothing(&guard, Origin::Fresh);
+    guard.begin();
+    let refused = vote(&guard, id(2, 0, Step::Prevote), 1).unwrap_err();
+    assert!(matches!(refused, SignError::Marked { .. }), "{refused}");
+    vote(&guard, id(1, 0, Step::Prevote), 1).unwrap();
+    assert_eq!(guard.mark(), None);
+    vote(&guard, id(2, 0, Step::Prevote), 1).unwrap();
+}
+
+#[test]
+fn the_first_signature_uses_a_fresh_mark_up_for_good() {
+    let files = FaultFiles::default();
+    make(&files, Some(FRESH)).unwrap();
+    // That it may begin is not kept.
+    open_made(&files).unwrap().0.begin();
+    let (guard, report) = open_made(&files).unwrap();
+    assert_eq!(report.mark, Some(FRESH));
+    assert_signs_nothing(&guard, Origin::Fresh);
+    guard.begin();
+    vote(&guard, id(1, 0, Step::Prevote), 1).unwrap();
+    drop(guard);
+    let (guard, report) = open_made(&files).unwrap();
+    assert_eq!(
+        report,
+        GuardReport { mark: None, torn: None, newest: Some(id(1, 0, Step::Prevote)) }
+    );
+    vote(&guard, id(1, 0, Step::Precommit), 1).unwrap();
+}
+
+#[test]
+fn a_lost_guard_signs_nothing_until_its_floor_and_then_above_it() {
+    let files = FaultFiles::default();
+    make(&files, Some(LOST)).unwrap();
+    for _ in 0..2 {
+        // The mark outlives a restart, and the network's genesis means nothing to it.
+        let (guard, report) = open_made(&files).unwrap();
+        assert_eq!((report.mark, report.newest), (Some(LOST), None));
+        guard.begin();
+        assert_signs_nothing(&guard, Origin::Lost);
+    }
+    let (guard, _) = open_made(&files).unwrap();
+    guard.raise_floor(Height(7)).unwrap();
+    drop(guard);
+    let (guard, report) = open_made(&files).unwrap();
+    assert_eq!(report.mark, None);
+    let refused = vote(&guard, id(7, 9, Step::Precommit), 1).unwrap_err();
+    assert!(matches!(refused, SignError::Floor { floor: Height(7), .. }), "{refused}");
+    vote(&guard, id(8, 0, Step::Prevote), 1).unwrap();
+}
+
+#[test]
+fn a_floor_that_is_torn_leaves_the_guard_lost() {
+    let files = FaultFiles::default();
+    make(&files, Some(LOST)).unwrap();
+    let (guard, _) = open_made(&files).unwrap();
+    files.crash(Crash { at: files.operations().len() + 1, kept: 100, ..Crash::default() });
+    assert!(guard.raise_floor(Height(7)).is_err());
+    drop(guard);
+    files.restart();
+    let (guard, report) = open_made(&files).unwrap();
+    assert_eq!(report.mark, Some(LOST));
+    assert_signs_nothing(&guard, Origin::Lost);
+}
+
+#[test]
+fn a_crash_while_a_guard_is_made_leaves_none_or_the_whole() {
+    let counted = FaultFiles::default();
+    make(&counted, Some(LOST)).unwrap();
+    for (at, operation) in counted.operations().into_iter().enumerate() {
+        for crash in crashes_in(at, operation) {
+            let files = FaultFiles::default();
+            files.crash(crash);
+            assert!(make(&files, Some(LOST)).is_err(), "{crash:?}");
+            files.restart();
+            match open_made(&files) {
+                Ok((guard, report)) => {
+                    assert_eq!(report.mark, Some(LOST));
+                    assert_signs_nothing(&guard, Origin::Lost);
+                }
+                Err(GuardOpenError::Missing { .. }) => make(&files, Some(FRESH)).unwrap(),
+                Err(error) => panic!("{crash:?}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_wait_of_a_lost_guard_is_twice_the_drift() {
+    assert_eq!(LOST.lost_until(500), UnixMillis(3_000));
+    let late = Mark { made_at: UnixMillis(u64::MAX), ..LOST };
+    assert_eq!(late.lost_until(500), UnixMillis(u64::MAX));
 }

@@ -1,4 +1,4 @@
-//! What a start reads before anything can be sent or signed: store, guard, consensus log, undecided batches.
+//! What a start reads before anything can be sent or signed: guard, store, consensus log, undecided batches.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,18 +8,23 @@ use lockstep_core::batch::CheckedBatch;
 use lockstep_core::certificate::{Proposal, Vote, VoteType};
 use lockstep_core::limits::LANE_AHEAD_BYTES_MAX;
 use lockstep_core::state::State;
-use lockstep_core::types::Height;
-use lockstep_engine::{OwnMessage, inspect_wal};
+use lockstep_core::types::{Height, UnixMillis};
+use lockstep_engine::{OwnMessage, WalReport, inspect_wal};
 use tracing::{info, warn};
 
+use super::abstain::use_mark_up;
 use super::{Config, StartError, io};
+use crate::abstention::Abstention;
 use crate::app::now;
 use crate::checker::Checker;
-use crate::guard::{Guard, MessageId, Step, WalView};
+use crate::guard::{Guard, Mark, MessageId, Step, WalView};
 use crate::lanes::own::OwnLane;
 use crate::lanes::table::Table;
 use crate::ledger::Ledger;
 use crate::store::LogStore;
+
+/// Name of the consensus log's file.
+pub const WAL_FILE: &str = "consensus.wal";
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
@@ -39,49 +44,72 @@ pub(super) async fn open_ledger(config: &Config) -> Result<Arc<Ledger>, StartErr
     .await?
 }
 
-/// Opens the guard and compares it with the consensus log; the height to abstain at, if any.
-pub(super) async fn open_guard(
-    config: &Config,
-    ledger: &Arc<Ledger>,
-    wal_path: &Path,
-) -> Result<(Arc<Guard>, Option<Height>), StartError> {
+/// Opens the guard. Before the store: a start without a guard must leave no files behind that show an earlier life.
+pub(super) async fn open_guard(config: &Config) -> Result<Arc<Guard>, StartError> {
     let (dir, key) = (config.guard_dir.clone(), config.key.clone());
-    let (ledger, wal_path, me) = (ledger.clone(), wal_path.to_owned(), config.key.address());
+    let network = config.genesis.network_id();
     blocking(move || {
-        let state = ledger.state();
-        let (guard, report) = Guard::open(&dir, state.network_id, key)?;
+        let (guard, report) = Guard::open(&dir, network, key)?;
         if let Some(torn) = &report.torn {
             warn!(?torn, "the guard's file had a torn tail; it was set aside");
         }
-        if report.is_new && state.height > Height::GENESIS {
-            warn!(height = %state.height, "the guard is new but the log is not; not voting at the next height");
-            guard.raise_floor(state.height.next())?;
-            return Ok((Arc::new(guard), Some(state.height.next())));
-        }
-        let wal = inspect_wal(&wal_path, me)?;
-        if let Some(copy) = &wal.set_aside {
-            warn!(copy = %copy.display(), "the consensus log had a damaged tail; it was set aside");
-        }
-        let next = state.height.next();
-        let view = WalView {
-            height: wal.height.unwrap_or(next),
-            own: wal.own_messages.iter().map(message_id).collect(),
-        };
-        // Consensus starts at the store's height and throws a log of another one away, and its locks with it.
-        let above = wal.height.filter(|height| *height > next && !view.own.is_empty());
-        let must = guard.ahead_of(&view).must_abstain().max(above);
-        let abstain = must.filter(|height| *height > state.height);
-        if let Some(height) = abstain {
-            let reason = match above {
-                Some(_) => "the consensus log is ahead of the store",
-                None => "the guard knows more signatures than the consensus log",
-            };
-            warn!(%height, %reason, "abstaining");
-            guard.abstain_until_decided(height);
-        }
-        Ok((Arc::new(guard), abstain))
+        check_clock(report.mark, now())?;
+        Ok(Arc::new(guard))
     })
     .await?
+}
+
+/// The time that a marked guard waits for is late enough only if it was made in the past.
+fn check_clock(mark: Option<Mark>, now: UnixMillis) -> Result<(), StartError> {
+    match mark {
+        Some(Mark { made_at, .. }) if now < made_at => Err(StartError::Clock { made_at, now }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Why this validator does not vote at first, if so: by the guard's mark, and by the consensus log beside it.
+pub(super) async fn first_abstention(
+    guard: &Arc<Guard>,
+    ledger: &Arc<Ledger>,
+    wal_path: &Path,
+) -> Result<Option<Abstention>, StartError> {
+    let (guard, ledger, wal_path) = (guard.clone(), ledger.clone(), wal_path.to_owned());
+    blocking(move || {
+        let state = ledger.state();
+        let marked = use_mark_up(&guard, &state, false)?;
+        let disputed = compare(&guard, &state, inspect_wal(&wal_path, guard.address())?);
+        let why = marked.or(disputed.map(Abstention::Height));
+        if let Some(why) = why {
+            warn!(%why, "not voting");
+        }
+        Ok(why)
+    })
+    .await?
+}
+
+/// The height until whose decision the guard must sign nothing, because it and the consensus log disagree.
+fn compare(guard: &Guard, state: &State, wal: WalReport) -> Option<Height> {
+    if let Some(copy) = &wal.set_aside {
+        warn!(copy = %copy.display(), "the consensus log had a damaged tail; it was set aside");
+    }
+    let next = state.height.next();
+    let view = WalView {
+        height: wal.height.unwrap_or(next),
+        own: wal.own_messages.iter().map(message_id).collect(),
+    };
+    // Consensus starts at the store's height and throws a log of another one away, and its locks with it.
+    let above = wal.height.filter(|height| *height > next && !view.own.is_empty());
+    let must = guard.ahead_of(&view).must_abstain().max(above);
+    let abstain = must.filter(|height| *height > state.height);
+    if let Some(height) = abstain {
+        let reason = match above {
+            Some(_) => "the consensus log is ahead of the store",
+            None => "the guard knows more signatures than the consensus log",
+        };
+        warn!(%height, %reason, "abstaining");
+        guard.abstain_until_decided(height);
+    }
+    abstain
 }
 
 fn message_id(message: &OwnMessage) -> MessageId {
@@ -139,4 +167,23 @@ async fn undecided_batches(
         }
     }
     Ok(batches)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::guard::Origin;
+
+    use super::*;
+
+    #[test]
+    fn clock_before_the_making_of_a_marked_guard_is_refused() {
+        let mark = |origin| Some(Mark { origin, made_at: UnixMillis(1_000) });
+        for origin in [Origin::Fresh, Origin::Lost] {
+            let error = check_clock(mark(origin), UnixMillis(999)).unwrap_err();
+            assert!(matches!(error, StartError::Clock { .. }), "{error}");
+            assert!(error.to_string().contains("set the clock"), "{error}");
+            assert!(check_clock(mark(origin), UnixMillis(1_000)).is_ok());
+        }
+        assert!(check_clock(None, UnixMillis(0)).is_ok());
+    }
 }

@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use eyre::WrapErr as _;
 
 use crate::commands::{
-    audit, completions, genesis, keys, node, sidecar, slice, status, submit, verify, watch,
+    audit, completions, genesis, init, keys, node, sidecar, slice, status, submit, verify, watch,
 };
 use crate::output::{self, Output};
 use crate::{bench, devnet};
@@ -40,6 +40,8 @@ pub enum Command {
     /// Make and show a network's genesis
     #[command(subcommand)]
     Genesis(genesis::Command),
+    /// Make a validator's guard: once, before its first start, or after its guard was lost
+    Init(init::Args),
     /// Run a node: a validator, or one that follows
     Node(node::Args),
     /// Run the proxy between a chain's op-node and its execution engine
@@ -108,6 +110,7 @@ impl Command {
         match self {
             Self::Keys(command) => keys::run(command, output)?,
             Self::Genesis(command) => genesis::run(command, output)?,
+            Self::Init(args) => init::run(&args, output)?,
             Self::Node(args) => node::run(args).await?,
             Self::Sidecar(args) => sidecar::run(args).await?,
             Self::Submit(command) => submit::run(command, output).await?,

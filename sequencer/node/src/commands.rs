@@ -4,6 +4,7 @@ pub mod audit;
 pub mod completions;
 pub mod endpoint;
 pub mod genesis;
+pub mod init;
 pub mod keys;
 pub mod node;
 pub mod sidecar;

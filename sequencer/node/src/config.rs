@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeOptions {
-    /// Directory of everything the node writes: log, write-ahead log, guard of signatures. One node per directory.
+    /// Directory of what the node writes, one node per directory: the log and the consensus log in `data`, a validator's
+    /// guard of signatures in `guard` beside it.
     pub home: PathBuf,
     /// File of the genesis.
     pub genesis: PathBuf,
@@ -74,7 +75,11 @@ pub struct ValidatorOptions {
     /// Longest time that an entry waits for others to share its batch, in milliseconds, 0..=1,000. Default 10.
     #[serde(default = "default_batch_delay_ms")]
     pub batch_delay_ms: u64,
-    /// Directory of the consensus log, on the fastest disk there is. Default: inside `home`.
+    /// Directory of the guard: every signature this validator gave. `lockstep init` makes it; it must outlive the data, so
+    /// neither directory may contain the other. Default: `guard` inside `home`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard_dir: Option<PathBuf>,
+    /// Directory of the consensus log, on the fastest disk there is. Default: `data` inside `home`.
     #[serde(default)]
     pub wal_dir: Option<PathBuf>,
     /// How often the node tells its height, in milliseconds, 0..=10,000. 0, the default: after every block and each second, which is

@@ -78,7 +78,7 @@ async fn run_follower(
     endpoints: &[String],
     genesis: Genesis,
 ) -> eyre::Result<()> {
-    let data = config.home.join("data");
+    let data = config.data_dir();
     let follower = Follower::open(genesis, &data, config.check_threads.get()).await?;
     let log = LogView(follower.ledger.clone());
     let first = Health {
@@ -112,8 +112,8 @@ fn validator_config(
         key: keys::read_validator_key(&options.validator_key)?,
         network_key: keys::read_network_key(&options.network_key)?,
         listen: options.listen.clone(),
-        data_dir: config.home.join("data"),
-        guard_dir: config.home.join("guard"),
+        data_dir: config.data_dir(),
+        guard_dir: options.guard_dir.clone(),
         wal_dir: options.wal_dir.clone(),
         check_threads: config.check_threads.get(),
         batch_delay: options.batch_delay,
@@ -204,7 +204,7 @@ fn translate(health: &NodeHealth, height: Height) -> Health {
     let state = match health {
         NodeHealth::Starting => HealthState::Starting,
         NodeHealth::Ok => HealthState::Serving,
-        NodeHealth::Abstaining { .. } => HealthState::CatchingUp,
+        NodeHealth::Abstaining { .. } | NodeHealth::CatchingUp(_) => HealthState::CatchingUp,
         NodeHealth::Stalled { .. } => HealthState::Stalled,
         NodeHealth::Halted { .. } => HealthState::Stopped,
     };

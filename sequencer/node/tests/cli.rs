@@ -176,6 +176,90 @@ fn wrong_node_options_are_refused_by_file_field_and_reason() {
     fails(here.path(), 1, node, &["cannot read", "genesis.toml"]);
 }
 
+/// Keys, genesis and options of one validator, whose home is `home`.
+fn validator(here: &Path) {
+    ok(here, "keys generate --out keys");
+    let entry = ok(here, "genesis validator-entry --keys keys --address /ip4/127.0.0.1/tcp/26600");
+    fs::write(here.join("entry.toml"), entry).expect("writes");
+    ok(here, "genesis new --name test --validators entry.toml --chain 901");
+    let options = "home = \"home\"\ngenesis = \"genesis.toml\"\n[validator]\n\
+        validator_key = \"keys/validator.key\"\nnetwork_key = \"keys/network.key\"\n";
+    fs::write(here.join("node.toml"), options).expect("writes");
+}
+
+#[test]
+fn validator_without_a_guard_does_not_start_and_leaves_no_data() {
+    let here = directory();
+    validator(here.path());
+    let expected =
+        ["no guard in", "home/guard", "restore it", "`lockstep init --lost`", "lost-data.md"];
+    fails(here.path(), 1, "node --config node.toml", &expected);
+    assert!(!here.path().join("home/data").exists());
+    ok(here.path(), "init --config node.toml");
+}
+
+#[test]
+fn init_makes_a_guard_once_and_says_what_it_waits_for() {
+    let here = directory();
+    validator(here.path());
+    let made = json(here.path(), "init --config node.toml");
+    assert_eq!(made["origin"], "fresh");
+    let at = made["made_at_ms"].as_u64().expect("is a time");
+    assert_eq!(made["signs_after_ms"].as_u64(), Some(at + 1_000));
+    assert!(here.path().join("home/guard/guard.log").is_file());
+    let bytes = fs::read(here.path().join("home/guard/guard.log")).expect("reads");
+    fails(here.path(), 1, "init --config node.toml", &["guard.log is there", "--lost"]);
+    fails(
+        here.path(),
+        1,
+        "init --config node.toml --lost",
+        &["guard.log exists and is not replaced"],
+    );
+    assert_eq!(fs::read(here.path().join("home/guard/guard.log")).expect("reads"), bytes);
+    fs::remove_dir_all(here.path().join("home/guard")).expect("removes");
+    let text = ok(here.path(), "init --config node.toml --lost");
+    for expected in ["lost, made at", "above the first decided block", "500 ms behind"] {
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn fresh_guard_is_refused_where_a_node_ran_and_a_lost_one_is_not() {
+    for file in
+        ["home/data/store/CURRENT", "home/data/consensus.wal", "home/guard/guard.log.torn-at-256"]
+    {
+        let here = directory();
+        validator(here.path());
+        let path = here.path().join(file);
+        fs::create_dir_all(path.parent().expect("has one")).expect("makes");
+        fs::write(&path, "x").expect("writes");
+        fails(here.path(), 1, "init --config node.toml", &["so a node has run here", "--lost"]);
+        assert!(!here.path().join("home/guard/guard.log").exists());
+        ok(here.path(), "init --config node.toml --lost");
+    }
+    let here = directory();
+    validator(here.path());
+    let options = fs::read_to_string(here.path().join("node.toml")).expect("reads");
+    fs::write(here.path().join("node.toml"), format!("{options}wal_dir = \"wal\""))
+        .expect("writes");
+    fs::create_dir(here.path().join("wal")).expect("makes");
+    fs::write(here.path().join("wal/consensus.wal.follower"), "x").expect("writes");
+    fails(here.path(), 1, "init --config node.toml", &["wal/consensus.wal.follower is there"]);
+}
+
+#[test]
+fn init_is_refused_while_the_node_runs_and_for_a_node_that_follows() {
+    let here = directory();
+    validator(here.path());
+    let home = lockstep_node::home::Home::lock(&here.path().join("home")).expect("is free");
+    fails(here.path(), 1, "init --config node.toml --lost", &["in use by process"]);
+    drop(home);
+    let text =
+        "home = \"home\"\ngenesis = \"genesis.toml\"\n[follow]\nendpoints = [\"http://a:1\"]";
+    fs::write(here.path().join("node.toml"), text).expect("writes");
+    fails(here.path(), 1, "init --config node.toml", &["signs nothing and has no guard"]);
+}
+
 #[test]
 fn node_whose_home_is_in_use_names_the_process() {
     let here = directory();

@@ -60,6 +60,8 @@ impl Disk {
             (DiskFault::Wiped, _) => {
                 (self.store, self.log) = (Arc::new(MemoryStore::new()), Log::default());
             }
+            (DiskFault::AllWiped, _) => *self = Self::new(),
+            (DiskFault::GuardLost, _) => self.guard = GuardFiles::default(),
             (DiskFault::RolledBack, Some((store, log))) => {
                 (self.store, self.log) = (Arc::new(store), log);
             }
@@ -88,6 +90,11 @@ impl GuardFiles {
     // One thread runs a seed; the lock is what the guard's trait asks for.
     fn files(&self) -> MutexGuard<'_, BTreeMap<String, File>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody made a guard.
+    pub(crate) fn is_there(&self) -> bool {
+        !self.files().is_empty()
     }
 
     /// Of what was not synced any prefix stays, perhaps with a zero behind it.

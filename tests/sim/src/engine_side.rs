@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_consensus::application::input::{EngineInput, Finalized, Input};
+use lockstep_consensus::abstention::Abstention;
+use lockstep_consensus::application::input::{EngineInput, Finalized, Input, MeshInput};
 use lockstep_consensus::guard::{self, Guard};
 use lockstep_core::certificate::{Proposal, Vote};
 use lockstep_core::signing::{Signature, SigningKey};
@@ -14,12 +15,14 @@ use lockstep_engine::{Failure, SignError};
 
 use crate::checks::Checks;
 use crate::disk::Disk;
-use crate::node::{Node, Running, Waiting, peer, place};
+use crate::node::{Node, Running, Waiting, peer, place, use_mark_up};
 use crate::plan::{Bug, Crash, MS};
 use crate::world::{Class, Event, World};
 
 /// How long a request of value sync may take.
 const SYNC_PATIENCE: u64 = 1_000 * MS;
+/// How long a quorum at the genesis waits where a peer claims a height.
+const CONTEST_PATIENCE: u64 = 10_000 * MS;
 
 /// The replica's host: the guard, the log, and a list of what else is to be done.
 struct Host<'a> {
@@ -110,7 +113,7 @@ impl World {
         let network = self.network;
         let Node { key, running, .. } = &mut self.nodes[node];
         let Some(running) = running else { return };
-        let voter = running.abstains_until.is_none().then(|| key.address());
+        let voter = running.abstains.is_none().then(|| key.address());
         running.replica = Replica::new(network, voter);
         running.run += 1;
         running.engine_timers.clear();
@@ -118,11 +121,11 @@ impl World {
         running.replies.retain(|_, waiting| matches!(waiting, Waiting::Submitted(_)));
         let undecided = running.ledger.store().undecided(running.height().next());
         let undecided = undecided.expect("a store in memory does not fail");
-        let abstains_until = running.abstains_until;
-        if abstains_until.is_some() {
+        let abstains = running.abstains;
+        if abstains.is_some() {
             self.outcome.abstained += 1;
         }
-        let started = EngineInput::Started { abstains_until, undecided };
+        let started = EngineInput::Started { abstains, undecided };
         self.application(node, Input::Engine(started));
         let Some(running) = &mut self.nodes[node].running else { return };
         let reply = running.wait(Waiting::Start);
@@ -171,11 +174,45 @@ impl World {
     /// The guard refused: follow until the height is decided.
     fn abstain(&mut self, node: usize, reason: &str) {
         self.trace.note(self.now, node, &reason);
+        self.vote_or_follow(node, true);
+    }
+
+    /// What the node waited for is over, or the guard refused: it votes, or follows for another reason.
+    pub(crate) fn vote_or_follow(&mut self, node: usize, is_refused: bool) {
         let Some(running) = &mut self.nodes[node].running else { return };
-        let next = running.height().next();
-        running.guard.abstain_until_decided(next);
-        running.abstains_until = Some(next);
+        let state = running.ledger.state();
+        let marked = use_mark_up(&running.guard, &state, running.genesis.0);
+        let marked = marked.expect("a guard in memory does not fail");
+        let next = state.height.next();
+        running.abstains = match marked {
+            None if is_refused => {
+                running.guard.abstain_until_decided(next);
+                Some(Abstention::Height(next))
+            }
+            marked => marked,
+        };
         self.start_engine(node);
+    }
+
+    /// Whether the peers show the network to be at its genesis, as `claims.rs` has it.
+    pub(crate) fn look_at_claims(&mut self, node: usize) {
+        let linked: Vec<_> = (0..self.nodes.len())
+            .filter(|other| *other != node && self.is_linked(node, *other))
+            .filter(|other| self.nodes[*other].running.is_some())
+            .collect();
+        let (quorum, now) = (self.nodes.len() * 2 / 3 + 1, self.now);
+        let Some(running) = &mut self.nodes[node].running else { return };
+        let claims = linked.iter().filter_map(|other| running.sync.tips.get(other));
+        let none = claims.clone().filter(|tip| **tip == Height::GENESIS).count() + 1;
+        let is_contested = claims.clone().any(|tip| *tip > Height::GENESIS);
+        let is_at_genesis = running.height() == Height::GENESIS && none >= quorum;
+        let since = is_at_genesis.then(|| running.genesis.1.unwrap_or(now));
+        let is_agreed = since.is_some_and(|since| !is_contested || now - since >= CONTEST_PATIENCE);
+        let was = std::mem::replace(&mut running.genesis, (is_agreed, since)).0;
+        if was != is_agreed {
+            let input = MeshInput::GenesisAgreed(is_agreed);
+            self.later(0, node, Event::Application(Input::Mesh(input)));
+        }
     }
 
     fn engine_effect(&mut self, node: usize, effect: Effect, is_replaying: bool) {
@@ -207,6 +244,7 @@ impl World {
             }
             Effect::StatusReceived { from, tip, .. } => {
                 running.sync.tips.insert(place(&from), tip);
+                self.look_at_claims(node);
                 self.sync(node);
             }
             Effect::RestreamRequested { height, round, valid_round, proposer, block } => {

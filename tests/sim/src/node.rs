@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::PeerId;
+use lockstep_consensus::abstention::Abstention;
 use lockstep_consensus::application::effect::{Effect, ReplyId, Timer};
 use lockstep_consensus::application::peers::Peers;
 use lockstep_consensus::application::{self, Application};
-use lockstep_consensus::guard::{Guard, MessageId, Step, WalView};
+use lockstep_consensus::guard::{Guard, Mark, MessageId, Origin, Step, WalView};
 use lockstep_consensus::lanes::own::OwnLane;
 use lockstep_consensus::lanes::table::Table;
 use lockstep_consensus::ledger::Ledger;
@@ -20,6 +21,7 @@ use lockstep_core::entry::Entry;
 use lockstep_core::limits::LANE_AHEAD_BYTES_MAX;
 use lockstep_core::params::Genesis;
 use lockstep_core::signing::SigningKey;
+use lockstep_core::state::State;
 use lockstep_core::types::{Height, Round, UnixMillis};
 use lockstep_engine::OwnMessage;
 use lockstep_engine::replica::{self, Replica, own_message};
@@ -121,8 +123,8 @@ pub(crate) struct Running {
     pub(crate) ledger: Arc<Ledger>,
     /// The guard.
     pub(crate) guard: Guard,
-    /// Abstain until this height is decided.
-    pub(crate) abstains_until: Option<Height>,
+    /// Why it does not vote.
+    pub(crate) abstains: Option<Abstention>,
     /// Timers of consensus, and which setting is in force.
     pub(crate) engine_timers: BTreeMap<replica::Timer, u64>,
     /// Timers of the application.
@@ -135,6 +137,8 @@ pub(crate) struct Running {
     pub(crate) height_began: (Micros, Duration),
     /// Decided values that are asked for.
     pub(crate) sync: Sync,
+    /// Whether the peers show the network to be at its genesis, and since when a quorum of them does.
+    pub(crate) genesis: (bool, Option<Micros>),
 }
 
 impl Running {
@@ -180,7 +184,7 @@ impl Node {
         let me = self.key.address();
         let store = LogStore::on(self.disk.store.clone(), genesis).map_err(|e| e.to_string())?;
         let ledger = Arc::new(Ledger::open(Arc::new(store)).map_err(|e| e.to_string())?);
-        let (guard, abstains_until) = self.open_guard(&ledger)?;
+        let (guard, abstains) = self.open_guard(&ledger)?;
         let (table, own) = self.load_lanes(now, &ledger)?;
         let config = application::Config {
             me,
@@ -199,30 +203,27 @@ impl Node {
             application,
             ledger,
             guard,
-            abstains_until,
+            abstains,
             engine_timers: BTreeMap::new(),
             timers: BTreeMap::new(),
             replies: BTreeMap::new(),
             asked: 0,
             height_began: (now, Duration::ZERO),
             sync: Sync::default(),
+            genesis: (false, None),
         });
         Ok(effects)
     }
 
-    /// The guard, and until which height the node must abstain.
-    fn open_guard(&self, ledger: &Ledger) -> Result<(Guard, Option<Height>), String> {
+    /// The guard, and why the node must abstain.
+    fn open_guard(&self, ledger: &Ledger) -> Result<(Guard, Option<Abstention>), String> {
         let state = ledger.state();
         let me = self.key.address();
         let files = Box::new(self.disk.guard.clone());
-        let (guard, report) =
-            Guard::on(files, Path::new("guard"), state.network_id, self.key.clone())
-                .map_err(|e| e.to_string())?;
+        let (guard, _) = Guard::on(files, Path::new("guard"), state.network_id, self.key.clone())
+            .map_err(|e| e.to_string())?;
+        let marked = use_mark_up(&guard, &state, false)?;
         let next = state.height.next();
-        if report.is_new && state.height > Height::GENESIS {
-            guard.raise_floor(next).map_err(|e| e.to_string())?;
-            return Ok((guard, Some(next)));
-        }
         let log = &self.disk.log;
         let own: Vec<_> = log.entries.iter().filter_map(|entry| own_message(entry, me)).collect();
         let logged = (log.height > Height::GENESIS).then_some(log.height);
@@ -234,7 +235,15 @@ impl Node {
         if let Some(height) = abstain {
             guard.abstain_until_decided(height);
         }
-        Ok((guard, abstain))
+        Ok((guard, marked.or(abstain.map(Abstention::Height))))
+    }
+
+    /// Makes the guard anew, as `lockstep init` does.
+    pub(crate) fn make_guard(&self, now: Micros, genesis: &Genesis, origin: Origin) {
+        let mark = Mark { origin, made_at: self.clock.show(now) };
+        let files = Box::new(self.disk.guard.clone());
+        let of = (genesis.network_id(), self.key.address());
+        Guard::create_on(files, Path::new("guard"), of, mark).expect("there is no guard");
     }
 
     fn load_lanes(&self, now: Micros, ledger: &Ledger) -> Result<(Table, OwnLane), String> {
@@ -261,6 +270,25 @@ impl Node {
         own.restore(mine);
         Ok((table, own))
     }
+}
+
+/// Lifts a guard's mark if what it waits for is over, as `validator/abstain.rs` does.
+pub(crate) fn use_mark_up(
+    guard: &Guard,
+    state: &State,
+    may_begin: bool,
+) -> Result<Option<Abstention>, String> {
+    let Some(mark) = guard.mark() else { return Ok(None) };
+    let why = Abstention::of(mark, state.committed.params.drift_ms);
+    if !why.is_over(state.height, state.timestamp, may_begin) {
+        return Ok(Some(why));
+    }
+    if state.height == Height::GENESIS {
+        guard.begin();
+    } else {
+        guard.raise_floor(state.height).map_err(|e| e.to_string())?;
+    }
+    Ok(None)
 }
 
 fn message_id(message: &OwnMessage) -> MessageId {

@@ -10,7 +10,7 @@ pub(crate) const MS: Micros = 1_000;
 /// Faults last so long at most; then the network heals.
 const FAULTS_MAX: Micros = 4_500 * MS;
 
-/// What happens to a node's disk at a crash. What the guard synced stays in every case.
+/// What happens to a node's disk at a crash. What the guard synced stays unless it is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DiskFault {
     /// What was synced stays, and some of what was not.
@@ -19,6 +19,10 @@ pub(crate) enum DiskFault {
     RolledBack,
     /// The data directory is gone.
     Wiped,
+    /// The guard is gone, and made anew as one that was lost.
+    GuardLost,
+    /// Both are.
+    AllWiped,
 }
 
 /// A bug that is planted, to see whether a rule breaks.
@@ -163,9 +167,11 @@ impl Plan {
             let node = rng.place(nodes);
             // One node's data may be lost; with liars that is one fault more than consensus bears for data, but not for
             // votes.
-            let disk = match rng.below(4) {
+            let disk = match rng.below(6) {
                 0 if node == lost_node && liars == 0 => DiskFault::Wiped,
                 1 if node == lost_node && liars == 0 => DiskFault::RolledBack,
+                2 if node == lost_node && liars == 0 => DiskFault::AllWiped,
+                3 if node == lost_node && liars == 0 => DiskFault::GuardLost,
                 _ => DiskFault::Kept,
             };
             crashes.push(Crash {

@@ -99,10 +99,7 @@ impl World {
                 }
             }
             Effect::Report(report) => self.trace.note(self.now, node, &report),
-            Effect::Stop(Stop::MayVote { .. }) => {
-                running.abstains_until = None;
-                self.start_engine(node);
-            }
+            Effect::Stop(Stop::MayVote) => self.vote_or_follow(node, false),
             Effect::Stop(stop) => self.checks.fail(format!("node {node} stops: {stop}")),
             // Users' entries are checked in the order they came.
             Effect::CheckEntries(..) => {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use lockstep_consensus::application::effect::{self, Effect};
 use lockstep_consensus::application::input::{EngineInput, Input, MeshInput};
+use lockstep_consensus::guard::Origin;
 use lockstep_core::params::{ChainKind, ChainParams, Genesis, NetworkParams};
 use lockstep_core::signing::{SigningKey, keyed_hash};
 use lockstep_core::types::{ChainId, Height, NetworkId, UnixMillis};
@@ -31,6 +32,8 @@ const PROGRESS_WITHIN: Micros = 30_000 * MS;
 const PROGRESS_HEIGHTS: u64 = 3;
 /// How often a node tells its status.
 const STATUS_EVERY: Micros = 1_000 * MS;
+/// How often it does at its genesis.
+const GENESIS_STATUS_EVERY: Micros = 250 * MS;
 /// Chains of the network.
 pub(crate) const CHAINS: [ChainId; 2] = [ChainId(7), ChainId(8)];
 
@@ -377,6 +380,11 @@ impl World {
         if self.nodes[node].running.is_some() {
             return;
         }
+        if !self.nodes[node].disk.guard.is_there() {
+            // The operator says what became of the last one; see `plan`.
+            let origin = if self.nodes[node].boot == 0 { Origin::Fresh } else { Origin::Lost };
+            self.nodes[node].make_guard(self.now, &self.genesis, origin);
+        }
         let others: BTreeMap<PeerId, Address> = (0..self.nodes.len())
             .filter(|other| *other != node)
             .map(|other| (peer(other), self.nodes[other].key.address()))
@@ -393,7 +401,7 @@ impl World {
                 self.link(node, other, true);
             }
         }
-        self.later(STATUS_EVERY, node, Event::Status);
+        self.later(GENESIS_STATUS_EVERY, node, Event::Status);
     }
 
     /// Counts an effect down to a planned crash; `false` from the crash on.
@@ -419,7 +427,8 @@ impl World {
         if matches!(self.plan.bug, Some(Bug::LogLost | Bug::NoGuard)) {
             self.nodes[node].disk.log = crate::disk::Log::default();
         }
-        self.checks.crashed(node, fault != DiskFault::Kept);
+        let is_lost = !matches!(fault, DiskFault::Kept | DiskFault::GuardLost);
+        self.checks.crashed(node, is_lost);
         for other in 0..self.nodes.len() {
             if self.nodes[other].running.is_some() && self.is_linked(node, other) {
                 self.later(
@@ -432,7 +441,7 @@ impl World {
         self.at(crash.map_or(0, |crash| crash.down), node, None, Event::Start);
     }
 
-    fn is_linked(&self, a: usize, b: usize) -> bool {
+    pub(crate) fn is_linked(&self, a: usize, b: usize) -> bool {
         !self.cut.contains(&(a.min(b), a.max(b)))
     }
 
@@ -592,7 +601,11 @@ impl World {
     /// The status goes to all, and again in a while.
     fn tell_status(&mut self, node: usize) {
         self.send_status(node);
-        self.later(STATUS_EVERY, node, Event::Status);
+        self.look_at_claims(node);
+        let running = self.nodes[node].running.as_ref();
+        let is_first = running.is_some_and(|running| running.height() == Height::GENESIS);
+        let after = if is_first { GENESIS_STATUS_EVERY } else { STATUS_EVERY };
+        self.later(after, node, Event::Status);
     }
 
     /// Sets a timer of a node.

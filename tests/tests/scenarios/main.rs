@@ -3,8 +3,10 @@
 mod bad_input;
 mod byzantine_lane;
 mod byzantine_proposer;
+mod catching_up;
 mod full_node_late;
 mod guard_in_use;
+mod guard_lost;
 mod halted;
 mod kill9_under_load;
 mod landing;

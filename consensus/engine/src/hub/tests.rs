@@ -205,3 +205,22 @@ fn fetches_are_bounded_and_the_oldest_gives_way() {
     let open: Vec<_> = open.map(|(byte, _)| *byte).collect();
     assert_eq!(open, (40 - u8::try_from(FETCHES_MAX).unwrap()..40).collect::<Vec<_>>());
 }
+
+#[test]
+fn height_that_a_peer_claims_is_known_while_it_is_up() {
+    let (hub, _) = hub();
+    let heights = hub.heights();
+    let of = |byte| heights.borrow().get(&peer(byte)).copied();
+    hub.claim(peer(1), CoreHeight(5));
+    assert_eq!(of(1), None, "it is not up");
+    hub.up(peer(1));
+    hub.up(peer(2));
+    hub.claim(peer(1), CoreHeight::GENESIS);
+    hub.claim(peer(2), CoreHeight(9));
+    assert_eq!((of(1), of(2)), (Some(CoreHeight::GENESIS), Some(CoreHeight(9))));
+    hub.claim(peer(1), CoreHeight(7));
+    hub.down(peer(2));
+    assert_eq!((of(1), of(2)), (Some(CoreHeight(7)), None));
+    hub.up(peer(2));
+    assert_eq!(of(2), None, "what it said before may be outdated");
+}

@@ -1,6 +1,7 @@
 //! A decided block is found wherever it is, and committed once.
 
 use super::*;
+use crate::abstention::Abstention;
 use crate::application::effect::{Stop, Timer};
 
 fn fetched(bench: &mut Bench, from: u8, height: Height, value: Option<Bytes>, block: &Block) {
@@ -129,12 +130,15 @@ fn decided_block_that_breaks_a_rule_stops_the_node() {
 #[test]
 fn abstaining_ends_when_its_height_is_decided() {
     let mut bench = Bench::new(1);
-    let started = EngineInput::Started { abstains_until: Some(Height(1)), undecided: Vec::new() };
+    let started = EngineInput::Started {
+        abstains: Some(Abstention::Height(Height(1))),
+        undecided: Vec::new(),
+    };
     bench.step(Input::Engine(started));
     let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
     let block = bench.block(round, &[], 0);
     assert!(!bench.said.iter().any(|e| matches!(e, Effect::Stop(_))));
     super::proposals::decide(&mut bench, &block);
-    let ends = |e: &Effect| matches!(e, Effect::Stop(Stop::MayVote { height: Height(1) }));
+    let ends = |e: &Effect| matches!(e, Effect::Stop(Stop::MayVote));
     assert!(bench.said.iter().any(ends));
 }

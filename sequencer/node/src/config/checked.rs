@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use libp2p::Multiaddr;
@@ -33,7 +33,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// A node's configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// Directory of everything the node writes.
+    /// Directory of what the node writes.
     pub home: PathBuf,
     /// File of the genesis.
     pub genesis: PathBuf,
@@ -74,7 +74,9 @@ pub struct ValidatorConfig {
     pub listen: Multiaddr,
     /// Longest that an entry waits for others to share its batch.
     pub batch_delay: Duration,
-    /// Directory of the consensus log, if it is not inside the home.
+    /// Directory of the guard; apart from the data.
+    pub guard_dir: PathBuf,
+    /// Directory of the consensus log, if it is not that of the data.
     pub wal_dir: Option<PathBuf>,
     /// How often the node tells its height; zero after every block.
     pub status_interval: Duration,
@@ -107,6 +109,12 @@ pub struct TlsFiles {
 }
 
 impl NodeConfig {
+    /// Directory of the log and, unless `wal_dir` says otherwise, of the consensus log.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        data_dir(&self.home)
+    }
+
     /// Reads the file and checks it.
     ///
     /// # Errors
@@ -133,7 +141,8 @@ impl NodeOptions {
     /// # Errors
     /// The field at fault and the reason.
     pub fn validate(self, directory: &Path) -> Result<NodeConfig, Fault> {
-        let role = role(self.validator, self.follow, self.faults, directory)?;
+        let home = directory.join(self.home);
+        let role = role((self.validator, self.follow), self.faults, (directory, &home))?;
         let HttpOptions { listen, insecure } = self.http;
         if !listen.ip().is_loopback() && !insecure {
             let reason =
@@ -143,7 +152,7 @@ impl NodeOptions {
         let grpc = grpc(self.grpc, directory)?;
         check_ports(&role, grpc.listen, listen)?;
         Ok(NodeConfig {
-            home: directory.join(self.home),
+            home,
             genesis: directory.join(self.genesis),
             check_threads: check_threads(self.check_threads)?,
             role,
@@ -184,10 +193,9 @@ fn chain_rpc(engines: Vec<ChainRpcOptions>) -> Result<Vec<ChainRpcOptions>, Faul
 }
 
 fn role(
-    validator: Option<ValidatorOptions>,
-    follow: Option<FollowOptions>,
+    (validator, follow): (Option<ValidatorOptions>, Option<FollowOptions>),
     faults: FaultOptions,
-    directory: &Path,
+    places: (&Path, &Path),
 ) -> Result<Role, Fault> {
     match (validator, follow) {
         (Some(_), Some(_)) => Err((
@@ -198,7 +206,7 @@ fn role(
             "validator",
             "neither [validator] nor [follow]: one of them says what the node is".into(),
         )),
-        (Some(options), None) => Ok(Role::Validator(validator_config(options, faults, directory)?)),
+        (Some(options), None) => Ok(Role::Validator(validator_config(options, faults, places)?)),
         (None, Some(options)) => {
             if !faults.is_empty() {
                 return Err(("faults", "they are the mesh's, which a follower has none of".into()));
@@ -211,7 +219,7 @@ fn role(
 fn validator_config(
     options: ValidatorOptions,
     faults: FaultOptions,
-    directory: &Path,
+    (directory, home): (&Path, &Path),
 ) -> Result<ValidatorConfig, Fault> {
     let listen: Multiaddr = options
         .listen
@@ -234,15 +242,54 @@ fn validator_config(
         return Err(("validator.status_interval_ms", reason));
     }
     faults.validate()?;
+    let guard_dir =
+        options.guard_dir.map_or_else(|| home.join("guard"), |guard| directory.join(guard));
+    let wal_dir = options.wal_dir.map(|wal_dir| directory.join(wal_dir));
+    check_apart(&guard_dir, &data_dir(home))?;
+    if let Some(wal_dir) = &wal_dir {
+        check_apart(&guard_dir, wal_dir)?;
+    }
     Ok(ValidatorConfig {
         validator_key: directory.join(options.validator_key),
         network_key: directory.join(options.network_key),
         listen,
         batch_delay: Duration::from_millis(ms),
-        wal_dir: options.wal_dir.map(|wal_dir| directory.join(wal_dir)),
+        guard_dir,
+        wal_dir,
         status_interval: Duration::from_millis(status_ms),
         faults,
     })
+}
+
+fn data_dir(home: &Path) -> PathBuf {
+    home.join("data")
+}
+
+/// The guard must outlive the data: neither directory may contain the other.
+fn check_apart(guard: &Path, data: &Path) -> Result<(), Fault> {
+    let (plain_guard, plain_data) = (without_dots(guard), without_dots(data));
+    if !plain_guard.starts_with(&plain_data) && !plain_data.starts_with(&plain_guard) {
+        return Ok(());
+    }
+    let reason = format!(
+        "the guard in {} and the data in {} must lie apart: removing the data must not remove the guard",
+        plain_guard.display(),
+        plain_data.display()
+    );
+    Err(("validator.guard_dir", reason))
+}
+
+/// An absolute path without `.` and `..`. Links are not followed.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(plain.pop()),
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(part),
+        }
+    }
+    plain
 }
 
 /// The socket address of `/ip4/…/tcp/…` or `/ip6/…/tcp/…`, `None` if it is anything else.

@@ -52,6 +52,7 @@ fn sample_parses_and_names_every_option_and_its_default() {
         "network_key",
         "listen",
         "batch_delay_ms",
+        "guard_dir",
         "[follow]",
         "endpoints",
         "[grpc]",
@@ -237,4 +238,39 @@ fn options_survive_their_file() {
     let options: NodeOptions = toml::from_str(VALIDATOR).expect("parses");
     let text = toml::to_string(&options).expect("writes");
     assert_eq!(toml::from_str::<NodeOptions>(&text).expect("parses"), options);
+}
+
+#[test]
+fn guard_is_beside_the_data_unless_it_is_named() {
+    let guard = |text: &str| match check(text).expect("is valid").role {
+        Role::Validator(validator) => validator.guard_dir,
+        Role::Follower { .. } => panic!("a validator"),
+    };
+    assert_eq!(guard(VALIDATOR), Path::new("/etc/lockstep/data/guard"));
+    assert_eq!(
+        check(VALIDATOR).expect("is valid").data_dir(),
+        Path::new("/etc/lockstep/data/data")
+    );
+    let named = format!("{VALIDATOR}guard_dir = \"../guard\"");
+    assert_eq!(guard(&named), Path::new("/etc/lockstep/../guard"));
+}
+
+#[test]
+fn guard_and_data_that_contain_one_another_are_refused_with_both_paths() {
+    let data = "/etc/lockstep/data/data";
+    for inside in
+        [data, "data/data", "data/data/guard", "data/./data/x/../guard", "guard/../data/data"]
+    {
+        let text = format!("{VALIDATOR}guard_dir = \"{inside}\"");
+        refused(&text, "validator.guard_dir: the guard in /etc/lockstep/data/data");
+        refused(&text, "and the data in /etc/lockstep/data/data must lie apart");
+    }
+    for around in ["data", "/etc/lockstep", "/"] {
+        refused(&format!("{VALIDATOR}guard_dir = \"{around}\""), "must lie apart");
+    }
+    let wal = |guard: &str| format!("{VALIDATOR}wal_dir = \"wal\"\nguard_dir = \"{guard}\"");
+    refused(&wal("wal/guard"), "the data in /etc/lockstep/wal must lie apart");
+    for apart in ["guard", "data/guard", "data/data-guard", "wal-guard"] {
+        assert!(check(&wal(apart)).is_ok(), "{apart}");
+    }
 }

@@ -4,7 +4,7 @@
 //! devnet/            lock        the process that has it
 //!   devnet.toml      what the devnet is; a directory without it is not ours to remove
 //!   genesis.toml
-//!   validator-0/     node.toml, keys/, data/, node.log
+//!   validator-0/     node.toml, keys/, home/{data, guard}/, node.log
 //! ```
 //!
 //! What else is in it when the chains have blocks says [`world`](super::world).
@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eyre::{WrapErr as _, bail, ensure};
+use lockstep_consensus::guard::Origin;
 use lockstep_core::params::Genesis;
 use serde::{Deserialize, Serialize};
 
@@ -20,8 +21,9 @@ use super::ports::{self, Ports};
 use super::process;
 use crate::clock;
 use crate::commands::genesis::{entry, write_new};
+use crate::commands::init;
 use crate::config::{
-    GrpcOptions, HttpOptions, LogOptions, NodeOptions, QuotaOptions, ValidatorOptions,
+    GrpcOptions, HttpOptions, LogOptions, NodeConfig, NodeOptions, QuotaOptions, ValidatorOptions,
 };
 use crate::genesis::{ChainEntry, GenesisFile, Kind, ParamsEntry, ValidatorEntry};
 use crate::home::{self, Home};
@@ -105,7 +107,7 @@ impl Place {
             index,
             ports,
             config: own.join("node.toml"),
-            home: own.join("data"),
+            home: own.join("home"),
             log: own.join("node.log"),
         }
     }
@@ -304,7 +306,7 @@ fn clean(directory: &Path) -> eyre::Result<()> {
     Ok(())
 }
 
-/// Makes keys, genesis and options.
+/// Makes keys, genesis, options and guards.
 fn make(directory: &Path, places: &[Place], chains: &[ChainEntry]) -> eyre::Result<()> {
     let mut validators = Vec::new();
     for place in places {
@@ -318,7 +320,11 @@ fn make(directory: &Path, places: &[Place], chains: &[ChainEntry]) -> eyre::Resu
         validators,
         chains: chains.to_vec(),
     };
-    write_new(&directory.join(GENESIS), &toml::to_string(&genesis)?)
+    write_new(&directory.join(GENESIS), &toml::to_string(&genesis)?)?;
+    for place in places {
+        init::make(&NodeConfig::load(&place.config)?, Origin::Fresh).wrap_err("making a guard")?;
+    }
+    Ok(())
 }
 
 fn make_keys(place: &Place) -> eyre::Result<ValidatorEntry> {
@@ -330,7 +336,7 @@ fn make_keys(place: &Place) -> eyre::Result<ValidatorEntry> {
 fn options(place: &Place) -> NodeOptions {
     let loopback = |port| std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port));
     NodeOptions {
-        home: "data".into(),
+        home: "home".into(),
         genesis: format!("../{GENESIS}").into(),
         // One machine runs all of them.
         check_threads: 1,
@@ -339,6 +345,7 @@ fn options(place: &Place) -> NodeOptions {
             network_key: format!("keys/{}", keys::NETWORK_KEY).into(),
             listen: format!("/ip4/127.0.0.1/tcp/{}", place.ports.mesh),
             batch_delay_ms: 10,
+            guard_dir: None,
             wal_dir: None,
             status_interval_ms: 1_000,
         }),
