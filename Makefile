@@ -18,10 +18,19 @@ TEST_LINTS_OFF := arithmetic_side_effects cast_possible_truncation cast_sign_los
 # Part of clippy's arguments, so that its results are kept per clone (see deploy/setup/env.sh).
 CLIPPY_CLONE := --cfg 'lockstep_clone="$(CURDIR)"'
 
+# Seeds of the simulator.
+SEEDS ?= 0..10000
+SEED ?= 0
+
+# The simulator is a build of its own, because its signatures are a keyed hash: of our crates alone, and those it spends its time
+# in are compiled for speed.
+SIM = $(ENV) && cargo test --quiet --workspace --locked --features lockstep-sim/simulator --test sim \
+	$(foreach crate,core engine consensus sim,--config 'profile.dev.package.lockstep-$(crate).opt-level=3') --
+
 # A devnet of the log alone, and its help, need no programs but ours.
 WITH_PEERS := $(if $(filter --log-only --help -h,$(ARGS)),,--peers)
 
-.PHONY: help setup peers build release devnet test test-release interop bench lint fmt doc vectors deny env clean-cache
+.PHONY: help setup peers build release devnet test test-release sim sim-replay sim-mutants interop bench lint fmt doc vectors deny env clean-cache
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +61,15 @@ test-release: build release ## Run the store's tests on both RocksDB libraries; 
 	@export LOCKSTEP_ROCKSDB=source; $(ENV) && cargo test --workspace --locked --lib store::
 	@$(ENV) && cargo build --workspace --locked && \
 		LOCKSTEP_RELEASE_BIN="$$CARGO_TARGET_DIR/release/lockstep" cargo test --workspace --locked --test release
+
+sim: setup ## Run whole validators in virtual time against faults and an attacker (SEEDS=0..10000), and some seeds twice
+	@$(SIM) twice 0..20 && $(SIM) run $(SEEDS)
+
+sim-replay: setup ## Run one seed of the simulator and print what happens (SEED=7)
+	@$(SIM) replay $(SEED)
+
+sim-mutants: setup ## Plant bugs in the simulator's validators; each must be found (SEEDS=0..10000)
+	@$(SIM) bugs $(SEEDS)
 
 interop: ## Run the end-to-end suite against real op-node, op-batcher and op-geth (ARGS=tier_one: its first tier)
 	@deploy/setup/build.sh --peers

@@ -44,7 +44,8 @@ use lockstep_core::types::{BlockHash, Height, NetworkId, Round};
 
 use self::disk::DiskFiles;
 pub use self::error::{GuardOpenError, SignError};
-use self::journal::{Files, Journal};
+pub use self::journal::Files;
+use self::journal::Journal;
 pub use self::mark::{Mark, Origin};
 use self::record::Record;
 pub use self::record::SignedMessage;
@@ -186,6 +187,19 @@ impl Guard {
         mark: Mark,
     ) -> Result<(), GuardOpenError> {
         let files = DiskFiles::create(directory)?;
+        Self::create_on(Box::new(files), directory, (network, address), mark)
+    }
+
+    /// The same over any directory: `directory` is its name in errors.
+    ///
+    /// # Errors
+    /// [`GuardOpenError::Exists`] and [`GuardOpenError::Io`].
+    pub fn create_on(
+        files: Box<dyn Files>,
+        directory: &Path,
+        (network, address): (NetworkId, Address),
+        mark: Mark,
+    ) -> Result<(), GuardOpenError> {
         Journal::create(files, directory, (network, address), Some(mark))
     }
 
@@ -202,7 +216,11 @@ impl Guard {
         Self::on(Box::new(files), directory, network, key)
     }
 
-    fn on(
+    /// The same over any directory: `directory` is its name in errors.
+    ///
+    /// # Errors
+    /// [`GuardOpenError`].
+    pub fn on(
         files: Box<dyn Files>,
         directory: &Path,
         network: NetworkId,

@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use toml::{Table, Value as Toml};
 
 /// Our crates and which of ours each may know. `*` is all.
-const KNOWS: [(&str, &[&str]); 8] = [
+const KNOWS: [(&str, &[&str]); 9] = [
     ("lockstep-core", &[]),
     ("lockstep-proto", &["lockstep-core"]),
     ("lockstep-engine", &["lockstep-core", "lockstep-proto"]),
@@ -22,13 +22,23 @@ const KNOWS: [(&str, &[&str]); 8] = [
     ("lockstep-sidecar", &["lockstep-core", "lockstep-proto", "lockstep-rpc"]),
     ("lockstep-node", &["*"]),
     ("lockstep-tests", &["*"]),
+    ("lockstep-sim", &["lockstep-core", "lockstep-engine", "lockstep-consensus"]),
 ];
 
 /// Dependencies that only some of our crates may name. The first column is the beginning of the package's name.
 const KEPT: [(&str, &[&str]); 7] = [
     ("arc-malachitebft", &["lockstep-engine"]),
     ("ractor", &["lockstep-engine"]),
-    ("libp2p", &["lockstep-engine", "lockstep-consensus", "lockstep-node", "lockstep-tests"]),
+    (
+        "libp2p",
+        &[
+            "lockstep-engine",
+            "lockstep-consensus",
+            "lockstep-node",
+            "lockstep-tests",
+            "lockstep-sim",
+        ],
+    ),
     ("rocksdb", &["lockstep-consensus"]),
     ("librocksdb-sys", &["lockstep-consensus"]),
     ("tonic", &["lockstep-proto", "lockstep-rpc", "lockstep-node", "lockstep-tests"]),

@@ -44,6 +44,7 @@ use crate::network::PeerId;
 use crate::request::{Evidence, ProposedBlock, StartHeight};
 use crate::signing::{SignError, Verifier};
 use crate::start::{FUTURE_HEIGHTS_MAX, FUTURE_MESSAGES_MAX};
+use crate::wal::OwnMessage;
 use crate::wire::votes::VotesMessage;
 use crate::wire::{self};
 
@@ -522,6 +523,20 @@ fn encoded(entry: malachite::Input<Context>) -> std::io::Result<Bytes> {
     let mut bytes = Vec::new();
     encode_entry(entry, &EngineCodec, &mut bytes)?;
     Ok(bytes.into())
+}
+
+/// What `validator` itself signed, if this entry of a log is that: what [`crate::inspect_wal`] reports of a file.
+#[must_use]
+pub fn own_message(entry: &Bytes, validator: Address) -> Option<OwnMessage> {
+    match decode_entry(&EngineCodec, entry.as_ref()).ok()? {
+        malachite::Input::Vote(signed) if signed.message.validator.0 == validator => {
+            signed.message.to_core().map(OwnMessage::Vote)
+        }
+        malachite::Input::Proposal(signed) if signed.message.validator.0 == validator => {
+            signed.message.to_core().map(OwnMessage::Proposal)
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

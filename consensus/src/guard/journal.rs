@@ -26,7 +26,7 @@ const COMPACT_BYTES: u64 = 1 << 20;
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// What the guard needs of a directory. Names are within it.
-pub(super) trait Files: Send + std::fmt::Debug {
+pub trait Files: Send + std::fmt::Debug {
     /// The whole file; `None` if it is not there.
     fn read(&mut self, name: &str) -> io::Result<Option<Vec<u8>>>;
     /// Writes behind the end of a file, which is made if it is not there. Not durable before [`Files::sync`].

@@ -8,6 +8,9 @@ use alloy_rlp::{BufMut, Decodable, Encodable};
 use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
 use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
 
+#[cfg(feature = "keyed-hash")]
+pub mod keyed_hash;
+
 /// 65 bytes `r ‖ s ‖ v` with v 27 or 28. Nothing is checked before [`recover`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signature(pub [u8; 65]);
@@ -61,6 +64,10 @@ const HALF_ORDER: [u8; 32] = [
 /// # Errors
 /// [`InvalidSignature`] if no key can have made it, or if it is not in its one canonical form.
 pub fn recover(digest: B256, signature: &Signature) -> Result<Address, InvalidSignature> {
+    #[cfg(feature = "keyed-hash")]
+    if keyed_hash::is_on() {
+        return keyed_hash::recover(digest, signature);
+    }
     let [compact @ .., v] = &signature.0;
     let id = match *v {
         27 => RecoveryId::Zero,
@@ -124,6 +131,10 @@ impl SigningKey {
     /// Signs a digest; equal inputs give equal bytes (RFC 6979), and `s` is low.
     #[must_use]
     pub fn sign(&self, digest: B256) -> Signature {
+        #[cfg(feature = "keyed-hash")]
+        if keyed_hash::is_on() {
+            return keyed_hash::sign(self.address, digest);
+        }
         let signature =
             SECP256K1.sign_ecdsa_recoverable(Message::from_digest(digest.0), &self.secret);
         let (id, compact) = signature.serialize_compact();

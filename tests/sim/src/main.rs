@@ -1,0 +1,171 @@
+//! The simulator: many validators in one thread and in virtual time.
+//!
+//! Each validator is malachite's core (`lockstep_engine::replica`), the application, a guard over files in memory and a
+//! store in memory. Bytes between them are the real ones. A seed draws faults and lies (`plan`, `attacker`), rules are
+//! checked at every step (`checks`); when the faults are over, all must go on.
+//!
+//! ```text
+//! sim run 0..1000      runs seeds; prints those that break a rule; ends with 1 if there is one
+//! sim replay 7         runs one seed and prints what happens
+//! sim twice 0..20      runs seeds twice and compares their traces
+//! sim bugs 0..1000     plants each bug and says which seed of these finds it first
+//! ```
+
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    clippy::float_arithmetic,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a test program: a panic is a failed test"
+)]
+
+mod attacker;
+mod checks;
+mod disk;
+mod engine_side;
+mod node;
+mod plan;
+mod rng;
+mod trace;
+mod work;
+mod world;
+
+use std::ops::Range;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use crate::plan::BUGS;
+use crate::trace::Trace;
+use crate::world::{Outcome, World};
+
+fn seeds(text: &str) -> Option<Range<u64>> {
+    let (from, to) = text.split_once("..")?;
+    Some(from.parse().ok()?..to.parse().ok()?)
+}
+
+fn run(seed: u64) -> Outcome {
+    World::new(seed, None, Trace::new(false)).run().0
+}
+
+/// What one thread found.
+#[derive(Debug, Default)]
+struct Sum {
+    seeds: u64,
+    failed: u64,
+    outcome: Outcome,
+}
+
+impl Sum {
+    fn add(&mut self, one: &Outcome) {
+        let sum = &mut self.outcome;
+        sum.events += one.events;
+        sum.decisions += one.decisions;
+        sum.crashes += one.crashes;
+        sum.abstained += one.abstained;
+        sum.lies += one.lies;
+        sum.entries += one.entries;
+        sum.round_max = sum.round_max.max(one.round_max);
+        sum.time += one.time;
+    }
+}
+
+/// Every `step`-th seed of a range. A panic is a seed that failed.
+fn run_some(seeds: Range<u64>, step: usize) -> Sum {
+    let mut sum = Sum::default();
+    for seed in seeds.step_by(step) {
+        sum.seeds += 1;
+        let violation = match std::panic::catch_unwind(|| run(seed)) {
+            Ok(outcome) => {
+                sum.add(&outcome);
+                outcome.violation
+            }
+            Err(_) => Some("a panic".to_owned()),
+        };
+        if let Some(violation) = violation {
+            sum.failed += 1;
+            println!("seed {seed}: {violation}");
+        }
+    }
+    sum
+}
+
+/// Runs seeds on all cores.
+fn run_all(seeds: Range<u64>) -> ExitCode {
+    let began = Instant::now();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let sums: Vec<_> = std::thread::scope(|scope| {
+        let starts = (0..threads as u64).map(|offset| seeds.start + offset..seeds.end);
+        let running: Vec<_> =
+            starts.map(|seeds| scope.spawn(move || run_some(seeds, threads))).collect();
+        running.into_iter().map(|thread| thread.join().expect("it catches panics")).collect()
+    });
+    let mut all = Sum::default();
+    for sum in &sums {
+        all.seeds += sum.seeds;
+        all.failed += sum.failed;
+        all.add(&sum.outcome);
+    }
+    let Outcome { events, decisions, crashes, abstained, lies, entries, round_max, time, .. } =
+        all.outcome;
+    println!(
+        "{} seeds, {} failed; {:.1} seeds/s on {threads} cores; {events} events, {decisions} decisions, \
+         {entries} entries, {crashes} crashes, {abstained} abstentions, {lies} lies, greatest round {round_max}, \
+         {} s simulated",
+        all.seeds,
+        all.failed,
+        all.seeds as f64 / began.elapsed().as_secs_f64(),
+        time / 1_000_000,
+    );
+    if all.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn replay(seed: u64) -> ExitCode {
+    let world = World::new(seed, None, Trace::new(true));
+    println!("{:#?}\n{:?}", world.plan, world.attacker.lies());
+    let (outcome, _) = world.run();
+    println!("{outcome:#?}");
+    if outcome.violation.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn twice(seeds: Range<u64>) -> ExitCode {
+    let differ: Vec<_> = seeds.filter(|seed| run(*seed).hash != run(*seed).hash).collect();
+    println!("seeds whose trace differs when it is run again: {differ:?}");
+    if differ.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The first seed that finds a planted bug, and the rule that breaks. A panic counts: an assertion found it.
+fn bugs(seeds: Range<u64>) -> ExitCode {
+    let mut missed = 0;
+    for (name, bug) in BUGS {
+        let found = seeds.clone().find_map(|seed| {
+            let run = move || World::new(seed, Some(bug), Trace::new(false)).run().0.violation;
+            match std::panic::catch_unwind(run) {
+                Ok(violation) => violation.map(|violation| (seed, violation)),
+                Err(_) => Some((seed, "an assertion".to_owned())),
+            }
+        });
+        missed += u32::from(found.is_none());
+        match found {
+            Some((seed, rule)) => println!("| {name} | seed {seed} | {rule} |"),
+            None => println!("| {name} | not found | |"),
+        }
+    }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let words: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["run", range] => seeds(range).map_or(ExitCode::FAILURE, run_all),
+        ["twice", range] => seeds(range).map_or(ExitCode::FAILURE, twice),
+        ["bugs", range] => seeds(range).map_or(ExitCode::FAILURE, bugs),
+        ["replay", seed] => seed.parse().map_or(ExitCode::FAILURE, replay),
+        _ => {
+            println!("sim run A..B | sim twice A..B | sim bugs A..B | sim replay SEED");
+            ExitCode::FAILURE
+        }
+    }
+}

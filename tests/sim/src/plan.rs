@@ -1,0 +1,200 @@
+//! What a seed draws before it runs: how many validators, which faults and how often, who lies and how.
+//!
+//! Each fault's rate is drawn per seed, zero included, so that a seed may have one fault alone or all of them.
+
+use crate::rng::Rng;
+use crate::world::Micros;
+
+/// One millisecond.
+pub(crate) const MS: Micros = 1_000;
+/// Faults last so long at most; then the network heals.
+const FAULTS_MAX: Micros = 4_500 * MS;
+
+/// What happens to a node's disk at a crash. What the guard synced stays unless it is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DiskFault {
+    /// What was synced stays, and some of what was not.
+    Kept,
+    /// The data directory is as it was some time before.
+    RolledBack,
+    /// The data directory is gone.
+    Wiped,
+    /// The guard is gone, and made anew as one that was lost.
+    GuardLost,
+    /// Both are.
+    AllWiped,
+}
+
+/// A bug that is planted, to see whether a rule breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// Consensus has a peer's proposal at once, whatever was judged.
+    ProposalsPassAtOnce,
+    /// Votes are signed without the guard.
+    NoGuard,
+    /// The consensus log is gone after a crash, and nobody abstains.
+    LogLost,
+    /// The consensus log is never synced.
+    LogUnsynced,
+    /// Nothing is written before it is voted for.
+    BlockNotWritten,
+    /// Batches are acknowledged and not written.
+    BatchNotWritten,
+}
+
+/// All of them.
+pub(crate) const BUGS: [(&str, Bug); 6] = [
+    ("proposals-pass-at-once", Bug::ProposalsPassAtOnce),
+    ("no-guard", Bug::NoGuard),
+    ("log-lost", Bug::LogLost),
+    ("log-unsynced", Bug::LogUnsynced),
+    ("block-not-written", Bug::BlockNotWritten),
+    ("batch-not-written", Bug::BatchNotWritten),
+];
+
+/// A crash that is planned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crash {
+    /// When the count begins.
+    pub(crate) at: Micros,
+    /// Whom.
+    pub(crate) node: usize,
+    /// Effects from then on until it crashes.
+    pub(crate) effects: u32,
+    /// How long it stays down.
+    pub(crate) down: Micros,
+    /// Its disk.
+    pub(crate) disk: DiskFault,
+}
+
+/// A partition that is planned: nodes of the two groups can't reach each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Partition {
+    /// From.
+    pub(crate) at: Micros,
+    /// So long.
+    pub(crate) lasts: Micros,
+    /// One group, as a bit per node.
+    pub(crate) group: u64,
+}
+
+/// The whole draw.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The bug that is planted.
+    pub(crate) bug: Option<Bug>,
+    /// Validators.
+    pub(crate) nodes: usize,
+    /// Of them the first ones lie.
+    pub(crate) liars: usize,
+    /// Signatures are real.
+    pub(crate) is_secp256k1: bool,
+    /// Heights to be decided.
+    pub(crate) heights: u64,
+    /// Least delay of a frame.
+    pub(crate) delay: Micros,
+    /// What is added to it at most.
+    pub(crate) jitter: Micros,
+    /// Frames in a thousand that are much later.
+    pub(crate) late: u64,
+    /// Frames in a thousand that are lost.
+    pub(crate) loss: u64,
+    /// Frames in a thousand that come twice.
+    pub(crate) twice: u64,
+    /// Whether frames of one class and peer keep their order.
+    pub(crate) in_order: bool,
+    /// Work of a node takes so long at most.
+    pub(crate) work: Micros,
+    /// How far a clock is off at most, in milliseconds, to either side.
+    pub(crate) skew_ms: u64,
+    /// A clock runs so many parts in a thousand fast or slow at most.
+    pub(crate) drift: u64,
+    /// A clock jumps by so much back and forth while faults last, in milliseconds.
+    pub(crate) jump_ms: u64,
+    /// Between two submissions to one node.
+    pub(crate) submit_every: Micros,
+    /// Crashes.
+    pub(crate) crashes: Vec<Crash>,
+    /// Partitions.
+    pub(crate) partitions: Vec<Partition>,
+    /// Links that flap in a second.
+    pub(crate) flaps: u64,
+    /// When the last fault ends.
+    pub(crate) heal_at: Micros,
+}
+
+impl Plan {
+    /// Draws the plan of a seed.
+    #[must_use]
+    pub(crate) fn draw(seed: u64, rng: &mut Rng) -> Self {
+        let nodes = if rng.chance(60) { 7 } else { 4 };
+        let third = (nodes - 1) / 3;
+        let liars = if rng.chance(600) { third } else { 0 };
+        let heal_at = 500 * MS + rng.below(FAULTS_MAX);
+        let crashes = Self::crashes(rng, nodes, liars, heal_at);
+        let partitions = Self::partitions(rng, nodes, heal_at);
+        let some =
+            |rng: &mut Rng, permille, most| if rng.chance(permille) { rng.below(most) } else { 0 };
+        Self {
+            bug: None,
+            nodes,
+            liars,
+            is_secp256k1: seed % 1_000 == 999,
+            heights: 20,
+            delay: MS + rng.below(40 * MS),
+            jitter: rng.below(60 * MS),
+            late: some(rng, 300, 30),
+            loss: some(rng, 400, 60),
+            twice: some(rng, 300, 60),
+            in_order: rng.chance(500),
+            work: rng.below(6 * MS),
+            skew_ms: some(rng, 500, 200),
+            drift: some(rng, 300, 10),
+            jump_ms: some(rng, 200, 3_000),
+            submit_every: (200 + rng.below(1_300)) * MS,
+            crashes,
+            partitions,
+            flaps: some(rng, 300, 6),
+            heal_at,
+        }
+    }
+
+    fn crashes(rng: &mut Rng, nodes: usize, liars: usize, heal_at: Micros) -> Vec<Crash> {
+        let count = if rng.chance(600) { 1 + rng.below(4) } else { 0 };
+        let lost_node = liars + rng.place(nodes - liars);
+        let mut crashes = Vec::new();
+        for _ in 0..count {
+            let node = rng.place(nodes);
+            // One node's data may be lost; with liars that is one fault more than consensus bears for data, but not for
+            // votes.
+            let disk = match rng.below(6) {
+                0 if node == lost_node && liars == 0 => DiskFault::Wiped,
+                1 if node == lost_node && liars == 0 => DiskFault::RolledBack,
+                2 if node == lost_node && liars == 0 => DiskFault::AllWiped,
+                3 if node == lost_node && liars == 0 => DiskFault::GuardLost,
+                _ => DiskFault::Kept,
+            };
+            crashes.push(Crash {
+                at: 200 * MS + rng.below(heal_at),
+                node,
+                effects: u32::try_from(1 + rng.below(400)).expect("few"),
+                down: rng.below(2_000 * MS),
+                disk,
+            });
+        }
+        crashes
+    }
+
+    fn partitions(rng: &mut Rng, nodes: usize, heal_at: Micros) -> Vec<Partition> {
+        let count = if rng.chance(400) { 1 + rng.below(3) } else { 0 };
+        let mut partitions = Vec::new();
+        for _ in 0..count {
+            partitions.push(Partition {
+                at: rng.below(heal_at),
+                lasts: rng.below(2_500 * MS),
+                group: rng.below(1 << nodes),
+            });
+        }
+        partitions
+    }
+}

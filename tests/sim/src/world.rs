@@ -1,0 +1,623 @@
+//! The world of one run: virtual time, the queue of what happens next, the network, and when which fault comes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use bytes::Bytes;
+use libp2p::PeerId;
+use lockstep_consensus::application::effect::{self, Effect};
+use lockstep_consensus::application::input::{EngineInput, Input, MeshInput};
+use lockstep_consensus::guard::Origin;
+use lockstep_core::params::{ChainKind, ChainParams, Genesis, NetworkParams};
+use lockstep_core::signing::{SigningKey, keyed_hash};
+use lockstep_core::types::{ChainId, Height, NetworkId, UnixMillis};
+use lockstep_core::validator_set::{Validator, ValidatorSet};
+use lockstep_engine::replica;
+
+use crate::attacker::Attacker;
+use crate::checks::Checks;
+use crate::disk::Disk;
+use crate::node::{Clock, EPOCH_MS, Node, Waiting, peer};
+use crate::plan::{Bug, Crash, DiskFault, MS, Partition, Plan};
+use crate::rng::Rng;
+use crate::trace::Trace;
+
+/// Microseconds since the beginning of a run.
+pub(crate) type Micros = u64;
+
+/// After the last fault every validator must have decided some more heights within this time.
+const PROGRESS_WITHIN: Micros = 30_000 * MS;
+/// How many more.
+const PROGRESS_HEIGHTS: u64 = 3;
+/// How often a node tells its status.
+const STATUS_EVERY: Micros = 1_000 * MS;
+/// How often it does at its genesis.
+const GENESIS_STATUS_EVERY: Micros = 250 * MS;
+/// Chains of the network.
+pub(crate) const CHAINS: [ChainId; 2] = [ChainId(7), ChainId(8)];
+
+/// A stream between two nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Class {
+    /// Consensus messages and status.
+    Votes,
+    /// Proposal parts.
+    Parts,
+    /// Value sync.
+    Sync,
+    /// The lanes.
+    Lanes,
+}
+
+/// What happens next.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A frame arrives.
+    Frame { from: usize, to: usize, class: Class, frame: Bytes },
+    /// A timer of consensus runs out.
+    EngineTimer { timer: replica::Timer, set: u64 },
+    /// A timer of the application runs out.
+    Timer { timer: effect::Timer, set: u64 },
+    /// Consensus is told something, in this run of it.
+    Engine { run: u64, input: replica::Input },
+    /// The application is told something.
+    Application(Input),
+    /// Work is done.
+    Work(Box<Effect>),
+    /// A user submits.
+    Submit,
+    /// The status is told again.
+    Status,
+    /// A request of value sync was not answered.
+    SyncLate { number: u64 },
+    /// A node starts.
+    Start,
+    /// The count down to a crash begins.
+    Arm(Crash),
+    /// The disks are remembered for a rollback.
+    Remember,
+    /// The network falls apart.
+    Part(Partition),
+    /// It comes together.
+    Join,
+    /// A link goes down for a moment.
+    Flap,
+    /// A clock jumps.
+    Jump,
+    /// The attacker acts.
+    Attack,
+}
+
+/// An event's node, its boot where that matters, and the event.
+#[derive(Debug)]
+struct Scheduled {
+    node: usize,
+    boot: Option<u64>,
+    event: Box<Event>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    /// The first rule that broke, if one did.
+    pub(crate) violation: Option<String>,
+    /// Hash over everything that happened.
+    pub(crate) hash: u64,
+    /// Events.
+    pub(crate) events: u64,
+    /// Decisions of all nodes.
+    pub(crate) decisions: u64,
+    /// Crashes.
+    pub(crate) crashes: u64,
+    /// Times a node abstained.
+    pub(crate) abstained: u64,
+    /// Lies told.
+    pub(crate) lies: u64,
+    /// Entries decided.
+    pub(crate) entries: u64,
+    /// Greatest round of a decision.
+    pub(crate) round_max: u32,
+    /// Simulated time.
+    pub(crate) time: Micros,
+}
+
+/// One run.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) rng: Rng,
+    pub(crate) now: Micros,
+    pub(crate) genesis: Genesis,
+    pub(crate) network: NetworkId,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) checks: Checks,
+    pub(crate) attacker: Attacker,
+    pub(crate) trace: Trace,
+    pub(crate) outcome: Outcome,
+    queue: BTreeMap<(Micros, u64), Scheduled>,
+    scheduled: u64,
+    /// Links that are down.
+    cut: BTreeSet<(usize, usize)>,
+    /// When the newest frame of a stream arrives, where order is kept.
+    newest: BTreeMap<(usize, usize, Class), Micros>,
+    /// Height that every node must reach after the faults.
+    goal: Option<u64>,
+}
+
+fn genesis(keys: &[SigningKey]) -> Genesis {
+    let members = keys.iter().map(|key| Validator {
+        address: key.address(),
+        public_key: key.public_key(),
+        power: 1,
+        network_address: String::new(),
+    });
+    let chain = |id| ChainParams {
+        id,
+        kind: ChainKind::Opaque,
+        block_time_ms: 0,
+        gas_per_second: 0,
+        bytes_per_second: 1 << 20,
+        sequencers: vec![],
+        gateways: vec![],
+        joins_at: 0,
+    };
+    Genesis {
+        name: "simulation".to_owned(),
+        timestamp: UnixMillis(EPOCH_MS - 1_000),
+        params: NetworkParams::default(),
+        validators: ValidatorSet::new(members.collect()).expect("distinct keys in order"),
+        chains: CHAINS.into_iter().map(chain).collect(),
+    }
+}
+
+impl World {
+    /// The world of a seed.
+    #[must_use]
+    pub(crate) fn new(seed: u64, bug: Option<Bug>, trace: Trace) -> Self {
+        let mut rng = Rng::new(seed);
+        let mut plan = Plan::draw(seed, &mut rng);
+        plan.bug = bug;
+        keyed_hash::switch(!plan.is_secp256k1);
+        let mut keys: Vec<_> = (1u8..)
+            .take(plan.nodes)
+            .map(|i| SigningKey::from_bytes([i; 32]).expect("a key"))
+            .collect();
+        keys.sort_by_key(SigningKey::address);
+        let genesis = genesis(&keys);
+        let skew = i64::try_from(plan.skew_ms).expect("small");
+        let drift = i64::try_from(plan.drift).expect("small");
+        let mut around = |most: i64| {
+            let span = u64::try_from(2 * most + 1).expect("not negative");
+            i64::try_from(rng.below(span)).expect("small") - most
+        };
+        let clocks: Vec<_> = keys
+            .iter()
+            .map(|_| Clock { ahead_ms: around(skew), jump_ms: 0, fast: around(drift) })
+            .collect();
+        let nodes = keys.iter().zip(clocks).map(|(key, clock)| Node {
+            key: key.clone(),
+            disk: Disk::new(),
+            boot: 0,
+            running: None,
+            crash: None,
+            clock,
+        });
+        let nodes: Vec<_> = nodes.collect();
+        let attacker = Attacker::draw(&plan, &keys, genesis.network_id(), &mut rng);
+        let mut this = Self {
+            checks: Checks::new(&genesis, plan.liars, plan.nodes),
+            attacker,
+            plan,
+            rng,
+            now: 0,
+            network: genesis.network_id(),
+            genesis,
+            nodes,
+            trace,
+            outcome: Outcome::default(),
+            queue: BTreeMap::new(),
+            scheduled: 0,
+            cut: BTreeSet::new(),
+            newest: BTreeMap::new(),
+            goal: None,
+        };
+        this.schedule();
+        this
+    }
+
+    /// All that the plan holds.
+    fn schedule(&mut self) {
+        for node in 0..self.nodes.len() {
+            let at = self.rng.below(300 * MS);
+            self.at(at, node, None, Event::Start);
+            let submit = self.rng.below(500 * MS);
+            self.at(submit, node, None, Event::Submit);
+        }
+        let plan = self.plan.clone();
+        for crash in &plan.crashes {
+            self.at(crash.at, crash.node, None, Event::Arm(*crash));
+            if crash.disk == DiskFault::RolledBack {
+                self.at(crash.at / 2, crash.node, None, Event::Remember);
+            }
+        }
+        for partition in &plan.partitions {
+            self.at(partition.at, 0, None, Event::Part(*partition));
+            self.at(partition.at + partition.lasts, 0, None, Event::Join);
+        }
+        for _ in 0..plan.flaps * plan.heal_at / (1_000 * MS) {
+            let at = self.rng.below(plan.heal_at);
+            self.at(at, 0, None, Event::Flap);
+        }
+        if plan.jump_ms > 0 {
+            for _ in 0..4 {
+                let (at, node) = (self.rng.below(plan.heal_at), self.rng.place(plan.nodes));
+                self.at(at, node, None, Event::Jump);
+            }
+        }
+        if plan.liars > 0 {
+            self.at(100 * MS, 0, None, Event::Attack);
+        }
+        self.at(plan.heal_at, 0, None, Event::Join);
+    }
+
+    /// Puts an event into the queue, so long from now.
+    pub(crate) fn at(&mut self, after: Micros, node: usize, boot: Option<u64>, event: Event) {
+        self.scheduled += 1;
+        let key = (self.now + after, self.scheduled);
+        self.queue.insert(key, Scheduled { node, boot, event: Box::new(event) });
+    }
+
+    /// The same for what a node forgets when it crashes.
+    pub(crate) fn later(&mut self, after: Micros, node: usize, event: Event) {
+        let boot = self.nodes[node].boot;
+        self.at(after, node, Some(boot), event);
+    }
+
+    /// Whether faults still come.
+    #[must_use]
+    pub(crate) fn is_faulty(&self) -> bool {
+        self.now < self.plan.heal_at
+    }
+
+    /// Whether a node follows the rules.
+    #[must_use]
+    pub(crate) fn is_honest(&self, node: usize) -> bool {
+        node >= self.plan.liars
+    }
+
+    /// Runs to the end.
+    #[must_use]
+    pub(crate) fn run(mut self) -> (Outcome, Trace) {
+        while self.checks.violation.is_none() && !self.is_over() {
+            let Some(((at, _), scheduled)) = self.queue.pop_first() else { break };
+            self.now = at;
+            let Scheduled { node, boot, event } = scheduled;
+            if boot.is_some_and(|boot| boot != self.nodes[node].boot) {
+                continue;
+            }
+            self.outcome.events += 1;
+            self.trace.event(at, node, &event);
+            self.happen(node, *event);
+        }
+        if self.checks.violation.is_none() {
+            self.checks.end();
+        }
+        self.outcome.violation = self.checks.violation.take();
+        self.outcome.hash = self.trace.hash();
+        self.outcome.time = self.now;
+        self.outcome.entries = self.checks.entries_decided();
+        (self.outcome, self.trace)
+    }
+
+    /// Whether every honest node reached what it must; it is a violation if it is too late.
+    fn is_over(&mut self) -> bool {
+        if self.is_faulty() {
+            return false;
+        }
+        let honest = self.plan.liars..self.nodes.len();
+        let heights = honest.map(|node| self.height(node));
+        let (least, most) =
+            heights.fold((u64::MAX, 0), |(least, most), at| (least.min(at), most.max(at)));
+        let heights = self.plan.heights;
+        let goal = *self.goal.get_or_insert_with(|| heights.max(most + PROGRESS_HEIGHTS));
+        if least >= goal {
+            return true;
+        }
+        let heights_left = goal.saturating_sub(most);
+        let allowed = PROGRESS_WITHIN + heights_left * 2_000 * MS;
+        if self.now > self.plan.heal_at + allowed {
+            let at: Vec<_> = (0..self.nodes.len()).map(|node| self.height(node)).collect();
+            self.checks.fail(format!("no progress after the faults: heights {at:?}, goal {goal}"));
+        }
+        false
+    }
+
+    fn height(&self, node: usize) -> u64 {
+        self.checks.height(node).0
+    }
+
+    fn happen(&mut self, node: usize, event: Event) {
+        match event {
+            Event::Frame { from, to, class, frame } => self.arrive(from, to, class, frame),
+            Event::EngineTimer { timer, set } => {
+                let Some(running) = &mut self.nodes[node].running else { return };
+                if running.engine_timers.get(&timer) == Some(&set) {
+                    running.engine_timers.remove(&timer);
+                    self.engine(node, replica::Input::TimerFired(timer));
+                }
+            }
+            Event::Timer { timer, set } => {
+                let Some(running) = &mut self.nodes[node].running else { return };
+                if running.timers.get(&timer) == Some(&set) {
+                    running.timers.remove(&timer);
+                    self.application(node, Input::TimerFired(timer));
+                }
+            }
+            Event::Engine { run, input } => {
+                if self.nodes[node].running.as_ref().is_some_and(|running| running.run == run) {
+                    self.engine(node, input);
+                }
+            }
+            Event::Application(input) => self.application(node, input),
+            Event::Work(effect) => self.work(node, *effect),
+            Event::Submit => self.submit(node),
+            Event::Status => self.tell_status(node),
+            Event::SyncLate { number } => self.sync_late(node, number),
+            Event::Start => self.start(node),
+            Event::Arm(crash) => self.nodes[node].crash = Some(crash),
+            Event::Remember => self.nodes[node].disk.remember(),
+            Event::Part(partition) => self.part(partition.group),
+            Event::Join => self.join(),
+            Event::Flap => self.flap(),
+            Event::Jump => self.jump(node),
+            Event::Attack => self.attack(),
+        }
+    }
+
+    /// Starts a node from its disks.
+    fn start(&mut self, node: usize) {
+        if self.nodes[node].running.is_some() {
+            return;
+        }
+        if !self.nodes[node].disk.guard.is_there() {
+            // The operator says what became of the last one; see `plan`.
+            let origin = if self.nodes[node].boot == 0 { Origin::Fresh } else { Origin::Lost };
+            self.nodes[node].make_guard(self.now, &self.genesis, origin);
+        }
+        let others: BTreeMap<PeerId, Address> = (0..self.nodes.len())
+            .filter(|other| *other != node)
+            .map(|other| (peer(other), self.nodes[other].key.address()))
+            .collect();
+        match self.nodes[node].open(self.now, &self.genesis, &others) {
+            Ok(effects) => self.application_effects(node, effects),
+            Err(reason) => {
+                return self.checks.fail(format!("node {node} does not start: {reason}"));
+            }
+        }
+        self.start_engine(node);
+        for other in 0..self.nodes.len() {
+            if other != node && self.is_linked(node, other) {
+                self.link(node, other, true);
+            }
+        }
+        self.later(GENESIS_STATUS_EVERY, node, Event::Status);
+    }
+
+    /// Counts an effect down to a planned crash; `false` from the crash on.
+    pub(crate) fn counted(crash: &mut Option<Crash>) -> bool {
+        match crash {
+            None => true,
+            Some(crash) => {
+                crash.effects = crash.effects.saturating_sub(1);
+                crash.effects > 0
+            }
+        }
+    }
+
+    /// A node crashes.
+    pub(crate) fn crash(&mut self, node: usize) {
+        self.outcome.crashes += 1;
+        let crash = self.nodes[node].crash.take();
+        self.trace.note(self.now, node, &"crashes");
+        let fault = crash.map_or(DiskFault::Kept, |crash| crash.disk);
+        self.nodes[node].running = None;
+        self.nodes[node].boot += 1;
+        self.nodes[node].disk.crash(fault, &mut self.rng);
+        if matches!(self.plan.bug, Some(Bug::LogLost | Bug::NoGuard)) {
+            self.nodes[node].disk.log = crate::disk::Log::default();
+        }
+        let is_lost = !matches!(fault, DiskFault::Kept | DiskFault::GuardLost);
+        self.checks.crashed(node, is_lost);
+        for other in 0..self.nodes.len() {
+            if self.nodes[other].running.is_some() && self.is_linked(node, other) {
+                self.later(
+                    0,
+                    other,
+                    Event::Application(Input::Mesh(MeshInput::PeerDown(peer(node)))),
+                );
+            }
+        }
+        self.at(crash.map_or(0, |crash| crash.down), node, None, Event::Start);
+    }
+
+    pub(crate) fn is_linked(&self, a: usize, b: usize) -> bool {
+        !self.cut.contains(&(a.min(b), a.max(b)))
+    }
+
+    /// Both sides learn that a link is up, or down.
+    fn link(&mut self, a: usize, b: usize, is_up: bool) {
+        if self.nodes[a].running.is_none() || self.nodes[b].running.is_none() {
+            return;
+        }
+        for (node, other) in [(a, b), (b, a)] {
+            let other = peer(other);
+            let input = if is_up { MeshInput::PeerUp(other) } else { MeshInput::PeerDown(other) };
+            self.later(0, node, Event::Application(Input::Mesh(input)));
+        }
+    }
+
+    fn cut_link(&mut self, a: usize, b: usize) {
+        if a != b && self.cut.insert((a.min(b), a.max(b))) {
+            self.link(a, b, false);
+        }
+    }
+
+    fn part(&mut self, group: u64) {
+        for a in 0..self.nodes.len() {
+            for b in a + 1..self.nodes.len() {
+                if (group >> a) & 1 != (group >> b) & 1 {
+                    self.cut_link(a, b);
+                }
+            }
+        }
+    }
+
+    fn join(&mut self) {
+        for (a, b) in std::mem::take(&mut self.cut) {
+            self.link(a, b, true);
+        }
+        if !self.is_faulty() {
+            self.nodes.iter_mut().for_each(|node| (node.clock.jump_ms, node.crash) = (0, None));
+        }
+    }
+
+    fn flap(&mut self) {
+        let (a, b) = (self.rng.place(self.nodes.len()), self.rng.place(self.nodes.len()));
+        self.cut_link(a, b);
+        let after = self.rng.below(300 * MS);
+        self.at(after, 0, None, Event::Join);
+    }
+
+    /// A node closes a peer's connection; it is made again a second later.
+    pub(crate) fn disconnect(&mut self, node: usize, other: usize, reason: &dyn std::fmt::Display) {
+        if self.is_honest(node) && self.is_honest(other) {
+            self.checks.fail(format!("node {node} disconnects honest node {other}: {reason}"));
+        }
+        self.cut_link(node, other);
+        self.at(1_000 * MS, 0, None, Event::Join);
+    }
+
+    fn jump(&mut self, node: usize) {
+        let most = i64::try_from(2 * self.plan.jump_ms + 1).expect("small");
+        let ms = i64::try_from(self.rng.below(most.unsigned_abs())).expect("small");
+        // Only one clock is beyond the bound at a time, and only where nobody lies: else more than a third is faulty.
+        let is_alone = self.nodes.iter().all(|node| node.clock.jump_ms == 0);
+        if self.is_faulty() && self.plan.liars == 0 && is_alone {
+            self.nodes[node].clock.jump_ms = ms - i64::try_from(self.plan.jump_ms).expect("small");
+            self.checks.clock_is_wrong(node);
+        }
+    }
+
+    /// Sends a frame to a peer, with the network's faults.
+    pub(crate) fn send(&mut self, from: usize, to: usize, class: Class, frame: Bytes) {
+        if from == to || !self.is_linked(from, to) {
+            return;
+        }
+        let is_faulty = self.is_faulty();
+        if is_faulty && self.rng.chance(self.plan.loss) {
+            return;
+        }
+        let times = if is_faulty && self.rng.chance(self.plan.twice) { 2 } else { 1 };
+        for _ in 0..times {
+            let mut after = self.plan.delay + self.rng.below(self.plan.jitter);
+            if is_faulty && self.rng.chance(self.plan.late) {
+                after += self.rng.below(3_000 * MS);
+            }
+            if self.plan.in_order {
+                let newest = self.newest.entry((from, to, class)).or_default();
+                *newest = (*newest).max(self.now + after);
+                after = *newest - self.now;
+            }
+            let frame = frame.clone();
+            self.at(after, to, None, Event::Frame { from, to, class, frame });
+        }
+    }
+
+    /// Sends a frame to all.
+    pub(crate) fn broadcast(&mut self, from: usize, class: Class, frame: &Bytes) {
+        for to in 0..self.nodes.len() {
+            self.send_as(from, to, class, frame);
+        }
+    }
+
+    fn arrive(&mut self, from: usize, to: usize, class: Class, frame: Bytes) {
+        if !self.is_linked(from, to) || self.nodes[from].running.is_none() {
+            return;
+        }
+        let Some(running) = &self.nodes[to].running else { return };
+        let run = running.run;
+        match class {
+            Class::Votes => {
+                self.happen(
+                    to,
+                    Event::Engine {
+                        run,
+                        input: replica::Input::FrameReceived { from: peer(from), frame },
+                    },
+                );
+            }
+            Class::Parts => match replica::frames::read_part(frame) {
+                Ok(part) => {
+                    let input = EngineInput::PartReceived { from: peer(from), part };
+                    self.application(to, Input::Engine(input));
+                }
+                Err(error) => self.disconnect(to, from, &error),
+            },
+            Class::Sync => self.sync_frame(from, to, frame),
+            Class::Lanes => match lockstep_consensus::lanes::wire::LaneMessage::decode(frame) {
+                Ok(message) => {
+                    let from = peer(from);
+                    let input = MeshInput::LaneMessageReceived { from, message };
+                    self.application(to, Input::Mesh(input));
+                }
+                Err(error) => self.disconnect(to, from, &error),
+            },
+        }
+    }
+
+    /// A user submits some entries, in order, to one node.
+    fn submit(&mut self, node: usize) {
+        if self.now < self.plan.heal_at + 1_000 * MS {
+            self.at(self.plan.submit_every, node, None, Event::Submit);
+        }
+        let now = self.nodes[node].clock.show(self.now);
+        let boot = self.nodes[node].boot;
+        if self.nodes[node].running.is_none() {
+            return;
+        }
+        let count = 1 + self.rng.below(3);
+        let mut entries = Vec::new();
+        for _ in 0..count {
+            let kind = self.rng.below(8);
+            let lives = if self.rng.chance(100) { 300 } else { 20_000 };
+            entries.push(self.checks.new_entry((node, boot), kind, now.plus(lives)));
+        }
+        let running = self.nodes[node].running.as_mut().expect("it runs");
+        let reply = running.wait(Waiting::Submitted(entries.clone()));
+        self.application(node, Input::EntriesSubmitted { reply, entries });
+    }
+
+    /// The status goes to all, and again in a while.
+    fn tell_status(&mut self, node: usize) {
+        self.send_status(node);
+        self.look_at_claims(node);
+        let running = self.nodes[node].running.as_ref();
+        let is_first = running.is_some_and(|running| running.height() == Height::GENESIS);
+        let after = if is_first { GENESIS_STATUS_EVERY } else { STATUS_EVERY };
+        self.later(after, node, Event::Status);
+    }
+
+    /// Sets a timer of a node.
+    pub(crate) fn timer_length(&self, node: usize, after: Duration) -> Micros {
+        self.nodes[node].clock.length(after)
+    }
+
+    /// Heights that a peer says it has, as the network's oldest is 1.
+    pub(crate) fn send_status(&mut self, node: usize) {
+        let Some(running) = &self.nodes[node].running else { return };
+        let tip = running.height();
+        let frame = replica::frames::status(tip, Height(1));
+        self.broadcast(node, Class::Votes, &frame);
+    }
+}
