@@ -298,7 +298,7 @@ impl Application {
         effects: &mut Vec<Effect>,
     ) {
         self.abstains = abstains;
-        self.forget_height();
+        self.forget_height(effects);
         (self.ready, self.finalized) = (None, None);
         // A block that is being written becomes the newest one all the same: the run begins behind it.
         self.deciding.take_if(|deciding| !deciding.is_committing());
@@ -344,11 +344,11 @@ impl Application {
     }
 
     /// Nothing of the height under way is needed any more.
-    fn forget_height(&mut self) {
+    fn forget_height(&mut self, effects: &mut Vec<Effect>) {
         self.candidates.clear();
         self.parts.advance(self.state.height.next());
         self.tickets.advance(self.state.height.next());
-        self.proposing = Proposing::default();
+        self.give_turn_up(effects);
     }
 
     /// State after the newest block.

@@ -261,7 +261,7 @@ impl Application {
         if let Some(deciding) = self.deciding.take() {
             effects.push(Effect::Reply(deciding.reply, Answer::Committed));
         }
-        self.forget_height();
+        self.forget_height(effects);
         self.settle(&committed, effects);
         self.advance_lanes(effects);
         if let Some(finalized) = self.finalized.take() {
