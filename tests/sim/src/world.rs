@@ -19,7 +19,7 @@ use crate::attacker::Attacker;
 use crate::checks::Checks;
 use crate::disk::Disk;
 use crate::node::{Clock, EPOCH_MS, Node, Waiting, peer};
-use crate::plan::{Bug, Crash, DiskFault, MS, Partition, Plan};
+use crate::plan::{Bug, CALM, Crash, DiskFault, MS, Partition, Plan};
 use crate::rng::Rng;
 use crate::trace::Trace;
 
@@ -67,6 +67,8 @@ pub(crate) enum Event {
     Work(Box<Effect>),
     /// A user submits.
     Submit,
+    /// Consensus is started anew, as a voter or not.
+    Rerun,
     /// The status is told again.
     Status,
     /// A request of value sync was not answered.
@@ -246,7 +248,7 @@ impl World {
             self.at(partition.at + partition.lasts, 0, None, Event::Join);
         }
         for _ in 0..plan.flaps * plan.heal_at / (1_000 * MS) {
-            let at = self.rng.below(plan.heal_at);
+            let at = CALM + self.rng.below(plan.heal_at - CALM);
             self.at(at, 0, None, Event::Flap);
         }
         if plan.jump_ms > 0 {
@@ -362,10 +364,15 @@ impl World {
             Event::Application(input) => self.application(node, input),
             Event::Work(effect) => self.work(node, *effect),
             Event::Submit => self.submit(node),
+            Event::Rerun => self.vote_or_follow(node, false),
             Event::Status => self.tell_status(node),
             Event::SyncLate { number } => self.sync_late(node, number),
             Event::Start => self.start(node),
-            Event::Arm(crash) => self.nodes[node].crash = Some(crash),
+            Event::Arm(crash) => {
+                if self.is_faulty() {
+                    self.nodes[node].crash = Some(crash);
+                }
+            }
             Event::Remember => self.nodes[node].disk.remember(),
             Event::Part(partition) => self.part(partition.group),
             Event::Join => self.join(),
