@@ -129,6 +129,13 @@ impl World {
         lies
     }
 
+    /// A liar lies for ever, unless honest validators crash, too: one that crashed between guard and log abstains until its
+    /// height is decided, and with a liar that is one more than consensus bears. Then the lies end with the faults.
+    fn still_lies(&self) -> bool {
+        let liars = self.plan.liars;
+        self.is_faulty() || self.plan.crashes.iter().all(|crash| crash.node < liars)
+    }
+
     /// Sends a frame; a liar's may be another one.
     pub(crate) fn send_as(&mut self, from: usize, to: usize, class: Class, frame: &Bytes) {
         if self.is_honest(from) {
@@ -199,7 +206,7 @@ impl World {
         if self.is_honest(node) || first.proposal.valid_round.is_some() {
             return first;
         }
-        let is_future = self.attacker.lies.contains(&Lie::FutureJudgedLater);
+        let is_future = self.still_lies() && self.attacker.lies.contains(&Lie::FutureJudgedLater);
         if !is_future && !self.lies(node, Lie::PartsOfOtherRounds, 700) {
             return first;
         }

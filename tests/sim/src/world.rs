@@ -521,7 +521,7 @@ impl World {
         if from == to || !self.is_linked(from, to) {
             return;
         }
-        let is_faulty = self.is_faulty();
+        let is_faulty = self.is_faulty() && self.now >= CALM;
         if is_faulty && self.rng.chance(self.plan.loss) {
             return;
         }
