@@ -18,7 +18,7 @@ use lockstep_engine::replica::frames::{self, VotesFrame};
 use lockstep_engine::{FirstPart, PartContent, PartMessage, ProposalTicket, StreamId};
 
 use crate::node::peer;
-use crate::plan::{MS, Plan};
+use crate::plan::{CALM, MS, Plan};
 use crate::rng::Rng;
 use crate::world::{Class, Event, World};
 
@@ -133,6 +133,9 @@ impl World {
     /// height is decided, and with a liar that is one more than consensus bears. Then the lies end with the faults.
     fn still_lies(&self) -> bool {
         let liars = self.plan.liars;
+        if self.now < CALM {
+            return false;
+        }
         self.is_faulty() || self.plan.crashes.iter().all(|crash| crash.node < liars)
     }
 

@@ -7,11 +7,11 @@ use crate::world::Micros;
 
 /// One millisecond.
 pub(crate) const MS: Micros = 1_000;
-/// A network starts on a mesh that works: a validator that misses the first height follows until the log is a second older,
-/// and is one more that does not vote.
-pub(crate) const CALM: Micros = 1_200 * MS;
+/// A network starts on a mesh that works, and nobody lies yet: a validator that signs nothing at the first height follows
+/// until the log is a second older, and is one more that does not vote.
+pub(crate) const CALM: Micros = 2_000 * MS;
 /// Faults last so long at most; then the network heals.
-const FAULTS_MAX: Micros = 4_000 * MS;
+const FAULTS_MAX: Micros = 3_500 * MS;
 
 /// What happens to a node's disk at a crash. What the guard synced stays unless it is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
