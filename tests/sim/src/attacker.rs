@@ -18,7 +18,7 @@ use lockstep_engine::replica::frames::{self, VotesFrame};
 use lockstep_engine::{FirstPart, PartContent, PartMessage, ProposalTicket, StreamId};
 
 use crate::node::peer;
-use crate::plan::{CALM, MS, Plan};
+use crate::plan::{MS, Plan};
 use crate::rng::Rng;
 use crate::world::{Class, Event, World};
 
@@ -133,7 +133,7 @@ impl World {
     /// height is decided, and with a liar that is one more than consensus bears. Then the lies end with the faults.
     fn still_lies(&self) -> bool {
         let liars = self.plan.liars;
-        if self.now < CALM {
+        if self.now < self.plan.calm {
             return false;
         }
         self.is_faulty() || self.plan.crashes.iter().all(|crash| crash.node < liars)

@@ -19,7 +19,7 @@ use crate::attacker::Attacker;
 use crate::checks::Checks;
 use crate::disk::Disk;
 use crate::node::{Clock, EPOCH_MS, Node, Waiting, peer};
-use crate::plan::{Bug, CALM, Crash, DiskFault, MS, Partition, Plan};
+use crate::plan::{Bug, Crash, DiskFault, MS, Partition, Plan};
 use crate::rng::Rng;
 use crate::trace::Trace;
 
@@ -248,7 +248,7 @@ impl World {
             self.at(partition.at + partition.lasts, 0, None, Event::Join);
         }
         for _ in 0..plan.flaps * plan.heal_at / (1_000 * MS) {
-            let at = CALM + self.rng.below(plan.heal_at - CALM);
+            let at = plan.calm + self.rng.below(plan.heal_at - plan.calm);
             self.at(at, 0, None, Event::Flap);
         }
         if plan.jump_ms > 0 {
@@ -389,8 +389,10 @@ impl World {
         }
         if !self.nodes[node].disk.guard.is_there() {
             // The operator says what became of the last one; see `plan`.
-            let origin = if self.nodes[node].boot == 0 { Origin::Fresh } else { Origin::Lost };
-            self.nodes[node].make_guard(self.now, &self.genesis, origin);
+            let is_first = self.nodes[node].boot == 0;
+            let origin = if is_first { Origin::Fresh } else { Origin::Lost };
+            let is_used = is_first && !self.plan.is_fresh;
+            self.nodes[node].make_guard(self.now, &self.genesis, (origin, is_used));
         }
         let others: BTreeMap<PeerId, Address> = (0..self.nodes.len())
             .filter(|other| *other != node)
@@ -521,7 +523,7 @@ impl World {
         if from == to || !self.is_linked(from, to) {
             return;
         }
-        let is_faulty = self.is_faulty() && self.now >= CALM;
+        let is_faulty = self.is_faulty() && self.now >= self.plan.calm;
         if is_faulty && self.rng.chance(self.plan.loss) {
             return;
         }
