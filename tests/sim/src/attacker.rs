@@ -189,7 +189,7 @@ impl World {
                 frames::vote(&vote, key.address(), key.sign(vote.digest(self.attacker.network)))
             }
             VotesFrame::Proposal(ticket)
-                if to % 2 == 0 && self.lies(from, Lie::TwoProposals, 500) =>
+                if to.is_multiple_of(2) && self.lies(from, Lie::TwoProposals, 500) =>
             {
                 let (proposal, proposer) = ticket.proposal();
                 let key = self.attacker.keys[from].clone();
@@ -272,7 +272,7 @@ impl World {
             }
             _ => return frame.clone(),
         };
-        let forks = to % 2 == 0 && self.lies(from, Lie::ForkedLane, 500);
+        let forks = to.is_multiple_of(2) && self.lies(from, Lie::ForkedLane, 500);
         let is_far = !forks && self.lies(from, Lie::FarLane, 200);
         let key = self.attacker.keys[from].clone();
         let batch = Batch::decode(self.attacker.network, raw.into()).and_then(Batch::check);
