@@ -337,6 +337,7 @@ impl Shell {
         let context = &self.context;
         match effect {
             Effect::Reply(id, answer) => self.reply(id, answer),
+            Effect::Dismiss(id) => drop(self.replies.remove(&id)),
             Effect::SetTimer(timer, after) => self.timers.set(timer, after),
             Effect::TellStates(changes) => self.watchers.lock().publish(&changes),
             Effect::Report(report) => report::note(&context.metrics, &report),

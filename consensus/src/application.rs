@@ -298,16 +298,20 @@ impl Application {
         effects: &mut Vec<Effect>,
     ) {
         self.abstains = abstains;
-        self.forget_height();
-        (self.ready, self.finalized, self.deciding) = (None, None, None);
+        self.forget_height(effects);
+        (self.ready, self.finalized) = (None, None);
+        // A block that is being written becomes the newest one all the same: the run begins behind it.
+        self.deciding.take_if(|deciding| !deciding.is_committing());
         self.load_undecided(undecided);
         self.judge_waiting(now, effects);
         self.stop_abstaining(effects);
     }
 
-    /// Consensus starts once a quorum is up: before, its first messages would reach nobody.
+    /// Consensus starts once a quorum is up, because before its first messages would reach nobody; and never at a height
+    /// whose block is being written.
     fn start_when_ready(&self, effects: &mut Vec<Effect>) {
-        if self.ready.is_some() && self.has_quorum() {
+        let is_committing = self.deciding.as_ref().is_some_and(Deciding::is_committing);
+        if self.ready.is_some() && self.has_quorum() && !is_committing {
             effects.push(Effect::SetTimer(Timer::Settle, SETTLE));
         }
     }
@@ -340,11 +344,11 @@ impl Application {
     }
 
     /// Nothing of the height under way is needed any more.
-    fn forget_height(&mut self) {
+    fn forget_height(&mut self, effects: &mut Vec<Effect>) {
         self.candidates.clear();
         self.parts.advance(self.state.height.next());
         self.tickets.advance(self.state.height.next());
-        self.proposing = Proposing::default();
+        self.give_turn_up(effects);
     }
 
     /// State after the newest block.

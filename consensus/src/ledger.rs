@@ -235,6 +235,9 @@ impl Ledger {
     ///
     /// # Errors
     /// If the store refuses or fails: the node must stop.
+    ///
+    /// # Panics
+    /// If the block's assembly is not that of its batches.
     pub fn commit(&self, decided: &DecidedBlock) -> Result<(), CommitError> {
         let before = self.state();
         if decided.header.height <= before.height {

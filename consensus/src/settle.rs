@@ -57,8 +57,8 @@ pub struct Settled {
 
 /// Notes in `tracker` what a decided block does to the entries submitted here; `me` owns the own lane.
 ///
-/// `earlier` is asked for the place of an entry that the block leaves out as a duplicate: where the log, with this block, took every
-/// transaction of it, if one decision took them all.
+/// `earlier` is asked for the place of an entry that the block leaves out as a duplicate: where the log, with this block,
+/// took every transaction of it, if one decision took them all.
 ///
 /// # Panics
 /// If the block's assembly is not that of its batches.
@@ -81,11 +81,12 @@ pub fn settle(
     }
     for &LeftOut { batch, entry: index, reason } in &decided.assembly.left_out {
         let (entry, is_own) = (entry_at(&batch, index), batch.owner == me);
-        let ordered = match reason {
-            LeaveOut::Duplicate { earlier: place } if is_undecided(tracker, entry) => {
-                earlier(&(batch, index)).filter(|earlier| earlier.decision == place)
-            }
-            _ => None,
+        let ordered = if let LeaveOut::Duplicate { earlier: place } = reason
+            && is_undecided(tracker, entry)
+        {
+            earlier(&(batch, index)).filter(|earlier| earlier.decision == place)
+        } else {
+            None
         };
         if let Some(Earlier { decision, block, timestamp }) = ordered {
             settled.changes.extend(tracker.decide(entry.entry().id(), decision, block, timestamp));

@@ -25,7 +25,7 @@ use lockstep_core::params::Genesis;
 use lockstep_core::proposal::Payload;
 use lockstep_core::signing::SigningKey;
 use lockstep_core::state::State;
-use lockstep_core::types::{BlockHash, Height, NetworkId, Round};
+use lockstep_core::types::{BlockHash, Height, NetworkId, Round, UnixMillis};
 use lockstep_node::clock;
 use lockstep_node::keys::{self, NETWORK_KEY, VALIDATOR_KEY};
 use lockstep_proto::v1;
@@ -188,8 +188,13 @@ impl Attacker {
     /// A valid block without entries for the height after `state`.
     #[must_use]
     pub fn valid_block(&self, state: &State) -> (Header, Cut) {
+        self.block_at(state, proposal_timestamp(state.timestamp, clock::now()))
+    }
+
+    /// The same with a time of its own: objectively valid if that is later than the parent's.
+    #[must_use]
+    pub fn block_at(&self, state: &State, timestamp: UnixMillis) -> (Header, Cut) {
         let cut = Cut { lanes: state.committed.lanes.clone() };
-        let timestamp = proposal_timestamp(state.timestamp, clock::now());
         let assembly = self.follower.ledger.assemble(timestamp, &cut, &[]).expect("no entries");
         (build_header(state, Round(0), timestamp, &cut, &assembly), cut)
     }
@@ -203,18 +208,23 @@ impl Attacker {
     /// Proposes a block at a height's round 0 to some only.
     pub fn propose_to(&self, peers: &[PeerId], header: &Header, cut: &Cut) {
         let (proposal, payload) = proposal_of(header.height, header, cut);
-        for (class, frame) in self.proposal_frames(proposal, payload) {
+        for (class, frame) in self.proposal_frames(proposal, proposal, payload) {
             for peer in peers {
                 self.send(*peer, class, frame.clone());
             }
         }
     }
 
-    /// Proposes these bytes as a block.
-    pub fn propose_payload(&self, proposal: Proposal, payload: Bytes) {
-        for (class, frame) in self.proposal_frames(proposal, payload) {
+    /// Sends the parts of one proposal and the signed message of another.
+    pub fn propose_apart(&self, parts: Proposal, signed: Proposal, payload: Bytes) {
+        for (class, frame) in self.proposal_frames(parts, signed, payload) {
             self.broadcast(class, frame);
         }
+    }
+
+    /// Proposes these bytes as a block.
+    pub fn propose_payload(&self, proposal: Proposal, payload: Bytes) {
+        self.propose_apart(proposal, proposal, payload);
     }
 
     /// Prevotes for a block to some only.
@@ -235,26 +245,31 @@ impl Attacker {
     }
 
     /// What a proposer sends: the signed proposal, and the payload as parts.
-    fn proposal_frames(&self, proposal: Proposal, payload: Bytes) -> Vec<(Class, Bytes)> {
+    fn proposal_frames(
+        &self,
+        parts: Proposal,
+        proposal: Proposal,
+        payload: Bytes,
+    ) -> Vec<(Class, Bytes)> {
         let sign = |digest| Bytes::copy_from_slice(&self.key.sign(digest).0);
         let validator = Bytes::copy_from_slice(self.key.address().as_slice());
-        let block = Bytes::copy_from_slice(proposal.block.0.as_slice());
+        let block = |block: BlockHash| Bytes::copy_from_slice(block.0.as_slice());
         let signed = v1::SignedProposal {
             height: proposal.height.0,
             round: proposal.round.0,
-            valid_round: None,
-            block: block.clone(),
+            valid_round: proposal.valid_round.map(|round| round.0),
+            block: block(proposal.block),
             validator: validator.clone(),
             signature: sign(proposal.digest(self.network)),
         };
         let first = v1::FirstPart {
-            height: proposal.height.0,
-            round: proposal.round.0,
-            valid_round: None,
+            height: parts.height.0,
+            round: parts.round.0,
+            valid_round: parts.valid_round.map(|round| round.0),
             proposer: validator,
-            block: block.clone(),
+            block: block(parts.block),
             bytes_total: payload.len() as u64,
-            signature: sign(proposal.part_digest(self.network)),
+            signature: sign(parts.part_digest(self.network)),
         };
         let votes = v1::VotesFrame { message: Some(Message::Proposal(signed)) };
         let contents = [
@@ -262,12 +277,15 @@ impl Attacker {
             v1::parts_frame::Content::Data(payload),
             v1::parts_frame::Content::Last(v1::LastPart {}),
         ];
+        let mut stream = parts.round.0.to_be_bytes().to_vec();
+        stream.extend_from_slice(parts.block.0.as_slice());
+        let stream = Bytes::from(stream);
         let parts = (0..).zip(contents).map(|(sequence, content)| {
-            let part = v1::PartsFrame { stream: block.clone(), sequence, content: Some(content) };
+            let part = v1::PartsFrame { stream: stream.clone(), sequence, content: Some(content) };
             (Class::Parts, part.encode_to_vec().into())
         });
         let votes = (Class::Votes, votes.encode_to_vec().into());
-        core::iter::once(votes).chain(parts).collect()
+        parts.chain([votes]).collect()
     }
 }
 

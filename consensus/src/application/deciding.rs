@@ -49,6 +49,13 @@ enum Stage {
     Committing,
 }
 
+impl Deciding {
+    /// Whether the block is on its way to the disk.
+    pub(super) const fn is_committing(&self) -> bool {
+        matches!(self.stage, Stage::Committing)
+    }
+}
+
 impl Application {
     pub(super) fn on_decided(
         &mut self,
@@ -254,13 +261,14 @@ impl Application {
         if let Some(deciding) = self.deciding.take() {
             effects.push(Effect::Reply(deciding.reply, Answer::Committed));
         }
-        self.forget_height();
+        self.forget_height(effects);
         self.settle(&committed, effects);
         self.advance_lanes(effects);
         if let Some(finalized) = self.finalized.take() {
             self.begin_next(now, finalized, effects);
         }
         self.stop_abstaining(effects);
+        self.start_when_ready(effects);
         self.open_early(effects);
     }
 

@@ -122,6 +122,8 @@ pub enum PersistJob {
 pub enum Effect {
     /// Answer a request.
     Reply(ReplyId, Answer),
+    /// Give a request no answer: while one is open, the engine asks nothing else.
+    Dismiss(ReplyId),
     /// Let the timer fire after so long.
     SetTimer(Timer, Duration),
 

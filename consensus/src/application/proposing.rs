@@ -44,7 +44,7 @@ impl Application {
         effects: &mut Vec<Effect>,
     ) {
         if height != self.state.height.next() {
-            return;
+            return effects.push(Effect::Dismiss(reply));
         }
         if let Some(block) = self.candidates.own(round, self.me) {
             effects.push(Effect::Reply(reply, Answer::Value(block)));
@@ -52,9 +52,10 @@ impl Application {
             return self.on_restream_requested(proposal, self.me, effects);
         }
         if let Some(turn) = self.proposing.turn.as_mut().filter(|turn| turn.round == round) {
-            turn.reply = reply;
-            return;
+            let before = core::mem::replace(&mut turn.reply, reply);
+            return effects.push(Effect::Dismiss(before));
         }
+        self.give_turn_up(effects);
         self.proposing.turn = Some(Turn { round, reply, built: None });
         let cut = self.lanes.table.cut(&self.state);
         let batches = self.lanes.table.batches(&self.steps(&cut), &Attached::new());
@@ -99,7 +100,8 @@ impl Application {
             return;
         }
         let Some(signature) = signature else {
-            return effects.push(Effect::Report(Report::ProposalNotSigned(proposal)));
+            effects.push(Effect::Report(Report::ProposalNotSigned(proposal)));
+            return self.give_turn_up(effects);
         };
         let first = first_part(proposal, self.me, signature);
         let proposed =
@@ -128,6 +130,12 @@ impl Application {
         self.candidates.propose(proposed, candidate);
         effects.push(Effect::Reply(reply, Answer::Value(block)));
         self.publish(block, first, effects);
+    }
+
+    /// Nothing is proposed any more: the others pass this validator's turn over.
+    pub(super) fn give_turn_up(&mut self, effects: &mut Vec<Effect>) {
+        let Proposing { turn, .. } = core::mem::take(&mut self.proposing);
+        effects.extend(turn.map(|turn| Effect::Dismiss(turn.reply)));
     }
 
     /// A block's parts once more: our own proposal, signed by the guard, or a locked block of another, as it came.

@@ -116,6 +116,8 @@ enum Hold {
     Nothing,
     /// Writes stay under way until they are released.
     Writes,
+    /// Commits do.
+    Commits,
 }
 
 struct Bench {
@@ -125,6 +127,8 @@ struct Bench {
     ledger: Arc<Ledger>,
     now: UnixMillis,
     hold: Hold,
+    /// The guard signed another proposal before.
+    is_guard_refusing: bool,
     /// Results that are held back.
     held: VecDeque<Done>,
     /// Everything that was said or asked, in order.
@@ -160,7 +164,9 @@ impl Bench {
         });
         let (network, now) = (state.network_id, state.timestamp.plus(250));
         let (hold, held, said) = (Hold::Nothing, VecDeque::new(), Vec::new());
-        let mut this = Self { me, network, app, ledger, now, hold, held, said, replies: 0 };
+        let is_guard_refusing = false;
+        let mut this =
+            Self { me, network, app, ledger, now, hold, is_guard_refusing, held, said, replies: 0 };
         let undecided = this.ledger.store().undecided(state.height.next()).unwrap();
         let started = EngineInput::Started { abstains: None, undecided };
         this.step(Input::Engine(started));
@@ -208,7 +214,8 @@ impl Bench {
 
     fn is_held(&self, done: &Done) -> bool {
         let is_write = matches!(done, Done::BlockPersisted { .. } | Done::BatchesPersisted { .. });
-        self.hold == Hold::Writes && is_write
+        let is_commit = matches!(done, Done::BlockCommitted(_));
+        (self.hold == Hold::Writes && is_write) || (self.hold == Hold::Commits && is_commit)
     }
 
     /// Lets held writes end.
@@ -250,7 +257,8 @@ impl Bench {
                 Done::BlockBuilt(Box::new(Built { round, header, cut, assembly, batches }))
             }
             Effect::SignProposal(proposal) => {
-                let signature = Some(key(self.me).sign(proposal.part_digest(self.network)));
+                let sign = || key(self.me).sign(proposal.part_digest(self.network));
+                let signature = (!self.is_guard_refusing).then(sign);
                 Done::ProposalSigned { proposal, signature }
             }
             Effect::PersistBlock { job, block, batches } => {

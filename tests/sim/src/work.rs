@@ -57,6 +57,7 @@ impl World {
     fn begin(&mut self, node: usize, effect: Effect) {
         let Some(running) = &mut self.nodes[node].running else { return };
         match effect {
+            Effect::Dismiss(id) => drop(running.replies.remove(&id)),
             Effect::Reply(id, answer) => self.reply(node, id, answer),
             Effect::SetTimer(timer, after) => {
                 running.asked += 1;

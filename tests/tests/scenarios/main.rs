@@ -3,6 +3,7 @@
 mod bad_input;
 mod byzantine_lane;
 mod byzantine_proposer;
+mod byzantine_rounds;
 mod catching_up;
 mod full_node_late;
 mod guard_in_use;

@@ -142,3 +142,30 @@ fn abstaining_ends_when_its_height_is_decided() {
     let ends = |e: &Effect| matches!(e, Effect::Stop(Stop::MayVote));
     assert!(bench.said.iter().any(ends));
 }
+
+/// The engine was stopped while a block was on its way to the disk.
+#[test]
+fn next_run_of_the_engine_begins_behind_the_block_that_is_being_written() {
+    let mut bench = Bench::new(1);
+    let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    let block = bench.block(round, &[], 0);
+    let proposal = bench.proposal(round, None, &block);
+    bench.parts(proposal, &block, &[]);
+    bench.hold = Hold::Commits;
+    bench.decided(block.certificate());
+    bench.step(Input::Engine(EngineInput::Started { abstains: None, undecided: Vec::new() }));
+    let reply = bench.reply();
+    bench.take();
+    bench.step(Input::Engine(EngineInput::Ready { reply }));
+    bench.step(Input::Mesh(MeshInput::PeerUp(peer(2))));
+    let settles =
+        |bench: &Bench| bench.said.iter().any(|e| matches!(e, Effect::SetTimer(Timer::Settle, _)));
+    assert!(!settles(&bench));
+    bench.release();
+    assert!(settles(&bench));
+    bench.step(Input::TimerFired(Timer::Settle));
+    match bench.answer(reply) {
+        Some(Answer::Start(start)) => assert_eq!(start.height, Height(2)),
+        other => panic!("{other:?}"),
+    }
+}

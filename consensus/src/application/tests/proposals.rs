@@ -247,6 +247,42 @@ fn value_asked_for_again_is_the_same_block() {
     assert_eq!(ask(&mut again), first, "after a restart, too");
 }
 
+/// The engine asks nothing else while a question is open: its node would stand still at this height for good.
+#[test]
+fn turn_that_comes_to_nothing_leaves_no_question_open() {
+    let me = Bench::new(1).turn(0);
+    let ask = |bench: &mut Bench, round| {
+        let (height, reply) = (bench.next(), bench.reply());
+        let round = Round(round);
+        bench.step(Input::Engine(EngineInput::ValueRequested { height, round, reply }));
+        reply
+    };
+    let is_open = |bench: &Bench, id| {
+        let closes =
+            |e: &Effect| matches!(e, Effect::Reply(to, _) | Effect::Dismiss(to) if *to == id);
+        !bench.said.iter().any(closes)
+    };
+    let mut bench = Bench::new(me);
+    bench.is_guard_refusing = true;
+    let refused = ask(&mut bench, 0);
+    assert!(!is_open(&bench, refused));
+
+    let mut bench = Bench::new(me);
+    bench.hold = Hold::Writes;
+    let (first, second) = (ask(&mut bench, 0), ask(&mut bench, 0));
+    assert!(!is_open(&bench, first) && is_open(&bench, second), "one is enough");
+    let later = ask(&mut bench, 4);
+    assert!(!is_open(&bench, second) && is_open(&bench, later), "its round is over");
+    let round = (0..4).find(|r| bench.turn(*r) != me).unwrap();
+    let block = bench.block(round, &[], 0);
+    bench.hold = Hold::Nothing;
+    decide(&mut bench, &block);
+    assert!(!is_open(&bench, later), "its height is over");
+    let (height, reply) = (Height(9), bench.reply());
+    bench.step(Input::Engine(EngineInput::ValueRequested { height, round: Round(0), reply }));
+    assert!(!is_open(&bench, reply), "another height");
+}
+
 /// Decides a block at a bench as consensus does.
 pub(super) fn decide(bench: &mut Bench, block: &Block) {
     let proposal = bench.proposal(block.header.round.0, None, block);
