@@ -1,6 +1,7 @@
 //! What must hold at every step of a run. The first rule that breaks ends it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use alloy_primitives::Address;
 use lockstep_consensus::application::candidates::PROPOSALS_PER_PROPOSER_MAX;
@@ -22,6 +23,17 @@ type Source = (usize, u64);
 
 /// What a validator signs at most one message of.
 type Slot = (usize, Height, Round, u8);
+
+/// What a validator holds when it sends a vote.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    /// Its consensus log.
+    pub(crate) log: &'a Log,
+    /// Its store.
+    pub(crate) ledger: Option<&'a Arc<Ledger>>,
+    /// The log is being replayed.
+    pub(crate) is_replaying: bool,
+}
 
 /// An entry that a user submitted.
 #[derive(Debug)]
@@ -147,9 +159,9 @@ impl Checks {
         node: usize,
         vote: &Vote,
         signature: &Signature,
-        (log, ledger): (&Log, Option<&std::sync::Arc<Ledger>>),
-        is_replaying: bool,
+        held: &Held<'_>,
     ) {
+        let Held { log, ledger, is_replaying } = *held;
         if !self.sent.insert(*signature) || log.height != vote.height {
             return;
         }

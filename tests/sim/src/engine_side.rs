@@ -13,7 +13,7 @@ use lockstep_engine::replica::frames::{self, SyncFrame, VotesFrame};
 use lockstep_engine::replica::{self, Effect, Replica};
 use lockstep_engine::{Failure, SignError};
 
-use crate::checks::Checks;
+use crate::checks::{Checks, Held};
 use crate::disk::Disk;
 use crate::node::{Node, Running, Waiting, peer, place, use_mark_up};
 use crate::plan::{Bug, Crash, MS};
@@ -281,8 +281,9 @@ impl World {
             && by == self.nodes[node].key.address()
         {
             let Node { disk, running, .. } = &self.nodes[node];
-            let held = running.as_ref().map(|running| &running.ledger);
-            self.checks.sent_vote(node, &vote, &signature, (&disk.log, held), is_replaying);
+            let ledger = running.as_ref().map(|running| &running.ledger);
+            let held = Held { log: &disk.log, ledger, is_replaying };
+            self.checks.sent_vote(node, &vote, &signature, &held);
         }
         self.broadcast(node, Class::Votes, frame);
     }

@@ -25,6 +25,7 @@ mod attacker;
 mod checks;
 mod disk;
 mod engine_side;
+mod net;
 mod node;
 mod plan;
 mod rng;

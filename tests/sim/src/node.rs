@@ -238,12 +238,23 @@ impl Node {
         Ok((guard, marked.or(abstain.map(Abstention::Height))))
     }
 
-    /// Makes the guard anew, as `lockstep init` does.
-    pub(crate) fn make_guard(&self, now: Micros, genesis: &Genesis, origin: Origin) {
+    /// Makes the guard anew, as `lockstep init` does. A guard that is used has no mark: its network began before.
+    pub(crate) fn make_guard(
+        &self,
+        now: Micros,
+        genesis: &Genesis,
+        (origin, is_used): (Origin, bool),
+    ) {
         let mark = Mark { origin, made_at: self.clock.show(now) };
         let files = Box::new(self.disk.guard.clone());
         let of = (genesis.network_id(), self.key.address());
         Guard::create_on(files, Path::new("guard"), of, mark).expect("there is no guard");
+        if is_used {
+            let files = Box::new(self.disk.guard.clone());
+            let guard = Guard::on(files, Path::new("guard"), of.0, self.key.clone());
+            let (guard, _) = guard.expect("it was just made");
+            guard.raise_floor(Height::GENESIS).expect("a guard in memory does not fail");
+        }
     }
 
     fn load_lanes(&self, now: Micros, ledger: &Ledger) -> Result<(Table, OwnLane), String> {

@@ -2,7 +2,10 @@
 
 use std::fmt::Debug;
 
-use crate::world::{Event, Micros};
+use lockstep_engine::replica::frames::read_votes;
+
+use crate::node::peer;
+use crate::world::{Class, Event, Micros};
 
 /// The trace of a run.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +42,20 @@ impl Trace {
             self.mix(tail);
         }
         if self.is_loud {
-            self.line(now, node, event);
+            self.event_line(now, node, event);
+        }
+    }
+
+    /// What a frame of votes says is of more use than its bytes.
+    fn event_line(&self, now: Micros, node: usize, event: &Event) {
+        match event {
+            Event::Frame { from, class: Class::Votes, frame, .. } => {
+                match read_votes(peer(*from), frame.clone()) {
+                    Ok(votes) => self.line(now, node, &(*from, votes)),
+                    Err(error) => self.line(now, node, &(*from, error)),
+                }
+            }
+            event => self.line(now, node, event),
         }
     }
 

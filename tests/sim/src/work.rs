@@ -23,7 +23,7 @@ use lockstep_engine::replica::{self, frames};
 use lockstep_engine::{FirstPart, PartMessage, StreamId, SyncOutcome};
 
 use crate::node::{Node, Running, Waiting, place};
-use crate::plan::Bug;
+use crate::plan::{Bug, MS};
 use crate::world::{Class, Event, World};
 
 fn checked(network: NetworkId, raw: Bytes) -> Result<CheckedBatch, InvalidBatch> {
@@ -100,7 +100,8 @@ impl World {
                 }
             }
             Effect::Report(report) => self.trace.note(self.now, node, &report),
-            Effect::Stop(Stop::MayVote) => self.vote_or_follow(node, false),
+            // The run of the engine ends, and the next one begins a moment later.
+            Effect::Stop(Stop::MayVote) => self.later(MS, node, Event::Rerun),
             Effect::Stop(stop) => self.checks.fail(format!("node {node} stops: {stop}")),
             // Users' entries are checked in the order they came.
             Effect::CheckEntries(..) => {

@@ -7,7 +7,7 @@ use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p::PeerId;
 use lockstep_consensus::application::effect::{self, Effect};
-use lockstep_consensus::application::input::{EngineInput, Input, MeshInput};
+use lockstep_consensus::application::input::{Input, MeshInput};
 use lockstep_consensus::guard::Origin;
 use lockstep_core::params::{ChainKind, ChainParams, Genesis, NetworkParams};
 use lockstep_core::signing::{SigningKey, keyed_hash};
@@ -67,6 +67,8 @@ pub(crate) enum Event {
     Work(Box<Effect>),
     /// A user submits.
     Submit,
+    /// Consensus is started anew, as a voter or not.
+    Rerun,
     /// The status is told again.
     Status,
     /// A request of value sync was not answered.
@@ -138,9 +140,9 @@ pub(crate) struct World {
     queue: BTreeMap<(Micros, u64), Scheduled>,
     scheduled: u64,
     /// Links that are down.
-    cut: BTreeSet<(usize, usize)>,
+    pub(crate) cut: BTreeSet<(usize, usize)>,
     /// When the newest frame of a stream arrives, where order is kept.
-    newest: BTreeMap<(usize, usize, Class), Micros>,
+    pub(crate) newest: BTreeMap<(usize, usize, Class), Micros>,
     /// Height that every node must reach after the faults.
     goal: Option<u64>,
 }
@@ -246,7 +248,7 @@ impl World {
             self.at(partition.at + partition.lasts, 0, None, Event::Join);
         }
         for _ in 0..plan.flaps * plan.heal_at / (1_000 * MS) {
-            let at = self.rng.below(plan.heal_at);
+            let at = plan.calm + self.rng.below(plan.heal_at - plan.calm);
             self.at(at, 0, None, Event::Flap);
         }
         if plan.jump_ms > 0 {
@@ -337,7 +339,7 @@ impl World {
         self.checks.height(node).0
     }
 
-    fn happen(&mut self, node: usize, event: Event) {
+    pub(crate) fn happen(&mut self, node: usize, event: Event) {
         match event {
             Event::Frame { from, to, class, frame } => self.arrive(from, to, class, frame),
             Event::EngineTimer { timer, set } => {
@@ -362,10 +364,15 @@ impl World {
             Event::Application(input) => self.application(node, input),
             Event::Work(effect) => self.work(node, *effect),
             Event::Submit => self.submit(node),
+            Event::Rerun => self.vote_or_follow(node, false),
             Event::Status => self.tell_status(node),
             Event::SyncLate { number } => self.sync_late(node, number),
             Event::Start => self.start(node),
-            Event::Arm(crash) => self.nodes[node].crash = Some(crash),
+            Event::Arm(crash) => {
+                if self.is_faulty() {
+                    self.nodes[node].crash = Some(crash);
+                }
+            }
             Event::Remember => self.nodes[node].disk.remember(),
             Event::Part(partition) => self.part(partition.group),
             Event::Join => self.join(),
@@ -382,8 +389,10 @@ impl World {
         }
         if !self.nodes[node].disk.guard.is_there() {
             // The operator says what became of the last one; see `plan`.
-            let origin = if self.nodes[node].boot == 0 { Origin::Fresh } else { Origin::Lost };
-            self.nodes[node].make_guard(self.now, &self.genesis, origin);
+            let is_first = self.nodes[node].boot == 0;
+            let origin = if is_first { Origin::Fresh } else { Origin::Lost };
+            let is_used = is_first && !self.plan.is_fresh;
+            self.nodes[node].make_guard(self.now, &self.genesis, (origin, is_used));
         }
         let others: BTreeMap<PeerId, Address> = (0..self.nodes.len())
             .filter(|other| *other != node)
@@ -439,141 +448,6 @@ impl World {
             }
         }
         self.at(crash.map_or(0, |crash| crash.down), node, None, Event::Start);
-    }
-
-    pub(crate) fn is_linked(&self, a: usize, b: usize) -> bool {
-        !self.cut.contains(&(a.min(b), a.max(b)))
-    }
-
-    /// Both sides learn that a link is up, or down.
-    fn link(&mut self, a: usize, b: usize, is_up: bool) {
-        if self.nodes[a].running.is_none() || self.nodes[b].running.is_none() {
-            return;
-        }
-        for (node, other) in [(a, b), (b, a)] {
-            let other = peer(other);
-            let input = if is_up { MeshInput::PeerUp(other) } else { MeshInput::PeerDown(other) };
-            self.later(0, node, Event::Application(Input::Mesh(input)));
-        }
-    }
-
-    fn cut_link(&mut self, a: usize, b: usize) {
-        if a != b && self.cut.insert((a.min(b), a.max(b))) {
-            self.link(a, b, false);
-        }
-    }
-
-    fn part(&mut self, group: u64) {
-        for a in 0..self.nodes.len() {
-            for b in a + 1..self.nodes.len() {
-                if (group >> a) & 1 != (group >> b) & 1 {
-                    self.cut_link(a, b);
-                }
-            }
-        }
-    }
-
-    fn join(&mut self) {
-        for (a, b) in std::mem::take(&mut self.cut) {
-            self.link(a, b, true);
-        }
-        if !self.is_faulty() {
-            self.nodes.iter_mut().for_each(|node| (node.clock.jump_ms, node.crash) = (0, None));
-        }
-    }
-
-    fn flap(&mut self) {
-        let (a, b) = (self.rng.place(self.nodes.len()), self.rng.place(self.nodes.len()));
-        self.cut_link(a, b);
-        let after = self.rng.below(300 * MS);
-        self.at(after, 0, None, Event::Join);
-    }
-
-    /// A node closes a peer's connection; it is made again a second later.
-    pub(crate) fn disconnect(&mut self, node: usize, other: usize, reason: &dyn std::fmt::Display) {
-        if self.is_honest(node) && self.is_honest(other) {
-            self.checks.fail(format!("node {node} disconnects honest node {other}: {reason}"));
-        }
-        self.cut_link(node, other);
-        self.at(1_000 * MS, 0, None, Event::Join);
-    }
-
-    fn jump(&mut self, node: usize) {
-        let most = i64::try_from(2 * self.plan.jump_ms + 1).expect("small");
-        let ms = i64::try_from(self.rng.below(most.unsigned_abs())).expect("small");
-        // Only one clock is beyond the bound at a time, and only where nobody lies: else more than a third is faulty.
-        let is_alone = self.nodes.iter().all(|node| node.clock.jump_ms == 0);
-        if self.is_faulty() && self.plan.liars == 0 && is_alone {
-            self.nodes[node].clock.jump_ms = ms - i64::try_from(self.plan.jump_ms).expect("small");
-            self.checks.clock_is_wrong(node);
-        }
-    }
-
-    /// Sends a frame to a peer, with the network's faults.
-    pub(crate) fn send(&mut self, from: usize, to: usize, class: Class, frame: Bytes) {
-        if from == to || !self.is_linked(from, to) {
-            return;
-        }
-        let is_faulty = self.is_faulty();
-        if is_faulty && self.rng.chance(self.plan.loss) {
-            return;
-        }
-        let times = if is_faulty && self.rng.chance(self.plan.twice) { 2 } else { 1 };
-        for _ in 0..times {
-            let mut after = self.plan.delay + self.rng.below(self.plan.jitter);
-            if is_faulty && self.rng.chance(self.plan.late) {
-                after += self.rng.below(3_000 * MS);
-            }
-            if self.plan.in_order {
-                let newest = self.newest.entry((from, to, class)).or_default();
-                *newest = (*newest).max(self.now + after);
-                after = *newest - self.now;
-            }
-            let frame = frame.clone();
-            self.at(after, to, None, Event::Frame { from, to, class, frame });
-        }
-    }
-
-    /// Sends a frame to all.
-    pub(crate) fn broadcast(&mut self, from: usize, class: Class, frame: &Bytes) {
-        for to in 0..self.nodes.len() {
-            self.send_as(from, to, class, frame);
-        }
-    }
-
-    fn arrive(&mut self, from: usize, to: usize, class: Class, frame: Bytes) {
-        if !self.is_linked(from, to) || self.nodes[from].running.is_none() {
-            return;
-        }
-        let Some(running) = &self.nodes[to].running else { return };
-        let run = running.run;
-        match class {
-            Class::Votes => {
-                self.happen(
-                    to,
-                    Event::Engine {
-                        run,
-                        input: replica::Input::FrameReceived { from: peer(from), frame },
-                    },
-                );
-            }
-            Class::Parts => match replica::frames::read_part(frame) {
-                Ok(part) => {
-                    let input = EngineInput::PartReceived { from: peer(from), part };
-                    self.application(to, Input::Engine(input));
-                }
-                Err(error) => self.disconnect(to, from, &error),
-            },
-            Class::Sync => self.sync_frame(from, to, frame),
-            Class::Lanes => match lockstep_consensus::lanes::wire::LaneMessage::decode(frame) {
-                Ok(message) => {
-                    let from = peer(from);
-                    let input = MeshInput::LaneMessageReceived { from, message };
-                    self.application(to, Input::Mesh(input));
-                }
-                Err(error) => self.disconnect(to, from, &error),
-            },
-        }
     }
 
     /// A user submits some entries, in order, to one node.
