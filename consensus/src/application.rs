@@ -244,8 +244,8 @@ impl Application {
             Done::BlockVerified { job: BlockJob::Proposed(block), verification } => {
                 self.on_proposed_verified(block, verification, effects);
             }
-            Done::BlockVerified { job: BlockJob::Synced(block), verification } => {
-                self.on_synced_verified(block, verification, effects);
+            Done::BlockVerified { job: BlockJob::Synced(id), verification } => {
+                self.on_synced_verified(id, verification, effects);
             }
             Done::BlockVerified { job: BlockJob::Decided, verification } => {
                 self.on_decided_verified(verification, effects);
@@ -257,7 +257,7 @@ impl Application {
             Done::BlockPersisted { job } => match job {
                 PersistJob::Own(block) => self.on_own_persisted(block, effects),
                 PersistJob::Proposed(proposal) => self.on_proposed_persisted(proposal, effects),
-                PersistJob::Synced(block) => self.on_synced_persisted(block, effects),
+                PersistJob::Synced(id) => self.on_synced_persisted(id, effects),
             },
             Done::BatchesPersisted { job, batches } => match job {
                 BatchesJob::Group => self.on_group_persisted(now, batches, effects),
@@ -299,7 +299,7 @@ impl Application {
     ) {
         self.abstains = abstains;
         self.forget_height(effects);
-        (self.ready, self.finalized) = (None, None);
+        (self.ready, self.finalized, self.syncing) = (None, None, None);
         // A block that is being written becomes the newest one all the same: the run begins behind it.
         self.deciding.take_if(|deciding| !deciding.is_committing());
         self.load_undecided(undecided);

@@ -17,6 +17,8 @@
 
 mod effects;
 pub mod frames;
+mod log;
+mod timer;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -28,12 +30,15 @@ use lockstep_core::signing::Signature;
 use lockstep_core::types::{BlockHash, Height, NetworkId, Round};
 use malachitebft_app_channel::app::consensus as malachite;
 use malachitebft_app_channel::app::consensus::process;
-use malachitebft_app_channel::app::engine::wal::{decode_entry, encode_entry};
+use malachitebft_app_channel::app::engine::wal::decode_entry;
 use malachitebft_app_channel::app::metrics::Metrics;
 use malachitebft_app_channel::app::types::core as mc;
 use malachitebft_app_channel::app::types::{LocallyProposedValue, ProposedValue};
 use mc::ValidatorSet as _;
 
+use self::log::encoded;
+pub use self::log::own_message;
+pub use self::timer::{Timer, TimerStep};
 use crate::app::{extended_certificate, proposed_value};
 use crate::codec::EngineCodec;
 use crate::context::{self, Context, LinearTimeouts, ValidatorAddress, Value};
@@ -44,7 +49,6 @@ use crate::network::PeerId;
 use crate::request::{Evidence, ProposedBlock, StartHeight};
 use crate::signing::{SignError, Verifier};
 use crate::start::{FUTURE_HEIGHTS_MAX, FUTURE_MESSAGES_MAX};
-use crate::wal::OwnMessage;
 use crate::wire::votes::VotesMessage;
 use crate::wire::{self};
 
@@ -90,28 +94,6 @@ pub enum Input {
     SyncedBlockHanded(ProposedBlock),
     /// A timer has run out. The caller has forgotten it.
     TimerFired(Timer),
-}
-
-/// Which step a timer ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TimerStep {
-    /// Propose.
-    Propose,
-    /// Prevote.
-    Prevote,
-    /// Precommit.
-    Precommit,
-    /// None: the last votes are sent again.
-    Rebroadcast,
-}
-
-/// A timer. Each runs at most once at a time; setting it again replaces it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timer {
-    /// The step.
-    pub step: TimerStep,
-    /// The round.
-    pub round: Round,
 }
 
 /// One thing to do. [`crate::Request`] says what the application owes for those that ask it something.
@@ -491,51 +473,6 @@ impl Replica {
             (None, Ok(())) => Ok(()),
             (None, Err(error)) => Err(Failure::Stopped { reason: error.to_string() }),
         }
-    }
-}
-
-impl Timer {
-    fn to_malachite(self) -> mc::Timeout {
-        let round = mc::Round::new(self.round.0);
-        match self.step {
-            TimerStep::Propose => mc::Timeout::propose(round),
-            TimerStep::Prevote => mc::Timeout::prevote(round),
-            TimerStep::Precommit => mc::Timeout::precommit(round),
-            TimerStep::Rebroadcast => mc::Timeout::rebroadcast(round),
-        }
-    }
-
-    fn of_malachite(timeout: mc::Timeout) -> Self {
-        let step = match timeout.kind {
-            mc::TimeoutKind::Propose => TimerStep::Propose,
-            mc::TimeoutKind::Prevote => TimerStep::Prevote,
-            mc::TimeoutKind::Precommit => TimerStep::Precommit,
-            mc::TimeoutKind::Rebroadcast => TimerStep::Rebroadcast,
-            mc::TimeoutKind::FinalizeHeight(_) => unreachable!("no height has a target time"),
-        };
-        let round = timeout.round.as_u32().expect("a timer is of a round");
-        Self { step, round: Round(round) }
-    }
-}
-
-/// An entry of the log, as the engine writes it.
-fn encoded(entry: malachite::Input<Context>) -> std::io::Result<Bytes> {
-    let mut bytes = Vec::new();
-    encode_entry(entry, &EngineCodec, &mut bytes)?;
-    Ok(bytes.into())
-}
-
-/// What `validator` itself signed, if this entry of a log is that: what [`crate::inspect_wal`] reports of a file.
-#[must_use]
-pub fn own_message(entry: &Bytes, validator: Address) -> Option<OwnMessage> {
-    match decode_entry(&EngineCodec, entry.as_ref()).ok()? {
-        malachite::Input::Vote(signed) if signed.message.validator.0 == validator => {
-            signed.message.to_core().map(OwnMessage::Vote)
-        }
-        malachite::Input::Proposal(signed) if signed.message.validator.0 == validator => {
-            signed.message.to_core().map(OwnMessage::Proposal)
-        }
-        _ => None,
     }
 }
 

@@ -78,8 +78,8 @@ pub enum CheckJob {
     Lane(PeerId),
     /// They came with a proposal of this block.
     Attached(BlockHash),
-    /// They belong to this block, which is being synced.
-    Synced(BlockHash),
+    /// They belong to the value of this request, which is being synced.
+    Synced(ReplyId),
     /// They belong to the decided block that was not held.
     Decided,
 }
@@ -100,8 +100,8 @@ pub enum BatchesJob {
 pub enum BlockJob {
     /// It is proposed.
     Proposed(BlockHash),
-    /// It is being synced.
-    Synced(BlockHash),
+    /// It is being synced, for this request.
+    Synced(ReplyId),
     /// It is decided and was not held.
     Decided,
 }
@@ -113,8 +113,8 @@ pub enum PersistJob {
     Own(BlockHash),
     /// Consensus will be given this proposal of it.
     Proposed(Proposal),
-    /// It was synced.
-    Synced(BlockHash),
+    /// It was synced, for this request.
+    Synced(ReplyId),
 }
 
 /// One thing to do.

@@ -170,7 +170,7 @@ impl Application {
                 self.write_group(effects);
             }
             CheckJob::Attached(block) => self.on_attached_checked(now, block, batches, effects),
-            CheckJob::Synced(block) => self.on_synced_checked(block, batches, effects),
+            CheckJob::Synced(id) => self.on_synced_checked(id, batches, effects),
             CheckJob::Decided => self.on_decided_checked(batches, effects),
         }
     }

@@ -96,12 +96,13 @@ impl Application {
         let (verified, none) = (None, Arc::default());
         self.syncing = Some(Syncing { header, cut, proposed, reply, verified, batches: none });
         let raw = batches.into_iter().map(Into::into).collect();
-        effects.push(Effect::CheckBatches(CheckJob::Synced(block), raw));
+        effects.push(Effect::CheckBatches(CheckJob::Synced(reply), raw));
     }
 
-    /// The value that is being synced, if it is this one. One of a height that was decided meanwhile is asked for again.
-    fn take_syncing(&mut self, block: BlockHash, effects: &mut Vec<Effect>) -> Option<Syncing> {
-        let syncing = self.syncing.take_if(|syncing| syncing.proposed.block == block)?;
+    /// The value that is being synced, if its request is this one: a result of an earlier request says nothing about the
+    /// batches of this. One of a height that was decided meanwhile is asked for again.
+    fn take_syncing(&mut self, id: ReplyId, effects: &mut Vec<Effect>) -> Option<Syncing> {
+        let syncing = self.syncing.take_if(|syncing| syncing.reply == id)?;
         if syncing.proposed.height != self.state.height.next() {
             answer(syncing.reply, SyncOutcome::Retry, effects);
             return None;
@@ -111,16 +112,16 @@ impl Application {
 
     pub(super) fn on_synced_checked(
         &mut self,
-        block: BlockHash,
+        id: ReplyId,
         checked: Vec<Result<CheckedBatch, InvalidBatch>>,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(mut syncing) = self.take_syncing(block, effects) else { return };
+        let Some(mut syncing) = self.take_syncing(id, effects) else { return };
         match checked.into_iter().collect::<Result<Vec<_>, _>>() {
             Ok(batches) => {
                 syncing.batches = Arc::new(batches);
                 effects.push(Effect::VerifyBlock {
-                    job: BlockJob::Synced(block),
+                    job: BlockJob::Synced(id),
                     header: syncing.header.clone(),
                     cut: syncing.cut.clone(),
                     batches: syncing.batches.clone(),
@@ -133,11 +134,11 @@ impl Application {
 
     pub(super) fn on_synced_verified(
         &mut self,
-        block: BlockHash,
+        id: ReplyId,
         verification: Verification,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(mut syncing) = self.take_syncing(block, effects) else { return };
+        let Some(mut syncing) = self.take_syncing(id, effects) else { return };
         match verification {
             Verification::Valid(assembly) => {
                 let (assembly, batches) = (Arc::new(*assembly), syncing.batches.clone());
@@ -147,7 +148,7 @@ impl Application {
                     header: syncing.header.clone(),
                     cut: syncing.cut.clone(),
                 };
-                let job = PersistJob::Synced(block);
+                let job = PersistJob::Synced(id);
                 syncing.verified = Some(Verified { assembly, batches: batches.clone() });
                 self.syncing = Some(syncing);
                 effects.push(Effect::PersistBlock { job, block: undecided, batches });
@@ -159,14 +160,14 @@ impl Application {
         }
     }
 
-    pub(super) fn on_synced_persisted(&mut self, block: BlockHash, effects: &mut Vec<Effect>) {
-        let Some(syncing) = self.take_syncing(block, effects) else { return };
+    pub(super) fn on_synced_persisted(&mut self, id: ReplyId, effects: &mut Vec<Effect>) {
+        let Some(syncing) = self.take_syncing(id, effects) else { return };
         let Syncing { header, cut, proposed, reply, verified: Some(verified), .. } = syncing else {
             return;
         };
         let (attached, verdict) = (Attached::new(), Verdict::Valid(verified));
         let candidate = Candidate { header, cut, from: None, attached, verdict };
-        self.candidates.sync(block, candidate);
+        self.candidates.sync(proposed.block, candidate);
         answer(reply, SyncOutcome::Valid(proposed), effects);
     }
 }

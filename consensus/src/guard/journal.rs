@@ -28,18 +28,39 @@ pub(super) const FILE_BYTES_MAX: u64 = 1 << 30;
 /// What the guard needs of a directory. Names are within it.
 pub trait Files: Send + std::fmt::Debug {
     /// The whole file; `None` if it is not there.
+    ///
+    /// # Errors
+    /// The disk's; the guard stops.
     fn read(&mut self, name: &str) -> io::Result<Option<Vec<u8>>>;
     /// Writes behind the end of a file, which is made if it is not there. Not durable before [`Files::sync`].
+    ///
+    /// # Errors
+    /// The disk's; the guard stops.
     fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()>;
     /// Makes a file's content and length durable.
+    ///
+    /// # Errors
+    /// The disk's; the guard stops.
     fn sync(&mut self, name: &str) -> io::Result<()>;
     /// Shortens a file. Not durable before [`Files::sync`].
+    ///
+    /// # Errors
+    /// The disk's; the guard stops.
     fn truncate(&mut self, name: &str, length: u64) -> io::Result<()>;
     /// Puts a file in place of another. Not durable before [`Files::sync_directory`].
+    ///
+    /// # Errors
+    /// The disk's; the guard stops.
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file; nothing happens if it is not there. Not durable before [`Files::sync_directory`].
+    ///
+    /// # Errors
+    /// The disk's; the guard stops.
     fn remove(&mut self, name: &str) -> io::Result<()>;
     /// Makes the directory's names durable.
+    ///
+    /// # Errors
+    /// The disk's; the guard stops.
     fn sync_directory(&mut self) -> io::Result<()>;
 }
 

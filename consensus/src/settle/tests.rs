@@ -66,7 +66,7 @@ fn another_lanes_copy_that_expired_does_not_drop_the_copy_submitted_here() {
     node.submit(&mine);
     let settled = node.block(10, &[], &[short]);
     assert_eq!((settled, node.state(&mine)), (Settled::default(), RECEIVED));
-    node.block(10, &[mine.clone()], &[]);
+    node.block(10, std::slice::from_ref(&mine), &[]);
     assert_eq!(node.state(&mine), node.decided(0, 0));
 }
 
@@ -77,7 +77,7 @@ fn another_lanes_copy_that_is_too_large_for_the_open_share_drops_nothing() {
     let network = node.net.state.network_id;
     let mine = open.admitted_by(network, &crate::fixtures::gateway()).unwrap();
     node.submit(&mine);
-    node.block(10, &[], &[open.clone()]);
+    node.block(10, &[], std::slice::from_ref(&open));
     assert_eq!(node.state(&mine), RECEIVED);
     node.submit(&open);
     node.block(10, &[open], &[]);
@@ -89,7 +89,7 @@ fn own_copy_left_out_for_good_drops_the_entry_and_a_later_decision_takes_it_back
     let mut node = Node::new();
     let short = expiring(&tx(A, 1, 10), UnixMillis(START.0 + 5));
     node.submit(&short);
-    let settled = node.block(10, &[short.clone()], &[]);
+    let settled = node.block(10, std::slice::from_ref(&short), &[]);
     let (expires, timestamp) = (short.expires(), node.net.state.timestamp);
     let dropped = EntryState::Dropped(LeaveOut::Expired { expires, timestamp });
     assert_eq!(settled.changes, [Change { id: short.id(), state: dropped }]);
@@ -102,9 +102,9 @@ fn copy_in_another_lane_decides_the_entry_and_the_own_one_is_no_drop() {
     let mut node = Node::new();
     let mine = tx(A, 1, 10);
     node.submit(&mine);
-    node.block(10, &[], &[mine.clone()]);
+    node.block(10, &[], std::slice::from_ref(&mine));
     let decided = node.decided(0, 0);
-    let settled = node.block(10, &[mine.clone()], &[]);
+    let settled = node.block(10, std::slice::from_ref(&mine), &[]);
     assert_eq!((settled, node.state(&mine)), (Settled::default(), decided));
 }
 
@@ -128,7 +128,7 @@ fn bundle_with_one_ordered_transaction_is_dropped_if_it_is_ours() {
     node.submit(&mine);
     node.submit(&same);
     node.block(10, &[], &[tx(A, 1, 10)]);
-    node.block(10, &[mine.clone()], &[same.clone()]);
+    node.block(10, std::slice::from_ref(&mine), std::slice::from_ref(&same));
     let Some(EntryState::Dropped(LeaveOut::Duplicate { .. })) = node.state(&mine) else {
         panic!("{:?}", node.state(&mine));
     };

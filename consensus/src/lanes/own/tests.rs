@@ -220,7 +220,7 @@ fn copy_behind_one_in_flight_is_queued_and_the_same_bytes_are_not() {
     let (short, other) = (tx(A, 1, SMALL), tx(A, 2, SMALL));
     let long = expiring(&short, UnixMillis(EXPIRES.0 + 1));
     node.push(&short);
-    assert_eq!(node.make(), [short.clone()]);
+    assert_eq!(node.make(), std::slice::from_ref(&short));
     [&short, &other, &long].into_iter().for_each(|entry| node.push(entry));
     assert_eq!(node.own.waiting(), 2);
     // The short one comes back: the long one takes its place.
