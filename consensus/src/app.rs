@@ -209,25 +209,26 @@ impl Shell {
         self.engine = Some(engine);
         self.replies.retain(|_, waiting| matches!(waiting, Waiting::Submitted(_)));
         self.step(Input::Engine(EngineInput::Started { abstains, undecided }));
+        self.standing.mark_changed();
         loop {
             if let Some(ended) = self.stopped.take() {
                 self.engine = None;
                 return ended;
             }
-            // Results before questions, and what consensus waits for before what users and lanes bring.
+            // Results before questions, who is up before what they sent, and what consensus waits for before users and lanes.
             tokio::select! {
                 biased;
                 Some(finished) = self.results.recv() => match finished {
                     Finished::Done(done) => self.step(Input::Done(*done)),
                     Finished::Failed(reason) => self.stopped = Some(Ended::Failed(reason)),
                 },
-                request = requests.recv() => match request {
-                    Some(request) => self.on_request(request),
-                    None => self.stopped = Some(Ended::Engine),
-                },
                 event = self.events.next() => match event {
                     Some(event) => self.on_event(event),
                     None => self.stopped = Some(Ended::Mesh),
+                },
+                request = requests.recv() => match request {
+                    Some(request) => self.on_request(request),
+                    None => self.stopped = Some(Ended::Engine),
                 },
                 Ok(()) = self.standing.changed() => {
                     let may_begin = self.standing.borrow_and_update().may_begin;

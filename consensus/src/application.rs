@@ -14,8 +14,8 @@
 //! | the proposer of the round did not sign the first part | [`proposals`] |
 //! | the signed proposal is not of the very round and valid round that was judged | [`tickets`] |
 //! | it is a fresh proposal whose time is too far from its arrival | [`proposals`] |
-//! | it breaks an objective rule | [`proposals`], core's `block::verify` |
-//! | a batch of its cut is not held and synced, or the block is not | [`proposals`] |
+//! | it breaks an objective rule | `judging`, core's `block::verify` |
+//! | a batch of its cut is not held and synced, or the block is not | `judging` |
 //! | the guard signed something else, or must abstain | `crate::guard`, which this function does not know |
 //!
 //! No task, clock, lock, channel or text is in here: `now` is the only time, and equal states and inputs give equal
@@ -30,6 +30,7 @@ pub mod syncing;
 pub mod tickets;
 
 mod deciding;
+mod judging;
 mod lanes;
 mod proposing;
 mod submissions;
@@ -247,8 +248,8 @@ impl Application {
             Done::BlockVerified { job: BlockJob::Synced(id), verification } => {
                 self.on_synced_verified(id, verification, effects);
             }
-            Done::BlockVerified { job: BlockJob::Decided, verification } => {
-                self.on_decided_verified(verification, effects);
+            Done::BlockVerified { job: BlockJob::Decided(id), verification } => {
+                self.on_decided_verified(id, verification, effects);
             }
             Done::BlockBuilt(built) => self.on_block_built(*built, effects),
             Done::ProposalSigned { proposal, signature } => {
@@ -264,8 +265,9 @@ impl Application {
                 BatchesJob::Attached(block) => {
                     self.on_attached_persisted(now, block, batches, effects);
                 }
-                BatchesJob::Decided => self.on_decided_persisted(effects),
+                BatchesJob::Decided(id) => self.on_decided_persisted(id, effects),
             },
+            Done::BatchesSent(to) => self.on_batches_sent(to, effects),
             Done::BatchSigned { place, batch } => self.on_batch_signed(place, batch, effects),
             Done::IncarnationTaken(incarnation) => {
                 self.lanes.own.begin_run(incarnation);
@@ -297,7 +299,7 @@ impl Application {
         undecided: Vec<crate::store::Undecided>,
         effects: &mut Vec<Effect>,
     ) {
-        self.abstains = abstains;
+        (self.abstains, self.is_genesis_agreed) = (abstains, false);
         self.forget_height(effects);
         (self.ready, self.finalized, self.syncing) = (None, None, None);
         // A block that is being written becomes the newest one all the same: the run begins behind it.
@@ -317,7 +319,11 @@ impl Application {
     }
 
     fn on_settled(&mut self, now: UnixMillis, effects: &mut Vec<Effect>) {
-        let Some(reply) = self.ready.take() else { return };
+        let Some(reply) =
+            self.ready.take_if(|_| self.peers.has_quorum(&self.state.committed.validators))
+        else {
+            return;
+        };
         let start = self.start_height(now);
         let (height, peers) = (start.height, self.peers.count_up());
         effects.push(Effect::Report(Report::Started { height, peers }));

@@ -82,7 +82,7 @@ pub(super) fn check_batches(context: &Shared, job: CheckJob, raw: Vec<Bytes>) {
     tokio::spawn(async move {
         let batches = match job {
             CheckJob::Lane(_) => context.checker.check_batches(raw).await,
-            CheckJob::Attached(_) | CheckJob::Synced(_) | CheckJob::Decided => {
+            CheckJob::Attached(_) | CheckJob::Synced(_) | CheckJob::Decided(_) => {
                 context.checker.check_urgent(raw).await
             }
         };
@@ -317,7 +317,7 @@ pub(super) fn send_batches(context: &Shared, to: PeerId, range: BatchRange) {
                 break; // It asks again for what it still lacks.
             }
         }
-        Ok::<_, StoreError>(None)
+        Ok::<_, StoreError>(Some(Done::BatchesSent(to)))
     });
 }
 

@@ -242,6 +242,13 @@ impl Candidates {
         matches!(candidate.verdict, Verdict::Waiting)
     }
 
+    /// Another peer has the block, too: it is asked for what is missing from now on.
+    pub fn came_from(&mut self, block: BlockHash, from: PeerId) {
+        if let Some(candidate) = self.blocks.get_mut(&block) {
+            candidate.from = Some(from);
+        }
+    }
+
     /// Notes what is known of a block.
     pub fn judge(&mut self, block: BlockHash, verdict: Verdict) {
         if let Some(candidate) = self.blocks.get_mut(&block) {
@@ -322,12 +329,10 @@ impl Candidates {
         self.entries.get(&round)?.iter().find(is_own).map(|e| e.proposed.proposal.block)
     }
 
-    /// The newest signed first part of a block's proposals, to send it on as it came.
+    /// The signed first part of a proposal, to send it on as it came.
     #[must_use]
-    pub fn first_part(&self, block: BlockHash) -> Option<FirstPart> {
-        let entries = self.entries.values().rev().flatten();
-        let mut of_block = entries.filter(|e| e.proposed.proposal.block == block);
-        of_block.find_map(|e| e.proposed.first)
+    pub fn first_part(&self, proposal: &Proposal) -> Option<FirstPart> {
+        self.entry(proposal)?.proposed.first
     }
 
     /// How many proposals and blocks are kept.

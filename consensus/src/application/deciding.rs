@@ -109,10 +109,13 @@ impl Application {
 
     /// Asks the next peer that is up for the decided block.
     pub(super) fn fetch_decided(&mut self, effects: &mut Vec<Effect>) {
-        let Some(deciding) = &mut self.deciding else { return };
-        if !matches!(deciding.stage, Stage::Missing) {
-            return;
+        if let Some(block) = self.deciding.as_ref().map(|deciding| deciding.certificate.block) {
+            self.commit_if_decided(block, effects);
         }
+        let Some(deciding) = self.deciding.as_mut().filter(|d| matches!(d.stage, Stage::Missing))
+        else {
+            return;
+        };
         effects.push(Effect::SetTimer(Timer::Fetch, FETCH_PATIENCE));
         let count = self.peers.count_up().max(1);
         let next = deciding.asked.checked_rem(count).unwrap_or_default();
@@ -156,13 +159,13 @@ impl Application {
     ) {
         if let Some(deciding) = &mut self.deciding {
             deciding.stage = Stage::Checking { header, cut };
-            effects.push(Effect::CheckBatches(CheckJob::Decided, raw));
+            effects.push(Effect::CheckBatches(CheckJob::Decided(deciding.reply), raw));
         }
     }
 
-    /// The stage, which becomes [`Stage::Missing`]; `None` if nothing is decided.
-    fn take_stage(&mut self) -> Option<Stage> {
-        let deciding = self.deciding.as_mut()?;
+    /// The stage, which becomes [`Stage::Missing`]; `None` if it is not this request's.
+    fn take_stage(&mut self, id: ReplyId) -> Option<Stage> {
+        let deciding = self.deciding.as_mut().filter(|deciding| deciding.reply == id)?;
         Some(core::mem::replace(&mut deciding.stage, Stage::Missing))
     }
 
@@ -174,14 +177,15 @@ impl Application {
 
     pub(super) fn on_decided_checked(
         &mut self,
+        id: ReplyId,
         checked: Vec<Result<CheckedBatch, InvalidBatch>>,
         effects: &mut Vec<Effect>,
     ) {
-        match (self.take_stage(), checked.into_iter().collect::<Result<Vec<_>, _>>()) {
+        match (self.take_stage(id), checked.into_iter().collect::<Result<Vec<_>, _>>()) {
             (Some(Stage::Checking { header, cut }), Ok(batches)) => {
                 let batches = Arc::new(batches);
                 effects.push(Effect::VerifyBlock {
-                    job: BlockJob::Decided,
+                    job: BlockJob::Decided(id),
                     header: header.clone(),
                     cut: cut.clone(),
                     batches: batches.clone(),
@@ -196,17 +200,18 @@ impl Application {
 
     pub(super) fn on_decided_verified(
         &mut self,
+        id: ReplyId,
         verification: Verification,
         effects: &mut Vec<Effect>,
     ) {
-        let (header, cut, batches) = match self.take_stage() {
+        let (header, cut, batches) = match self.take_stage(id) {
             Some(Stage::Verifying { header, cut, batches }) => (header, cut, batches),
             Some(other) => return self.set_stage(other),
             None => return,
         };
         match verification {
             Verification::Valid(assembly) => {
-                effects.push(Effect::PersistBatches(BatchesJob::Decided, batches.to_vec()));
+                effects.push(Effect::PersistBatches(BatchesJob::Decided(id), batches.to_vec()));
                 let verified = Verified { assembly: Arc::new(*assembly), batches };
                 self.set_stage(Stage::Persisting { header, cut, verified });
             }
@@ -219,8 +224,8 @@ impl Application {
         }
     }
 
-    pub(super) fn on_decided_persisted(&mut self, effects: &mut Vec<Effect>) {
-        match self.take_stage() {
+    pub(super) fn on_decided_persisted(&mut self, id: ReplyId, effects: &mut Vec<Effect>) {
+        match self.take_stage(id) {
             Some(Stage::Persisting { header, cut, verified }) => {
                 self.commit(header, cut, verified, effects);
             }

@@ -80,8 +80,8 @@ pub enum CheckJob {
     Attached(BlockHash),
     /// They belong to the value of this request, which is being synced.
     Synced(ReplyId),
-    /// They belong to the decided block that was not held.
-    Decided,
+    /// They belong to the decided block of this request, which was not held.
+    Decided(ReplyId),
 }
 
 /// Why batches are written.
@@ -91,8 +91,8 @@ pub enum BatchesJob {
     Group,
     /// They came with a proposal of this block.
     Attached(BlockHash),
-    /// They belong to the decided block that was not held.
-    Decided,
+    /// They belong to the decided block of this request, which was not held.
+    Decided(ReplyId),
 }
 
 /// Why a block is verified.
@@ -102,8 +102,8 @@ pub enum BlockJob {
     Proposed(BlockHash),
     /// It is being synced, for this request.
     Synced(ReplyId),
-    /// It is decided and was not held.
-    Decided,
+    /// It is the decided one of this request, and was not held.
+    Decided(ReplyId),
 }
 
 /// Why a block is written.

@@ -304,6 +304,8 @@ pub enum Done {
         /// Its header, its cut, and the bytes of all its batches in the cut's order; `None` if any of it is not stored.
         found: Option<Box<(Header, Cut, Vec<Bytes>)>>,
     },
+    /// [`super::effect::Effect::SendBatches`]: as many as are held, or as the peer's queue takes.
+    BatchesSent(PeerId),
     /// [`super::effect::Effect::TakeIncarnation`]: synced.
     IncarnationTaken(Incarnation),
     /// [`super::effect::Effect::CommitBlock`]: synced.

@@ -21,10 +21,10 @@ use crate::lanes::own::OwnLane;
 use crate::lanes::table::Table;
 use crate::lanes::wire::LaneMessage;
 
-/// Batches of one peer that are checked at a time.
+/// Batches of one peer that are being checked or wait to be written.
 const CHECKS_PER_PEER_MAX: usize = 8;
-/// Batches of one peer that wait for that. The oldest gives way: it is asked for again.
-const WAITING_PER_PEER_MAX: usize = 64;
+/// Batches of one peer that wait for that, 8 MiB. The oldest gives way: it is asked for again.
+const WAITING_PER_PEER_MAX: usize = 16;
 /// Batches written at a time.
 const GROUP_MAX: usize = 64;
 /// The least time between two groups: each costs a sync here, and every other validator the check of an
@@ -45,6 +45,12 @@ type Missing = BTreeMap<(Address, Incarnation), Sequence>;
 struct Inbox {
     checking: usize,
     waiting: VecDeque<Bytes>,
+    /// An acknowledgement is being checked; the newest that came meanwhile says all that the others do.
+    is_checking_acknowledgement: bool,
+    acknowledgement: Option<Acknowledgement>,
+    /// Batches are being sent; the newest request that came meanwhile.
+    is_serving: bool,
+    requested: Option<BatchRange>,
 }
 
 /// What the lanes need between steps.
@@ -56,8 +62,10 @@ pub(super) struct LaneSide {
     /// What was missing at the last look. Only what is missing for longer is asked for: a batch may be on its way.
     missing: Missing,
     inboxes: BTreeMap<PeerId, Inbox>,
-    /// Checked batches that wait to be written.
-    to_write: VecDeque<CheckedBatch>,
+    /// Checked batches that wait to be written, with the peer they came from; own ones with none.
+    pub(super) to_write: VecDeque<(Option<PeerId>, CheckedBatch)>,
+    /// Whose batches are being written, one for each batch of a peer.
+    writing: Vec<PeerId>,
     is_writing: bool,
     /// The timer of the last group runs.
     is_group_pause: bool,
@@ -76,6 +84,7 @@ impl LaneSide {
             missing: Missing::new(),
             inboxes: BTreeMap::new(),
             to_write: VecDeque::new(),
+            writing: Vec::new(),
             is_writing: false,
             is_group_pause: false,
             is_making: false,
@@ -104,13 +113,13 @@ impl Application {
                 if acknowledgement.network != self.network {
                     effects.push(Effect::Disconnect(from, Misdeed::Network));
                 } else if self.peers.validator(from).is_some() {
-                    effects.push(Effect::CheckAcknowledgement(from, acknowledgement));
+                    self.check_acknowledgement(from, acknowledgement, effects);
                 }
             }
             LaneMessage::Request(range) => {
                 let last = range.first.0.saturating_add(REQUEST_BATCHES_MAX.saturating_sub(1));
                 let range = BatchRange { last: Sequence(range.last.0.min(last)), ..range };
-                effects.push(Effect::SendBatches(from, range));
+                self.serve(from, range, effects);
             }
         }
     }
@@ -157,13 +166,13 @@ impl Application {
     ) {
         match job {
             CheckJob::Lane(from) => {
-                self.check_next(from, effects);
                 for batch in batches {
                     match batch {
-                        Ok(batch) => self.lanes.to_write.push_back(batch),
+                        Ok(batch) => self.lanes.to_write.push_back((Some(from), batch)),
                         // An honest validator checks what it passes on.
                         Err(reason) => {
                             effects.push(Effect::Disconnect(from, Misdeed::Batch(reason)));
+                            self.check_next(from, effects);
                         }
                     }
                 }
@@ -171,28 +180,67 @@ impl Application {
             }
             CheckJob::Attached(block) => self.on_attached_checked(now, block, batches, effects),
             CheckJob::Synced(id) => self.on_synced_checked(id, batches, effects),
-            CheckJob::Decided => self.on_decided_checked(batches, effects),
+            CheckJob::Decided(id) => self.on_decided_checked(id, batches, effects),
         }
     }
 
     /// Writes what waits, unless a group is being written or was a moment ago.
     fn write_group(&mut self, effects: &mut Vec<Effect>) {
-        let lanes = &mut self.lanes;
-        if lanes.is_writing || lanes.is_group_pause || lanes.to_write.is_empty() {
+        if self.lanes.is_writing || self.lanes.is_group_pause {
             return;
         }
-        let count = lanes.to_write.len().min(GROUP_MAX);
-        let (group, passed): (Vec<_>, Vec<_>) =
-            lanes.to_write.drain(..count).partition(|batch| lanes.table.wants(&batch.position()));
-        if passed.iter().any(|batch| batch.position().owner == self.me) {
-            lanes.is_making = false;
+        let mut group = Vec::new();
+        while group.len() < GROUP_MAX
+            && let Some((from, batch)) = self.lanes.to_write.pop_front()
+        {
+            if self.lanes.table.wants(&batch.position()) {
+                self.lanes.writing.extend(from);
+                group.push(batch);
+            } else if let Some(from) = from {
+                self.check_next(from, effects);
+            } else {
+                self.lanes.is_making = false;
+            }
         }
         if group.is_empty() {
             return;
         }
-        (lanes.is_writing, lanes.is_group_pause) = (true, true);
+        (self.lanes.is_writing, self.lanes.is_group_pause) = (true, true);
         effects.push(Effect::SetTimer(Timer::Group, GROUP_INTERVAL));
         effects.push(Effect::PersistBatches(BatchesJob::Group, group));
+    }
+
+    fn check_acknowledgement(
+        &mut self,
+        from: PeerId,
+        acknowledgement: Acknowledgement,
+        effects: &mut Vec<Effect>,
+    ) {
+        let inbox = self.lanes.inboxes.entry(from).or_default();
+        if inbox.is_checking_acknowledgement {
+            inbox.acknowledgement = Some(acknowledgement);
+        } else {
+            inbox.is_checking_acknowledgement = true;
+            effects.push(Effect::CheckAcknowledgement(from, acknowledgement));
+        }
+    }
+
+    fn serve(&mut self, to: PeerId, range: BatchRange, effects: &mut Vec<Effect>) {
+        let inbox = self.lanes.inboxes.entry(to).or_default();
+        if inbox.is_serving {
+            inbox.requested = Some(range);
+        } else {
+            inbox.is_serving = true;
+            effects.push(Effect::SendBatches(to, range));
+        }
+    }
+
+    pub(super) fn on_batches_sent(&mut self, to: PeerId, effects: &mut Vec<Effect>) {
+        let inbox = self.lanes.inboxes.entry(to).or_default();
+        inbox.is_serving = false;
+        if let Some(range) = inbox.requested.take() {
+            self.serve(to, range, effects);
+        }
     }
 
     pub(super) fn on_group_timer(&mut self, effects: &mut Vec<Effect>) {
@@ -207,6 +255,9 @@ impl Application {
         effects: &mut Vec<Effect>,
     ) {
         self.lanes.is_writing = false;
+        for from in core::mem::take(&mut self.lanes.writing) {
+            self.check_next(from, effects);
+        }
         let own = batches.iter().filter(|batch| batch.position().owner == self.me);
         let own: Vec<CheckedBatch> = own.cloned().collect();
         self.insert(batches, effects);
@@ -244,6 +295,11 @@ impl Application {
         signer: Result<Address, InvalidSignature>,
         effects: &mut Vec<Effect>,
     ) {
+        let inbox = self.lanes.inboxes.entry(from).or_default();
+        inbox.is_checking_acknowledgement = false;
+        if let Some(newest) = inbox.acknowledgement.take() {
+            self.check_acknowledgement(from, newest, effects);
+        }
         let Some(expected) = self.peers.validator(from) else { return };
         match signer {
             Ok(got) if got == expected => {
@@ -297,7 +353,7 @@ impl Application {
     ) {
         let owner = || self.peers.peer_of(range.owner).filter(|peer| self.peers.is_up(*peer));
         let Some(to) = from.filter(|peer| self.peers.is_up(*peer)).or_else(owner) else { return };
-        if self.lanes.asked.is_due(&range, now) {
+        if self.lanes.asked.is_due(&range, to, now) {
             effects.push(Effect::AskBatches(to, range));
         }
     }
@@ -347,7 +403,7 @@ impl Application {
         let lanes = &mut self.lanes;
         match batch {
             Ok(batch) if lanes.own.made(place, batch.digest()) => {
-                lanes.to_write.push_back(batch);
+                lanes.to_write.push_back((None, batch));
                 return self.write_group(effects);
             }
             // The lane began another run meanwhile: its entries wait again.

@@ -10,7 +10,6 @@
 //! of the height under way are opened; a few of the next ones wait as they came.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use alloy_primitives::Address;
 use libp2p::PeerId;
@@ -18,19 +17,17 @@ use lockstep_core::batch::{Batch, CheckedBatch, InvalidBatch};
 use lockstep_core::block::{self, InvalidBlock};
 use lockstep_core::certificate::Proposal;
 use lockstep_core::cut::LaneStep;
-use lockstep_core::lane::Unresolved;
 use lockstep_core::proposal::{InvalidValue, Payload};
 use lockstep_core::signing::InvalidSignature;
 use lockstep_core::types::{BlockHash, Height, Round, UnixMillis};
 use lockstep_engine::{FirstPart, PartContent, PartMessage, ProposalTicket};
 
 use super::Application;
-use super::candidates::{Candidate, NotKept, Proposed, Verdict, Verified};
-use super::effect::{Answer, BatchesJob, BlockJob, CheckJob, Effect, PersistJob, ReplyId, Report};
-use super::input::{Opened, Verification};
+use super::candidates::{Candidate, NotKept, Proposed, Verdict};
+use super::effect::{Answer, BatchesJob, CheckJob, Effect, ReplyId, Report};
+use super::input::Opened;
 use crate::lanes::table::Attached;
 use crate::parts::{Complete, Progress};
-use crate::store::Undecided;
 
 /// Complete proposals of later heights that wait per peer.
 pub const EARLY_PER_PEER_MAX: usize = 4;
@@ -80,6 +77,9 @@ pub enum Refusal {
         /// The payload's height.
         height: Height,
     },
+    /// The payload's cut is not the header's. The proposer signed the header, not the cut that came with it.
+    #[error("payload holds another cut than its header names")]
+    OtherCut,
     /// The block was built for another round than it is proposed in.
     #[error("{0}")]
     Round(InvalidBlock),
@@ -146,6 +146,13 @@ impl Application {
         effects.push(Effect::Reply(reply, Answer::Blocks(blocks)));
     }
 
+    /// Whether a copy of a proposal may bring anything: it is new, or its block waits for batches, which any copy may bring.
+    fn is_of_use(&self, proposal: &Proposal) -> bool {
+        let is_waiting = |c: &Candidate| matches!(c.verdict, Verdict::Waiting);
+        !self.candidates.is_known(proposal)
+            || self.candidates.get(proposal.block).is_some_and(is_waiting)
+    }
+
     /// Whether a proposal's round is near and its proposer's turn. Of heights behind the next only the height is known.
     fn check_turn(&self, proposal: &Proposal, proposer: Address) -> Result<(), Refusal> {
         let Proposal { height, round, .. } = *proposal;
@@ -196,7 +203,7 @@ impl Application {
         effects: &mut Vec<Effect>,
     ) {
         if let PartContent::First(first) = &part.content {
-            if self.candidates.is_known(&first.proposal) {
+            if !self.is_of_use(&first.proposal) {
                 return;
             }
             if let Err(reason) = self.check_turn(&first.proposal, first.proposer) {
@@ -218,7 +225,7 @@ impl Application {
         if proposal.height > next {
             return self.early.keep(from, complete);
         }
-        if proposal.height < next || self.candidates.is_known(&proposal) {
+        if proposal.height < next || !self.is_of_use(&proposal) {
             return;
         }
         let opening = self.early.opening.entry(from).or_default();
@@ -277,6 +284,9 @@ impl Application {
         if got != proposal.block || height != proposal.height {
             return Err(Refusal::OtherBlock { expected: proposal.block, got, height });
         }
+        if payload.cut.hash() != payload.header.cut_hash {
+            return Err(Refusal::OtherCut);
+        }
         block::check_round(&payload.header, proposal.round, proposal.valid_round)
             .map_err(Refusal::Round)?;
         Ok(payload)
@@ -317,8 +327,7 @@ impl Application {
         let candidate =
             Candidate { header, cut, from: Some(from), attached: Attached::new(), verdict };
         match self.candidates.open(proposed, candidate) {
-            Ok(()) => {}
-            Err(NotKept::Known) => return,
+            Ok(()) | Err(NotKept::Known) => {}
             Err(NotKept::Full) => {
                 return effects.push(Effect::Report(Report::CandidatesFull(proposal)));
             }
@@ -326,6 +335,7 @@ impl Application {
         if !is_valid {
             return self.hand_over_invalid(proposal.block, effects);
         }
+        self.candidates.came_from(proposal.block, from);
         let is_new = matches!(
             self.candidates.get(proposal.block).map(|c| &c.verdict),
             Some(Verdict::Waiting)
@@ -394,126 +404,5 @@ impl Application {
         self.acknowledge(None, effects);
         self.candidates.attach(block, attached);
         self.judge_waiting(now, effects);
-    }
-
-    /// Judges every block that waits.
-    pub(super) fn judge_waiting(&mut self, now: UnixMillis, effects: &mut Vec<Effect>) {
-        for block in self.candidates.waiting() {
-            self.judge(now, block, effects);
-        }
-    }
-
-    /// Judges a block if its batches are held; else asks for them.
-    fn judge(&mut self, now: UnixMillis, block: BlockHash, effects: &mut Vec<Effect>) {
-        let Some(candidate) = self.candidates.get(block) else { return };
-        if !matches!(candidate.verdict, Verdict::Waiting) {
-            return self.persist(block, effects);
-        }
-        let (header, cut, from) = (candidate.header.clone(), candidate.cut.clone(), candidate.from);
-        match self.lanes.table.batches(&self.steps(&cut), &candidate.attached) {
-            Ok(batches) => {
-                let batches = Arc::new(batches);
-                self.candidates.judge(block, Verdict::Judging(batches.clone()));
-                let job = BlockJob::Proposed(block);
-                effects.push(Effect::VerifyBlock { job, header, cut, batches });
-            }
-            Err(Unresolved::Missing { ranges }) => self.ask(now, (block, from), ranges, effects),
-            Err(Unresolved::Broken { position }) => {
-                effects.push(Effect::Report(Report::CutBroken { block, position }));
-                self.candidates.judge(block, Verdict::Invalid);
-                self.hand_over_invalid(block, effects);
-            }
-            // Its owner signed two batches, and this node holds the other one. Sync brings this one if the block is
-            // decided; until then it can't be judged here.
-            Err(Unresolved::Fork { .. }) => {
-                effects.push(Effect::Report(Report::BlockWaits { block, ranges: Vec::new() }));
-            }
-        }
-    }
-
-    /// The steps of a cut that was checked against the state.
-    pub(super) fn steps(&self, cut: &lockstep_core::cut::Cut) -> Vec<LaneStep> {
-        cut.steps(&self.state.committed.lanes).expect("cuts are checked before they are kept")
-    }
-
-    pub(super) fn on_proposed_verified(
-        &mut self,
-        block: BlockHash,
-        verification: Verification,
-        effects: &mut Vec<Effect>,
-    ) {
-        // Decided meanwhile, or dropped.
-        let Some(candidate) = self.candidates.get(block) else { return };
-        let Verdict::Judging(batches) = &candidate.verdict else { return };
-        let (height, batches) = (candidate.header.height, batches.clone());
-        match verification {
-            Verification::Valid(assembly) => {
-                let assembly = Arc::new(*assembly);
-                self.candidates.judge(block, Verdict::Valid(Verified { assembly, batches }));
-                self.commit_if_decided(block, effects);
-                self.persist(block, effects);
-            }
-            Verification::Invalid(reason) => {
-                assert!(reason.is_objective(), "lanes resolve a cut to its own batches: {reason}");
-                effects.push(Effect::Report(Report::BlockInvalid { height, block, reason }));
-                self.candidates.judge(block, Verdict::Invalid);
-                self.hand_over_invalid(block, effects);
-            }
-            // The height was decided meanwhile: the block goes when that is known here.
-            Verification::Outdated => {}
-        }
-    }
-
-    /// Writes every proposal of a valid block that may be handed over.
-    fn persist(&mut self, block: BlockHash, effects: &mut Vec<Effect>) {
-        if matches!(self.candidates.get(block).map(|c| &c.verdict), Some(Verdict::Invalid)) {
-            return self.hand_over_invalid(block, effects);
-        }
-        for proposal in self.candidates.take_to_persist(block) {
-            let Some(candidate) = self.candidates.get(block) else { return };
-            let block = Undecided {
-                round: proposal.round,
-                valid_round: proposal.valid_round,
-                header: candidate.header.clone(),
-                cut: candidate.cut.clone(),
-            };
-            let (job, batches) = (PersistJob::Proposed(proposal), Default::default());
-            effects.push(Effect::PersistBlock { job, block, batches });
-        }
-    }
-
-    pub(super) fn on_proposed_persisted(&mut self, proposal: Proposal, effects: &mut Vec<Effect>) {
-        if proposal.height == self.state.height.next() && self.candidates.hand_over(&proposal) {
-            self.give(&proposal, effects);
-        }
-    }
-
-    fn hand_over_invalid(&mut self, block: BlockHash, effects: &mut Vec<Effect>) {
-        for proposal in self.candidates.hand_over_invalid(block) {
-            self.give(&proposal, effects);
-        }
-    }
-
-    /// Consensus gets the verdict first, then the signed proposal of exactly this round and valid round.
-    fn give(&mut self, proposal: &Proposal, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Redeliver(proposal.height, proposal.block));
-        effects.extend(self.tickets.take(proposal).into_iter().map(Effect::PassProposal));
-    }
-
-    /// Blocks that were written before a restart: only such that consensus was given, in these very rounds.
-    pub(super) fn load_undecided(&mut self, undecided: Vec<Undecided>) {
-        let height = self.state.height.next();
-        for Undecided { round, valid_round, header, cut } in undecided {
-            if header.height != height || block::check_header(&self.state, &header, &cut).is_err() {
-                continue;
-            }
-            let proposer = self.state.committed.validators.proposer(height, round).address;
-            let proposal = Proposal { height, round, valid_round, block: header.hash() };
-            let proposed = Proposed { proposal, proposer, is_timely: true, first: None };
-            let (from, attached, verdict) = (None, Attached::new(), Verdict::Waiting);
-            let candidate = Candidate { header, cut, from, attached, verdict };
-            // Bounded like proposals that come: those that give way are read when they are decided.
-            self.candidates.open(proposed, candidate).ok();
-        }
     }
 }

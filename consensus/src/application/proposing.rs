@@ -151,7 +151,7 @@ impl Application {
         if proposer == self.me {
             self.proposing.again = Some(proposal);
             effects.push(Effect::SignProposal(proposal));
-        } else if let Some(first) = self.candidates.first_part(proposal.block) {
+        } else if let Some(first) = self.candidates.first_part(&proposal) {
             self.publish(proposal.block, first, effects);
         }
     }

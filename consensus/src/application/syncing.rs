@@ -37,6 +37,9 @@ pub enum ValueFault {
         /// The value's.
         got: Height,
     },
+    /// Its cut is not its header's.
+    #[error("value holds another cut than its header names")]
+    OtherCut,
     /// It is another block.
     #[error("value is block {got}, expected {expected}")]
     OtherBlock {
@@ -57,7 +60,13 @@ pub enum ValueFault {
 pub(super) fn value_of(bytes: &Bytes, height: Height) -> Result<SyncedValue, ValueFault> {
     let value = SyncedValue::decode(&bytes.clone().into())?;
     let got = value.header.height;
-    if got == height { Ok(value) } else { Err(ValueFault::Height { expected: height, got }) }
+    if got != height {
+        return Err(ValueFault::Height { expected: height, got });
+    }
+    if value.cut.hash() != value.header.cut_hash {
+        return Err(ValueFault::OtherCut);
+    }
+    Ok(value)
 }
 
 /// A value on its way through the checks. The engine brings one at a time.

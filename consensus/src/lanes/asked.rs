@@ -3,30 +3,32 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::Address;
+use libp2p::PeerId;
 use lockstep_core::lane::BatchRange;
 use lockstep_core::types::UnixMillis;
 
 /// How long an answer is waited for, in milliseconds.
 const PATIENCE_MS: u64 = 150;
 
-/// The last question about each lane. Bounded by the set's size.
+/// The last question to each peer about each lane. Bounded by the square of the set's size.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
-    lanes: BTreeMap<Address, (BatchRange, UnixMillis)>,
+    lanes: BTreeMap<(Address, PeerId), (BatchRange, UnixMillis)>,
 }
 
 impl Asked {
-    /// Whether a range is to be asked for at `now`; if so, that is noted. It is not while an answer to a question that
+    /// Whether `from` is to be asked for a range at `now`; if so, that is noted. It is not while its answer to a question that
     /// covers it may be on its way. A clock that went back makes it due.
-    pub(crate) fn is_due(&mut self, range: &BatchRange, now: UnixMillis) -> bool {
-        let is_covered = self.lanes.get(&range.owner).is_some_and(|(asked, at)| {
+    pub(crate) fn is_due(&mut self, range: &BatchRange, from: PeerId, now: UnixMillis) -> bool {
+        let key = (range.owner, from);
+        let is_covered = self.lanes.get(&key).is_some_and(|(asked, at)| {
             asked.incarnation == range.incarnation
                 && asked.first <= range.first
                 && asked.last >= range.last
                 && (*at..at.plus(PATIENCE_MS)).contains(&now)
         });
         if !is_covered {
-            self.lanes.insert(range.owner, (*range, now));
+            self.lanes.insert(key, (*range, now));
         }
         !is_covered
     }
@@ -42,16 +44,21 @@ mod tests {
         BatchRange { owner: Address::ZERO, incarnation: Incarnation(incarnation), first, last }
     }
 
+    fn peer(byte: u8) -> PeerId {
+        PeerId::from_bytes(&[0, 1, byte]).unwrap()
+    }
+
     #[test]
     fn question_is_not_repeated_while_its_answer_may_come() {
         let (mut asked, now) = (Asked::default(), UnixMillis(1_000));
-        assert!(asked.is_due(&range(1, 3, 9), now));
-        assert!(!asked.is_due(&range(1, 3, 9), now));
-        assert!(!asked.is_due(&range(1, 5, 9), now), "part of the answer came");
-        assert!(!asked.is_due(&range(1, 3, 9), now.plus(PATIENCE_MS - 1)));
-        assert!(asked.is_due(&range(1, 3, 9), now.plus(PATIENCE_MS)));
-        assert!(asked.is_due(&range(1, 3, 10), now.plus(PATIENCE_MS)), "more is missing");
-        assert!(asked.is_due(&range(2, 3, 9), now.plus(PATIENCE_MS)), "it is another run");
-        assert!(asked.is_due(&range(2, 3, 9), now), "the clock went back");
+        assert!(asked.is_due(&range(1, 3, 9), peer(1), now));
+        assert!(!asked.is_due(&range(1, 3, 9), peer(1), now));
+        assert!(!asked.is_due(&range(1, 5, 9), peer(1), now), "part of the answer came");
+        assert!(!asked.is_due(&range(1, 3, 9), peer(1), now.plus(PATIENCE_MS - 1)));
+        assert!(asked.is_due(&range(1, 3, 9), peer(1), now.plus(PATIENCE_MS)));
+        assert!(asked.is_due(&range(1, 3, 10), peer(1), now.plus(PATIENCE_MS)), "more is missing");
+        assert!(asked.is_due(&range(2, 3, 9), peer(1), now.plus(PATIENCE_MS)), "it is another run");
+        assert!(asked.is_due(&range(2, 3, 9), peer(1), now), "the clock went back");
+        assert!(asked.is_due(&range(2, 3, 9), peer(2), now), "who does not answer hinders nobody");
     }
 }

@@ -200,7 +200,10 @@ impl World {
             (_, effect) => effect,
         };
         let done = match effect {
-            Effect::SendBatches(to, range) => return self.send_batches(node, place(&to), range),
+            Effect::SendBatches(to, range) => {
+                self.send_batches(node, place(&to), range);
+                Ok(Some(Done::BatchesSent(to)))
+            }
             Effect::CommitBlock(decided) => self.commit(node, *decided),
             effect => self.nodes[node].done(network, now, effect),
         };

@@ -61,6 +61,10 @@ fn decided_block_that_nobody_here_holds_is_fetched_from_one_peer_after_the_other
     bench.step(Input::TimerFired(Timer::Fetch));
     fetched(&mut bench, 4, height, Some(Bytes::from_static(b"garbage")), &block);
     bench.step(Input::TimerFired(Timer::Fetch));
+    let mut lie = block.clone();
+    (lie.cut.clone_from(&other.cut), lie.batches.clear());
+    fetched(&mut bench, 2, height, Some(lie.value()), &block);
+    assert!(!bench.said.iter().any(|e| matches!(e, Effect::Stop(_))), "the cut is the liar's own");
     assert_eq!(asked(&bench), [peer(2), peer(3), peer(4), peer(2)]);
     assert!(bench.answer(reply).is_none(), "nothing is committed yet");
     fetched(&mut bench, 2, height, Some(block.value()), &block);
@@ -168,4 +172,18 @@ fn next_run_of_the_engine_begins_behind_the_block_that_is_being_written() {
         Some(Answer::Start(start)) => assert_eq!(start.height, Height(2)),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn network_that_was_at_its_genesis_in_an_earlier_run_is_asked_for_anew() {
+    use crate::guard::Origin;
+    let mut bench = Bench::new(1);
+    bench.step(Input::Mesh(MeshInput::GenesisAgreed(true)));
+    let why = Abstention::Marked { origin: Origin::Fresh, until: UnixMillis(u64::MAX) };
+    let started = EngineInput::Started { abstains: Some(why), undecided: Vec::new() };
+    bench.step(Input::Engine(started));
+    let stops = |bench: &Bench| bench.said.iter().any(|e| matches!(e, Effect::Stop(Stop::MayVote)));
+    assert!(!stops(&bench));
+    bench.step(Input::Mesh(MeshInput::GenesisAgreed(true)));
+    assert!(stops(&bench));
 }

@@ -1,5 +1,8 @@
 //! Batches are written before anything is said of them, and one peer's never keep another's waiting.
 
+use lockstep_core::batch::Acknowledgement;
+use lockstep_core::lane::BatchRange;
+
 use super::*;
 use crate::application::effect::{CheckJob, Misdeed, Timer};
 use crate::lanes::wire::LaneMessage;
@@ -83,7 +86,66 @@ fn checks_of_one_peer_do_not_keep_anothers_waiting() {
     let input = MeshInput::LaneMessageReceived { from: peer(3), message };
     bench.app.step(bench.now, Input::Mesh(input), &mut effects);
     assert_eq!(checks(&effects, 3), 1);
-    let done = Done::BatchesChecked { job: CheckJob::Lane(peer(2)), batches: Vec::new() };
+    let batches = vec![Err(lockstep_core::batch::InvalidBatch::Version)];
+    let done = Done::BatchesChecked { job: CheckJob::Lane(peer(2)), batches };
     bench.app.step(bench.now, Input::Done(done), &mut effects);
     assert_eq!(checks(&effects, 2), 9, "the next one is checked");
+}
+
+/// Copies of one batch that come while it is being written are of no use when their turn comes.
+#[test]
+fn own_batch_behind_copies_that_nobody_wants_is_written() {
+    let mut bench = Bench::new(1);
+    let batch = bench.batch(2, 0, BatchDigest::ZERO, "again and again");
+    bench.hold = Hold::Writes;
+    for _ in 0..40 {
+        push(&mut bench, 2, batch.raw().clone().into());
+    }
+    let own = bench.batch(1, 0, BatchDigest::ZERO, "own");
+    bench.app.lanes.to_write.push_back((None, own.clone()));
+    bench.release();
+    bench.step(Input::TimerFired(Timer::Group));
+    let pushed = |e: &Effect| matches!(e, Effect::PushBatch(b) if b.digest() == own.digest());
+    assert!(bench.said.iter().any(pushed));
+}
+
+#[test]
+fn acknowledgements_and_requests_of_one_peer_are_handled_one_at_a_time() {
+    let mut bench = Bench::new(1);
+    let mut effects = Vec::new();
+    let tell = |bench: &mut Bench, message, effects: &mut Vec<Effect>| {
+        let input = MeshInput::LaneMessageReceived { from: peer(2), message };
+        bench.app.step(bench.now, Input::Mesh(input), effects);
+    };
+    let range = |last| BatchRange {
+        owner: key(1).address(),
+        incarnation: Incarnation(1),
+        first: Sequence(0),
+        last: Sequence(last),
+    };
+    let acknowledgement = || Acknowledgement::sign(genesis().network_id(), Vec::new(), &key(2));
+    for last in 0..10 {
+        tell(&mut bench, LaneMessage::Request(range(last)), &mut effects);
+        tell(&mut bench, LaneMessage::Acknowledgement(acknowledgement()), &mut effects);
+    }
+    let sends = |effects: &[Effect]| -> Vec<u64> {
+        let of = |e: &Effect| match e {
+            Effect::SendBatches(_, range) => Some(range.last.0),
+            _ => None,
+        };
+        effects.iter().filter_map(of).collect()
+    };
+    let checks = |effects: &[Effect]| {
+        effects.iter().filter(|e| matches!(e, Effect::CheckAcknowledgement(..))).count()
+    };
+    assert_eq!((sends(&effects), checks(&effects)), (vec![0], 1));
+    for _ in 0..3 {
+        let done = Done::BatchesSent(peer(2));
+        bench.app.step(bench.now, Input::Done(done), &mut effects);
+        let (from, signer) = (peer(2), Ok(key(2).address()));
+        let acknowledgement = acknowledgement();
+        let done = Done::AcknowledgementChecked { from, acknowledgement, signer };
+        bench.app.step(bench.now, Input::Done(done), &mut effects);
+    }
+    assert_eq!((sends(&effects), checks(&effects)), (vec![0, 9], 2), "the newest stands for all");
 }

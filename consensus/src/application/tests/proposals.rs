@@ -247,6 +247,49 @@ fn value_asked_for_again_is_the_same_block() {
     assert_eq!(ask(&mut again), first, "after a restart, too");
 }
 
+/// The first part signs the header, not the cut: whoever has seen it can send it again with another cut.
+#[test]
+fn cut_that_the_header_does_not_name_is_no_verdict_on_the_block() {
+    let mut bench = Bench::new(1);
+    let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    let batch = bench.batch(bench.turn(round), 0, BatchDigest::ZERO, "one");
+    let block = bench.block(round, std::slice::from_ref(&batch), 0);
+    let mut garbled = block.clone();
+    garbled.cut = Cut { lanes: bench.state().committed.lanes.clone() };
+    let proposal = bench.proposal(round, None, &block);
+    bench.parts(proposal, &garbled, &[]);
+    assert_eq!((bench.handed(block.hash()), bench.app.candidates().counts()), (0, (0, 0)));
+    bench.parts(proposal, &block, &[batch]);
+    assert_eq!(bench.handed(block.hash()), 1, "the honest copy is judged");
+
+    // An untimely block becomes valid under another proposal; garbage under a third hands over nothing else of it.
+    let late = bench.block(round, &[], 3_600_000);
+    let mut garbled = late.clone();
+    garbled.cut.lanes.pop();
+    bench.signed(bench.proposal(round, None, &late));
+    for (proposal, block) in [
+        (bench.proposal(round, None, &late), &late),
+        (bench.proposal(round + 4, Some(round), &late), &late),
+        (bench.proposal(round + 8, Some(round), &late), &garbled),
+    ] {
+        bench.parts(proposal, block, &[]);
+    }
+    assert_eq!(bench.passed(), 0, "the fresh proposal of an untimely block");
+}
+
+#[test]
+fn any_copy_of_a_proposal_may_bring_the_batches_that_its_block_waits_for() {
+    let mut bench = Bench::new(1);
+    let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    let batch = bench.batch(bench.turn(round), 0, BatchDigest::ZERO, "one");
+    let block = bench.block(round, std::slice::from_ref(&batch), 0);
+    let proposal = bench.proposal(round, None, &block);
+    bench.parts(proposal, &block, &[]);
+    assert_eq!(bench.handed(block.hash()), 0, "a copy without its batches came first");
+    bench.parts(proposal, &block, &[batch]);
+    assert_eq!(bench.handed(block.hash()), 1);
+}
+
 /// The engine asks nothing else while a question is open: its node would stand still at this height for good.
 #[test]
 fn turn_that_comes_to_nothing_leaves_no_question_open() {
