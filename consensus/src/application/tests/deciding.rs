@@ -62,7 +62,8 @@ fn decided_block_that_nobody_here_holds_is_fetched_from_one_peer_after_the_other
     fetched(&mut bench, 4, height, Some(Bytes::from_static(b"garbage")), &block);
     bench.step(Input::TimerFired(Timer::Fetch));
     let mut lie = block.clone();
-    (lie.cut.clone_from(&other.cut), lie.batches.clear());
+    lie.cut.clone_from(&other.cut);
+    lie.batches.clear();
     fetched(&mut bench, 2, height, Some(lie.value()), &block);
     assert!(!bench.said.iter().any(|e| matches!(e, Effect::Stop(_))), "the cut is the liar's own");
     assert_eq!(asked(&bench), [peer(2), peer(3), peer(4), peer(2)]);
