@@ -96,6 +96,8 @@ pub struct Candidate {
     pub attached: Attached,
     /// What is known of it.
     pub verdict: Verdict,
+    /// The store was asked for batches that it may keep aside.
+    pub is_read: bool,
 }
 
 /// Why a proposal was not kept.
@@ -240,6 +242,11 @@ impl Candidates {
             candidate.verdict = Verdict::Waiting;
         }
         matches!(candidate.verdict, Verdict::Waiting)
+    }
+
+    /// Whether the block meets a fork of a lane for the first time; from now on it has.
+    pub fn is_first_fork(&mut self, block: BlockHash) -> bool {
+        self.blocks.get_mut(&block).is_some_and(|c| !std::mem::replace(&mut c.is_read, true))
     }
 
     /// Another peer has the block, too: it is asked for what is missing from now on.

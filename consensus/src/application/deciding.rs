@@ -96,7 +96,7 @@ impl Application {
         effects: &mut Vec<Effect>,
     ) {
         if !self.is_missing(block) {
-            return;
+            return self.on_aside_read(block, found, effects);
         }
         match found {
             Some(found) => {
@@ -104,6 +104,18 @@ impl Application {
                 self.check_decided(header, cut, raw, effects);
             }
             None => self.fetch_decided(effects),
+        }
+    }
+
+    /// The batches of a proposed block that the store keeps aside are checked as if they had come with it.
+    fn on_aside_read(
+        &self,
+        block: BlockHash,
+        found: Option<Box<(Header, Cut, Vec<Bytes>)>>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(found) = found.filter(|_| self.candidates.get(block).is_some()) {
+            effects.push(Effect::CheckBatches(CheckJob::Attached(block), found.2));
         }
     }
 

@@ -43,11 +43,18 @@ impl Application {
                 self.candidates.judge(block, Verdict::Invalid);
                 self.hand_over_invalid(block, effects);
             }
-            // Its owner signed two batches, and this node holds the other one. Sync brings this one if the block is
-            // decided; until then it can't be judged here.
-            Err(Unresolved::Fork { .. }) => {
-                effects.push(Effect::Report(Report::BlockWaits { block, ranges: Vec::new() }));
-            }
+            Err(Unresolved::Fork { .. }) => self.read_fork(block, effects),
+        }
+    }
+
+    /// The owner of a lane signed two batches, and the other one is held. This one may be kept aside: it was written before
+    /// the block was handed over, perhaps before a restart. The store is asked once; else a copy of the proposal brings it,
+    /// or sync does when the block is decided.
+    fn read_fork(&mut self, block: BlockHash, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Report(Report::BlockWaits { block, ranges: Vec::new() }));
+        if self.candidates.is_first_fork(block) {
+            let (height, lanes) = (self.state.height.next(), self.state.committed.lanes.clone());
+            effects.push(Effect::ReadUndecided { height, block, lanes });
         }
     }
 
@@ -139,7 +146,7 @@ impl Application {
             let proposal = Proposal { height, round, valid_round, block: header.hash() };
             let proposed = Proposed { proposal, proposer, is_timely: true, first: None };
             let (from, attached, verdict) = (None, Attached::new(), Verdict::Waiting);
-            let candidate = Candidate { header, cut, from, attached, verdict };
+            let candidate = Candidate { header, cut, from, attached, verdict, is_read: false };
             // Bounded like proposals that come: those that give way are read when they are decided.
             self.candidates.open(proposed, candidate).ok();
         }

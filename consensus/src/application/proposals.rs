@@ -324,8 +324,14 @@ impl Application {
         };
         let is_valid = matches!(verdict, Verdict::Waiting);
         let steps = if is_valid { self.steps(&cut) } else { Vec::new() };
-        let candidate =
-            Candidate { header, cut, from: Some(from), attached: Attached::new(), verdict };
+        let candidate = Candidate {
+            header,
+            cut,
+            from: Some(from),
+            attached: Attached::new(),
+            verdict,
+            is_read: false,
+        };
         match self.candidates.open(proposed, candidate) {
             Ok(()) | Err(NotKept::Known) => {}
             Err(NotKept::Full) => {

@@ -126,7 +126,7 @@ impl Application {
         let (height, block, batches) = (header.height, proposal.block, verified.batches.len());
         effects.push(Effect::Report(Report::Proposing { height, block, batches }));
         let (attached, verdict) = (Attached::new(), Verdict::Valid(verified));
-        let candidate = Candidate { header, cut, from: None, attached, verdict };
+        let candidate = Candidate { header, cut, from: None, attached, verdict, is_read: false };
         self.candidates.propose(proposed, candidate);
         effects.push(Effect::Reply(reply, Answer::Value(block)));
         self.publish(block, first, effects);

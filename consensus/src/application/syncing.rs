@@ -175,7 +175,7 @@ impl Application {
             return;
         };
         let (attached, verdict) = (Attached::new(), Verdict::Valid(verified));
-        let candidate = Candidate { header, cut, from: None, attached, verdict };
+        let candidate = Candidate { header, cut, from: None, attached, verdict, is_read: false };
         self.candidates.sync(proposed.block, candidate);
         answer(reply, SyncOutcome::Valid(proposed), effects);
     }

@@ -146,12 +146,22 @@ impl Bench {
 
     /// The same on a store that was used before.
     fn on(me: u8, ledger: Arc<Ledger>) -> Self {
+        Self::with(me, ledger, None)
+    }
+
+    /// The same with a batch that is held from the start.
+    fn with_held(me: u8, ledger: Arc<Ledger>, held: CheckedBatch) -> Self {
+        Self::with(me, ledger, Some(held))
+    }
+
+    fn with(me: u8, ledger: Arc<Ledger>, held_batch: Option<CheckedBatch>) -> Self {
         let state = ledger.state();
         let validators: BTreeMap<_, _> =
             (1..=4).filter(|n| *n != me).map(|n| (peer(n), key(n).address())).collect();
         let address = key(me).address();
         let set = state.committed.validators.clone();
-        let table = Table::new(address, set, &state.committed.lanes);
+        let mut table = Table::new(address, set, &state.committed.lanes);
+        held_batch.into_iter().for_each(|batch| drop(table.insert(batch)));
         let (app, _) = Application::new(Config {
             me: address,
             network: state.network_id,

@@ -85,7 +85,7 @@ fn decided_block_behind_a_fork_is_read_from_the_store_after_a_restart() {
         bench.batch(owner, 0, BatchDigest::ZERO, "the one that is held"),
         bench.batch(owner, 0, BatchDigest::ZERO, "the one that is decided"),
     );
-    bench.ledger.store().put_batches(&[held]).unwrap();
+    bench.ledger.store().put_batches(std::slice::from_ref(&held)).unwrap();
     let block = bench.block(round, std::slice::from_ref(&decided), 0);
     let proposal = bench.proposal(round, None, &block);
     bench.parts(proposal, &block, &[decided]);
@@ -96,6 +96,31 @@ fn decided_block_behind_a_fork_is_read_from_the_store_after_a_restart() {
     read(&mut again, true);
     assert!(matches!(again.answer(reply), Some(Answer::Committed)));
     assert_eq!(again.state().head, block.hash());
+}
+
+/// A validator that is locked on such a block must be able to propose it again, or the height stands for good.
+#[test]
+fn proposed_block_behind_a_fork_is_judged_again_after_a_restart() {
+    let mut bench = Bench::new(1);
+    let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    let owner = bench.turn(round);
+    let held = bench.batch(owner, 0, BatchDigest::ZERO, "the one that is held");
+    let proposed = bench.batch(owner, 0, BatchDigest::ZERO, "the one that is proposed");
+    bench.ledger.store().put_batches(std::slice::from_ref(&held)).unwrap();
+    let block = bench.block(round, std::slice::from_ref(&proposed), 0);
+    let proposal = bench.proposal(round, None, &block);
+    bench.parts(proposal, &block, &[proposed]);
+    assert_eq!(bench.handed(block.hash()), 1, "it may be voted for");
+
+    let mut again = Bench::with_held(1, bench.ledger.clone(), held);
+    read(&mut again, true);
+    assert_eq!(again.handed(block.hash()), 1, "and again after a restart");
+    let mine = (0..8).find(|r| again.turn(*r) == 1 && *r > round).unwrap();
+    let proposal = again.proposal(mine, Some(round), &block);
+    let proposer = key(1).address();
+    again.step(Input::Engine(EngineInput::RestreamRequested { proposal, proposer }));
+    let published = |e: &Effect| matches!(e, Effect::Publish { .. });
+    assert!(again.said.iter().any(published), "its parts can be sent");
 }
 
 #[test]
