@@ -1,10 +1,11 @@
-//! Why a validator follows without voting, and when that ends. Pure: the log, and what the mesh shows, are arguments.
+//! Why a validator follows without voting, and when that ends: the log, and what the mesh shows, are arguments.
 //!
 //! The rule behind each case is in `consensus/docs/0006-lost-guard.md`.
 
+use lockstep_core::state::State;
 use lockstep_core::types::{Height, UnixMillis};
 
-use crate::guard::{Mark, Origin};
+use crate::guard::{Guard, Mark, Origin, SignError};
 
 /// What a validator that may have signed something it does not know waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +63,59 @@ impl Abstention {
     }
 }
 
+/// Lifts a guard's mark if what it waits for is over, durably where the log is beyond its genesis; else why the validator
+/// does not vote. `None` for a guard without a mark. Blocks on the disk.
+///
+/// # Errors
+/// [`SignError::Io`] and [`SignError::Stopped`].
+pub fn use_mark_up(
+    guard: &Guard,
+    state: &State,
+    may_begin: bool,
+) -> Result<Option<Abstention>, SignError> {
+    let Some(mark) = guard.mark() else { return Ok(None) };
+    let why = Abstention::of(mark, state.committed.params.drift_ms);
+    if !why.is_over(state.height, state.timestamp, may_begin) {
+        return Ok(Some(why));
+    }
+    if state.height == Height::GENESIS {
+        guard.begin();
+    } else {
+        guard.raise_floor(state.height)?;
+    }
+    Ok(None)
+}
+
+/// Why the validator does not vote, after what it waited for is over or the guard refused a signature. Blocks on the disk.
+///
+/// A fresh guard that began with the network and was too late to sign at its first height refuses at the next for its mark
+/// alone: with the mark lifted it votes.
+///
+/// # Errors
+/// [`SignError::Io`] and [`SignError::Stopped`].
+pub fn after(
+    guard: &Guard,
+    state: &State,
+    may_begin: bool,
+    is_refused: bool,
+) -> Result<Option<Abstention>, SignError> {
+    let was_marked = guard.mark().is_some();
+    let marked = use_mark_up(guard, state, may_begin)?;
+    if marked.is_some() || !is_refused || was_marked {
+        return Ok(marked);
+    }
+    let next = state.height.next();
+    guard.abstain_until_decided(next);
+    Ok(Some(Abstention::Height(next)))
+}
+
 #[cfg(test)]
 mod tests {
+    use lockstep_core::certificate::{Vote, VoteType};
+    use lockstep_core::types::Round;
+
     use super::*;
+    use crate::fixtures::Net;
 
     const FRESH: Mark = Mark { origin: Origin::Fresh, made_at: UnixMillis(10_000) };
     const LOST: Mark = Mark { origin: Origin::Lost, made_at: UnixMillis(10_000) };
@@ -102,5 +153,43 @@ mod tests {
         assert!(!is_over(why, 0, u64::MAX, false));
         assert!(!is_over(why, 1, 11_000, true));
         assert!(is_over(why, 1, 11_001, false));
+    }
+
+    /// The answer for a guard with this mark, or one that has signed height 1, and what it then signs at height 8.
+    fn after_refusal(mark: Option<Mark>) -> (Option<Abstention>, bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let net = Net::new(4);
+        let (network, key) = (net.state.network_id, net.keys[0].clone());
+        let made = mark.unwrap_or(FRESH);
+        Guard::create(folder.path(), network, key.address(), made).unwrap();
+        let (guard, _) = Guard::open(folder.path(), network, key).unwrap();
+        let sign = |height| {
+            let vote_type = VoteType::Prevote;
+            guard.sign_vote(&Vote { height, round: Round(0), vote_type, block: None })
+        };
+        guard.begin();
+        if mark.is_none() {
+            sign(Height(1)).unwrap();
+        }
+        let state = State { height: Height(7), ..(*net.state).clone() };
+        let why = after(&guard, &state, false, true).unwrap();
+        (why, sign(Height(8)).is_ok())
+    }
+
+    #[test]
+    fn refusal_for_a_mark_that_is_over_ends_with_the_mark() {
+        assert_eq!(after_refusal(Some(FRESH)), (None, true));
+    }
+
+    #[test]
+    fn refusal_for_a_mark_in_force_waits_for_what_the_mark_waits_for() {
+        let late = Mark { made_at: UnixMillis(u64::MAX / 2), ..FRESH };
+        let drift_ms = Net::new(4).state.committed.params.drift_ms;
+        assert_eq!(after_refusal(Some(late)), (Some(Abstention::of(late, drift_ms)), false));
+    }
+
+    #[test]
+    fn any_other_refusal_waits_for_the_height() {
+        assert_eq!(after_refusal(None), (Some(Abstention::Height(Height(8))), false));
     }
 }

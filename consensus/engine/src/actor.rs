@@ -14,7 +14,6 @@ use tokio::sync::oneshot;
 use crate::context::Context;
 use crate::hub::{self, Hub};
 use crate::outbox::Outbox;
-use crate::signing::Unsynced;
 use crate::wire::votes::VotesMessage;
 use crate::wire::{self, WireError};
 
@@ -22,7 +21,6 @@ use crate::wire::{self, WireError};
 pub(crate) struct Network {
     pub(crate) hub: Arc<Hub>,
     pub(crate) outbox: Outbox,
-    pub(crate) unsynced: Unsynced,
 }
 
 /// Told when the actor is stopped in good order. Malachite does so by itself only when it halts for safety.
@@ -65,8 +63,6 @@ impl Actor for Network {
         match message {
             NetworkMsg::Subscribe(subscriber) => self.hub.subscribe(subscriber),
             NetworkMsg::PublishConsensusMsg(message) => {
-                // Malachite has synced its log before it asks for this.
-                self.unsynced.clear();
                 self.votes(&VotesMessage::Consensus(message));
             }
             NetworkMsg::PublishLivenessMsg(message) => {

@@ -19,12 +19,14 @@ use malachitebft_app_channel::app::spawn::{
 };
 use malachitebft_app_channel::spawn::spawn_host_actor;
 use malachitebft_app_channel::{AppMsg, ConsensusContext};
+use ractor::Actor;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::codec::EngineCodec;
 use crate::context::Context;
 use crate::start::StartError;
+use crate::wal::Log;
 
 /// The reason that actors log when a later one does not start.
 const NOT_STARTED: &str = "the engine does not start";
@@ -35,7 +37,7 @@ pub(crate) struct Parts {
     pub(crate) consensus_config: ConsensusConfig,
     pub(crate) sync_config: ValueSyncConfig,
     pub(crate) wal_path: PathBuf,
-    pub(crate) consensus: ConsensusContext<Context>,
+    pub(crate) consensus: Box<dyn FnOnce(Log) -> ConsensusContext<Context> + Send>,
     /// Ours. It runs already.
     pub(crate) network: NetworkRef<Context>,
 }
@@ -76,11 +78,15 @@ async fn spawn_children(
     registry: &SharedRegistry,
     metrics: Metrics,
 ) -> Result<mpsc::Receiver<AppMsg<Context>>, StartError> {
-    let Parts { network, consensus, sync_config, .. } = parts;
+    let Parts { network, sync_config, .. } = parts;
     network.link(node.get_cell());
     let wal = spawn_wal_actor(&Context, EngineCodec, &parts.wal_path, registry, node.clone());
     let wal = wal.await.map_err(|e| StartError::engine(&e))?;
     wal.link(node.get_cell());
+    let log = Log::new(wal);
+    let (wal, _) = Actor::spawn(None, log.clone(), ()).await.map_err(|e| StartError::engine(&e))?;
+    wal.link(node.get_cell());
+    let consensus = (parts.consensus)(log);
     let (host, requests) =
         spawn_host_actor(metrics.clone()).await.map_err(|e| StartError::engine(&e))?;
     host.link(node.get_cell());

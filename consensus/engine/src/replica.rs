@@ -49,6 +49,7 @@ use crate::network::PeerId;
 use crate::request::{Evidence, ProposedBlock, StartHeight};
 use crate::signing::{SignError, Verifier};
 use crate::start::{FUTURE_HEIGHTS_MAX, FUTURE_MESSAGES_MAX};
+use crate::wal::order::Order;
 use crate::wire::votes::VotesMessage;
 use crate::wire::{self};
 
@@ -243,8 +244,8 @@ struct Shell {
     is_replaying: bool,
     /// Whether this node is in the height's set. Others have no log.
     is_voter: bool,
-    /// Something was signed since the last publication; see [`crate::signing`].
-    is_unsynced: bool,
+    /// What its log holds beyond the last sync.
+    order: Order,
     /// The decided value that the application judges.
     syncing: Option<Syncing>,
     /// Why the signer gave no signature.
@@ -268,7 +269,7 @@ impl Replica {
             timeouts: LinearTimeouts::default(),
             is_replaying: false,
             is_voter: false,
-            is_unsynced: false,
+            order: Order::opened(),
             syncing: None,
             refused: None,
         };

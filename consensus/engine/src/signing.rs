@@ -6,15 +6,9 @@
 //! node for safety. So the error is put on record first ([`crate::Failure::Signer`]), and the application starts a
 //! [`crate::Mode::Follower`] in its place until the height is decided.
 //!
-//! **At most one signed message is ahead of the log.** Malachite appends a signed message to its write-ahead log at
-//! once but syncs the log only before it publishes; one's own prevote can complete a polka, so a precommit may be
-//! signed in between. A power cut could then lose two or three messages that the application's guard remembers, and
-//! the node would have to abstain. So, if something was signed since the last publication, the log is synced before
-//! the next signature.
+//! What is durable before a signature, and where it is written then: `crate::wal::order`.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alloy_primitives::{Address, B256};
@@ -23,6 +17,7 @@ use lockstep_core::certificate as core_certificate;
 use lockstep_core::signing::{Signature, recover};
 use lockstep_core::types::NetworkId;
 use lru::LruCache;
+use malachitebft_app_channel::app::consensus::SignedConsensusMsg;
 use malachitebft_app_channel::app::types::core::{
     SignedMessage, ValidatorProof, VoteExtensionScope,
 };
@@ -31,6 +26,7 @@ use malachitebft_signing::{Error, VerificationResult};
 
 use crate::context::{Context, Proposal, ValidatorAddress, Vote};
 use crate::failure::{Failure, Failures};
+use crate::wal::Log;
 
 /// Signs for one validator. Must be durable before it answers: the same (height, round, kind) is signed again only for
 /// the identical message, also after a restart.
@@ -63,82 +59,55 @@ pub enum SignError {
     Failed(String),
 }
 
-/// Set while something was signed that is not known to be synced to the log.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Unsynced(Arc<AtomicBool>);
-
-impl Unsynced {
-    /// The log was synced: malachite does so right before it publishes.
-    pub(crate) fn clear(&self) {
-        self.0.store(false, Ordering::Release);
-    }
-
-    fn set(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
 /// Malachite's signer over the application's.
 pub(crate) struct SignerAdapter {
     pub(crate) signer: Arc<dyn ConsensusSigner>,
     pub(crate) failures: Failures,
-    pub(crate) unsynced: Unsynced,
-    pub(crate) wal_path: PathBuf,
+    pub(crate) log: Log,
 }
 
 impl SignerAdapter {
-    /// Makes everything that was signed before durable in the log.
-    async fn sync_log(&self) -> Result<(), SignError> {
-        if !self.unsynced.get() {
-            return Ok(());
-        }
-        let failed = |error: std::io::Error| SignError::Failed(format!("write-ahead log: {error}"));
-        let file = tokio::fs::File::open(&self.wal_path).await.map_err(failed)?;
-        file.sync_data().await.map_err(failed)?;
-        self.unsynced.clear();
-        Ok(())
-    }
-
     fn fail(&self, error: SignError) -> Error {
         self.failures.report(Failure::Signer(error.clone()));
         Error::from_source(error)
     }
 
-    async fn vote_signature(&self, vote: &Vote) -> Result<Signature, SignError> {
-        let vote = vote.to_core().ok_or_else(|| SignError::Failed("vote without round".into()))?;
-        self.sync_log().await?;
-        let signature = self.signer.sign_vote(&vote).await?;
-        self.unsynced.set();
-        Ok(signature)
+    async fn signed_vote(&self, vote: Vote) -> Result<SignedMessage<Context, Vote>, SignError> {
+        let of = vote.to_core().ok_or_else(|| SignError::Failed("vote without round".into()))?;
+        self.log.sync_to_sign().await?;
+        let signature = self.signer.sign_vote(&of).await?;
+        let signed = SignedMessage::new(vote, signature);
+        let height = signed.message.height;
+        self.log.append(height, SignedConsensusMsg::Vote(signed.clone())).await?;
+        Ok(signed)
     }
 
-    async fn proposal_signature(&self, proposal: &Proposal) -> Result<Signature, SignError> {
-        let proposal =
+    async fn signed_proposal(
+        &self,
+        proposal: Proposal,
+    ) -> Result<SignedMessage<Context, Proposal>, SignError> {
+        let of =
             proposal.to_core().ok_or_else(|| SignError::Failed("proposal without round".into()))?;
-        self.sync_log().await?;
-        let signature = self.signer.sign_proposal(&proposal).await?;
-        self.unsynced.set();
-        Ok(signature)
+        self.log.sync_to_sign().await?;
+        let signature = self.signer.sign_proposal(&of).await?;
+        let signed = SignedMessage::new(proposal, signature);
+        let height = signed.message.height;
+        self.log.append(height, SignedConsensusMsg::Proposal(signed.clone())).await?;
+        Ok(signed)
     }
 }
 
 #[async_trait]
 impl Signer<Context> for SignerAdapter {
     async fn sign_vote(&self, vote: Vote) -> Result<SignedMessage<Context, Vote>, Error> {
-        let signature = self.vote_signature(&vote).await.map_err(|e| self.fail(e))?;
-        Ok(SignedMessage::new(vote, signature))
+        self.signed_vote(vote).await.map_err(|error| self.fail(error))
     }
 
     async fn sign_proposal(
         &self,
         proposal: Proposal,
     ) -> Result<SignedMessage<Context, Proposal>, Error> {
-        let signature = self.proposal_signature(&proposal).await.map_err(|e| self.fail(e))?;
-        Ok(SignedMessage::new(proposal, signature))
+        self.signed_proposal(proposal).await.map_err(|error| self.fail(error))
     }
 
     /// Never asked: vote extensions are disabled at every height.

@@ -29,7 +29,8 @@ use crate::network::Transport;
 use crate::outbox::{outbox, pump};
 use crate::reader::Reader;
 use crate::request::Request;
-use crate::signing::{SignerAdapter, Unsynced, Verifier};
+use crate::signing::{SignerAdapter, Verifier};
+use crate::wal::Log;
 
 /// Requests that may wait for the application. Malachite asks one at a time, but for `Decided` and `Finalized`.
 const REQUESTS_QUEUE: usize = 16;
@@ -100,13 +101,12 @@ async fn start_in(
     let nobody =
         MalachitePeerId::from_bytes(&NOBODY).map_err(|error| StartError::engine(&error))?;
     let failures = Failures::new();
-    let unsynced = Unsynced::default();
     let hub = Arc::new(Hub::new(&transport));
     let (outbox, queues) = outbox();
     let (inbox, waiting) = inbox();
 
     let (stopped, network_stopped) = oneshot::channel();
-    let actor = Network { hub: hub.clone(), outbox: outbox.clone(), unsynced: unsynced.clone() };
+    let actor = Network { hub: hub.clone(), outbox: outbox.clone() };
     let (network, _) =
         Actor::spawn(None, actor, stopped).await.map_err(|error| StartError::engine(&error))?;
 
@@ -116,7 +116,7 @@ async fn start_in(
         consensus_config: consensus_config(),
         sync_config: sync_config(&config.sync),
         wal_path: wal_path.clone(),
-        consensus: consensus_context(&config, wal_path.clone(), &failures, unsynced),
+        consensus: Box::new(consensus_context(&config, &failures)),
         network: network.clone(),
     };
     let Actors { node, supervisor, requests: asked } =
@@ -151,18 +151,17 @@ fn wal_path(config: &Config) -> PathBuf {
     }
 }
 
+/// Who this node is to consensus, over its log.
 fn consensus_context(
     config: &Config,
-    wal_path: PathBuf,
     failures: &Failures,
-    unsynced: Unsynced,
-) -> ConsensusContext<Context> {
+) -> impl FnOnce(Log) -> ConsensusContext<Context> + Send + use<> {
+    let (mode, failures) = (config.mode.clone(), failures.clone());
     let verifier = Box::new(Verifier::new(config.network));
-    match &config.mode {
+    |log| match mode {
         Mode::Validator { address, signer } => {
-            let signer = signer.clone();
-            let signer = SignerAdapter { signer, failures: failures.clone(), unsynced, wal_path };
-            let address = ValidatorAddress(*address);
+            let signer = SignerAdapter { signer, failures, log };
+            let address = ValidatorAddress(address);
             ConsensusContext::new_validator(address, verifier, Box::new(signer))
         }
         // Nobody has the key of the zero address, so it is in no set.

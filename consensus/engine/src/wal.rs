@@ -17,6 +17,9 @@
 //!
 //! Source: `arc-malachitebft-wal` 0.8.2 `log.rs`, `arc-malachitebft-engine` 0.8.2 `wal/entry.rs`.
 
+pub(crate) mod order;
+mod writer;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -28,6 +31,7 @@ use lockstep_core::certificate::{Proposal, Vote};
 use lockstep_core::types::Height;
 use malachitebft_app_channel::app::consensus::SignedConsensusMsg;
 
+pub(crate) use self::writer::Log;
 use crate::wire::log;
 
 const VERSION: u32 = 1;
@@ -228,5 +232,7 @@ fn truncate(file: &mut File, bytes: usize) -> io::Result<()> {
     file.sync_all()
 }
 
+#[cfg(test)]
+pub(crate) mod fake;
 #[cfg(test)]
 mod tests;

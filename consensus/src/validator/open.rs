@@ -12,9 +12,8 @@ use lockstep_core::types::{Height, UnixMillis};
 use lockstep_engine::{OwnMessage, WalReport, inspect_wal};
 use tracing::{info, warn};
 
-use super::abstain::use_mark_up;
 use super::{Config, StartError, io};
-use crate::abstention::Abstention;
+use crate::abstention::{Abstention, use_mark_up};
 use crate::app::now;
 use crate::checker::Checker;
 use crate::guard::{Guard, Mark, MessageId, Step, WalView};

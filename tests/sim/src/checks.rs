@@ -15,7 +15,7 @@ use lockstep_core::signing::Signature;
 use lockstep_core::types::{BlockHash, ChainId, EntryId, Height, NetworkId, Round, UnixMillis};
 use lockstep_engine::Evidence;
 
-use crate::disk::Log;
+use crate::disk::{GuardFiles, Log};
 use crate::world::{CHAINS, Micros};
 
 /// A node and its boot.
@@ -31,8 +31,8 @@ pub(crate) struct Held<'a> {
     pub(crate) log: &'a Log,
     /// Its store.
     pub(crate) ledger: Option<&'a Arc<Ledger>>,
-    /// The log is being replayed.
-    pub(crate) is_replaying: bool,
+    /// Its guard's directory.
+    pub(crate) guard: &'a GuardFiles,
 }
 
 /// An entry that a user submitted.
@@ -161,15 +161,12 @@ impl Checks {
         signature: &Signature,
         held: &Held<'_>,
     ) {
-        let Held { log, ledger, is_replaying } = *held;
+        let Held { log, ledger, guard } = *held;
         if !self.sent.insert(*signature) || log.height != vote.height {
             return;
         }
-        // What follows from the log when it is replayed need not be in it again.
-        let synced = &log.entries[..log.synced];
-        let holds = |entry: &bytes::Bytes| entry.windows(65).any(|part| part == signature.0);
-        if !is_replaying && !synced.iter().any(holds) {
-            self.fail(format!("node {node} sends {vote:?} before it is durable"));
+        if !guard.holds(&signature.0) {
+            self.fail(format!("node {node} sends {vote:?}, which its guard does not hold"));
         }
         let (Some(block), Some(ledger), VoteType::Prevote) = (vote.block, ledger, vote.vote_type)
         else {
@@ -186,6 +183,13 @@ impl Checks {
                 "node {node} prevotes {block} of height {}, which it does not hold",
                 vote.height
             ));
+        }
+    }
+
+    /// A validator is asked to sign: what led to it is durable.
+    pub(crate) fn asked(&mut self, node: usize, log: &Log) {
+        if log.synced < log.entries.len() {
+            self.fail(format!("node {node} signs before what led to it is durable: {log:?}"));
         }
     }
 

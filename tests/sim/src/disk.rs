@@ -97,6 +97,15 @@ impl GuardFiles {
         !self.files().is_empty()
     }
 
+    /// Whether a file holds these bytes durably.
+    pub(crate) fn holds(&self, bytes: &[u8]) -> bool {
+        // From the end, where the newest is.
+        let holds = |file: &File| {
+            file.bytes[..file.synced].windows(bytes.len()).rev().any(|part| part == bytes)
+        };
+        self.files().values().any(holds)
+    }
+
     /// Of what was not synced any prefix stays, perhaps with a zero behind it.
     fn crash(&self, rng: &mut Rng) {
         for file in self.files().values_mut() {

@@ -1,9 +1,10 @@
 //! Consensus of a node: what its replica wants is done here, and what it is told comes from here.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_consensus::abstention::Abstention;
+use lockstep_consensus::abstention::{self, Abstention};
 use lockstep_consensus::application::input::{EngineInput, Finalized, Input, MeshInput};
 use lockstep_consensus::guard::{self, Guard};
 use lockstep_core::certificate::{Proposal, Vote};
@@ -15,7 +16,7 @@ use lockstep_engine::{Failure, SignError};
 
 use crate::checks::{Checks, Held};
 use crate::disk::Disk;
-use crate::node::{Node, Running, Waiting, peer, place, use_mark_up};
+use crate::node::{Node, Running, Waiting, peer, place};
 use crate::plan::{Bug, Crash, MS};
 use crate::world::{Class, Event, World};
 
@@ -35,8 +36,6 @@ struct Host<'a> {
     crash: &'a mut Option<Crash>,
     checks: &'a mut Checks,
     is_crashed: bool,
-    /// The log is being replayed.
-    is_replaying: bool,
     effects: Vec<Effect>,
 }
 
@@ -65,6 +64,7 @@ impl replica::Host for Host<'_> {
             _ => self.guard.sign_vote(vote).map_err(|error| refusal(&error))?,
         };
         if self.is_honest {
+            self.checks.asked(self.node, &self.disk.log);
             self.checks.signed_vote(self.node, vote);
         }
         Ok(signature)
@@ -76,6 +76,7 @@ impl replica::Host for Host<'_> {
         }
         let signed = self.guard.sign_proposal(proposal).map_err(|error| refusal(&error))?;
         if self.is_honest {
+            self.checks.asked(self.node, &self.disk.log);
             self.checks.signed_proposal(self.node, proposal);
         }
         Ok(signed.proposal)
@@ -89,7 +90,6 @@ impl replica::Host for Host<'_> {
         if log.height != height {
             (log.height, log.entries, log.synced) = (height, Vec::new(), 0);
         }
-        self.is_replaying = !log.entries.is_empty();
         log.entries.clone()
     }
 
@@ -155,13 +155,12 @@ impl World {
             crash,
             checks: &mut self.checks,
             is_crashed: false,
-            is_replaying: false,
             effects: Vec::new(),
         };
         let stepped = replica.step(input, &mut host);
-        let Host { is_crashed, is_replaying, effects, .. } = host;
+        let Host { is_crashed, effects, .. } = host;
         for effect in effects {
-            self.engine_effect(node, effect, is_replaying);
+            self.engine_effect(node, effect);
         }
         match stepped {
             _ if is_crashed => self.crash(node),
@@ -177,20 +176,23 @@ impl World {
         self.vote_or_follow(node, true);
     }
 
+    /// A validator follows because of its disks only if they lost something: one more that does not vote may stop the log.
+    pub(crate) fn must_have_lost(&mut self, node: usize, reason: &dyn Display) {
+        let Node { has_lost, .. } = self.nodes[node];
+        if self.is_honest(node) && !has_lost {
+            self.checks.fail(format!("node {node} abstains with whole disks: {reason}"));
+        }
+    }
+
     /// What the node waited for is over, or the guard refused: it votes, or follows for another reason.
     pub(crate) fn vote_or_follow(&mut self, node: usize, is_refused: bool) {
         let Some(running) = &mut self.nodes[node].running else { return };
         let state = running.ledger.state();
-        let marked = use_mark_up(&running.guard, &state, running.genesis.0);
-        let marked = marked.expect("a guard in memory does not fail");
-        let next = state.height.next();
-        running.abstains = match marked {
-            None if is_refused => {
-                running.guard.abstain_until_decided(next);
-                Some(Abstention::Height(next))
-            }
-            marked => marked,
-        };
+        let why = abstention::after(&running.guard, &state, running.genesis.0, is_refused);
+        running.abstains = why.expect("a guard in memory does not fail");
+        if let Some(Abstention::Height(_)) = running.abstains {
+            self.must_have_lost(node, &"the guard refused");
+        }
         self.start_engine(node);
     }
 
@@ -215,10 +217,10 @@ impl World {
         }
     }
 
-    fn engine_effect(&mut self, node: usize, effect: Effect, is_replaying: bool) {
+    fn engine_effect(&mut self, node: usize, effect: Effect) {
         let Some(running) = &mut self.nodes[node].running else { return };
         match effect {
-            Effect::Broadcast(frame) => self.broadcast_votes(node, &frame, is_replaying),
+            Effect::Broadcast(frame) => self.broadcast_votes(node, &frame),
             Effect::SetTimer(timer, after) => {
                 running.asked += 1;
                 let set = running.asked;
@@ -274,7 +276,7 @@ impl World {
         }
     }
 
-    fn broadcast_votes(&mut self, node: usize, frame: &Bytes, is_replaying: bool) {
+    fn broadcast_votes(&mut self, node: usize, frame: &Bytes) {
         if self.is_honest(node)
             && let Ok(VotesFrame::Vote(vote, by, signature)) =
                 frames::read_votes(peer(node), frame.clone())
@@ -282,7 +284,7 @@ impl World {
         {
             let Node { disk, running, .. } = &self.nodes[node];
             let ledger = running.as_ref().map(|running| &running.ledger);
-            let held = Held { log: &disk.log, ledger, is_replaying };
+            let held = Held { log: &disk.log, ledger, guard: &disk.guard };
             self.checks.sent_vote(node, &vote, &signature, &held);
         }
         self.broadcast(node, Class::Votes, frame);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::PeerId;
-use lockstep_consensus::abstention::Abstention;
+use lockstep_consensus::abstention::{Abstention, use_mark_up};
 use lockstep_consensus::application::effect::{Effect, ReplyId, Timer};
 use lockstep_consensus::application::peers::Peers;
 use lockstep_consensus::application::{self, Application};
@@ -21,7 +21,6 @@ use lockstep_core::entry::Entry;
 use lockstep_core::limits::LANE_AHEAD_BYTES_MAX;
 use lockstep_core::params::Genesis;
 use lockstep_core::signing::SigningKey;
-use lockstep_core::state::State;
 use lockstep_core::types::{Height, Round, UnixMillis};
 use lockstep_engine::OwnMessage;
 use lockstep_engine::replica::{self, Replica, own_message};
@@ -45,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) crash: Option<Crash>,
     /// Its clock.
     pub(crate) clock: Clock,
+    /// Its disks were not always as it left them.
+    pub(crate) has_lost: bool,
 }
 
 /// A node's clock.
@@ -60,6 +61,10 @@ pub(crate) struct Clock {
 
 /// The true time at the beginning of a run.
 pub(crate) const EPOCH_MS: u64 = 1_800_000_000_000;
+
+/// How long before its start a fresh guard was made, in milliseconds. Were it less than twice the drift before the first
+/// block, a validator that misses that block would follow for as long.
+const MADE_BEFORE_MS: u64 = 5_000;
 
 impl Clock {
     /// What it shows.
@@ -222,7 +227,7 @@ impl Node {
         let files = Box::new(self.disk.guard.clone());
         let (guard, _) = Guard::on(files, Path::new("guard"), state.network_id, self.key.clone())
             .map_err(|e| e.to_string())?;
-        let marked = use_mark_up(&guard, &state, false)?;
+        let marked = use_mark_up(&guard, &state, false).map_err(|e| e.to_string())?;
         let next = state.height.next();
         let log = &self.disk.log;
         let own: Vec<_> = log.entries.iter().filter_map(|entry| own_message(entry, me)).collect();
@@ -245,7 +250,9 @@ impl Node {
         genesis: &Genesis,
         (origin, is_used): (Origin, bool),
     ) {
-        let mark = Mark { origin, made_at: self.clock.show(now) };
+        let before = if origin == Origin::Fresh { MADE_BEFORE_MS } else { 0 };
+        let made_at = UnixMillis(self.clock.show(now).0 - before);
+        let mark = Mark { origin, made_at };
         let files = Box::new(self.disk.guard.clone());
         let of = (genesis.network_id(), self.key.address());
         Guard::create_on(files, Path::new("guard"), of, mark).expect("there is no guard");
@@ -281,25 +288,6 @@ impl Node {
         own.restore(mine);
         Ok((table, own))
     }
-}
-
-/// Lifts a guard's mark if what it waits for is over, as `validator/abstain.rs` does.
-pub(crate) fn use_mark_up(
-    guard: &Guard,
-    state: &State,
-    may_begin: bool,
-) -> Result<Option<Abstention>, String> {
-    let Some(mark) = guard.mark() else { return Ok(None) };
-    let why = Abstention::of(mark, state.committed.params.drift_ms);
-    if !why.is_over(state.height, state.timestamp, may_begin) {
-        return Ok(Some(why));
-    }
-    if state.height == Height::GENESIS {
-        guard.begin();
-    } else {
-        guard.raise_floor(state.height).map_err(|e| e.to_string())?;
-    }
-    Ok(None)
 }
 
 fn message_id(message: &OwnMessage) -> MessageId {

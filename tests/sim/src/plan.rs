@@ -9,9 +9,6 @@ use crate::world::Micros;
 
 /// One millisecond.
 pub(crate) const MS: Micros = 1_000;
-/// How long a network's first start is undisturbed. A validator that signs nothing at the first height follows until the log is
-/// a second older, and is one more that does not vote.
-const CALM_OF_FRESH: Micros = 2_000 * MS;
 /// Faults last so long at most; then the network heals.
 const FAULTS_MAX: Micros = 4_000 * MS;
 
@@ -92,7 +89,7 @@ pub(crate) struct Plan {
     pub(crate) nodes: usize,
     /// Of them the first ones lie.
     pub(crate) liars: usize,
-    /// It is the network's first start: guards are fresh. Else they have signed before, and faults come at once.
+    /// It is the network's first start: guards are fresh. Else they have signed before.
     pub(crate) is_fresh: bool,
     /// When faults and lies begin.
     pub(crate) calm: Micros,
@@ -138,11 +135,12 @@ impl Plan {
     pub(crate) fn draw(seed: u64, rng: &mut Rng) -> Self {
         let nodes = if rng.chance(60) { 7 } else { 4 };
         let third = (nodes - 1) / 3;
-        let liars = if rng.chance(600) { third } else { 0 };
-        let is_fresh = liars == 0 && rng.chance(250);
-        let calm = if is_fresh { CALM_OF_FRESH } else { 300 * MS };
+        let liars = if rng.chance(600) { 1 + rng.place(third) } else { 0 };
+        let is_fresh = rng.chance(150);
+        let calm = 300 * MS;
         let heal_at = calm + 300 * MS + rng.below(FAULTS_MAX);
-        let crashes = Self::crashes(rng, nodes, liars, calm..heal_at);
+        let may_lose = liars < third;
+        let crashes = Self::crashes(rng, nodes, may_lose, calm..heal_at);
         let partitions = Self::partitions(rng, nodes, calm..heal_at);
         let some =
             |rng: &mut Rng, permille, most| if rng.chance(permille) { rng.below(most) } else { 0 };
@@ -172,15 +170,16 @@ impl Plan {
         }
     }
 
-    fn crashes(rng: &mut Rng, nodes: usize, liars: usize, when: Range<Micros>) -> Vec<Crash> {
+    /// `may_lose`: one node may lose data or guard. It abstains for a while, so it is one of the third that may fail.
+    fn crashes(rng: &mut Rng, nodes: usize, may_lose: bool, when: Range<Micros>) -> Vec<Crash> {
         let count = if rng.chance(600) { 1 + rng.below(4) } else { 0 };
-        // One node may lose data or guard where nobody lies. It abstains for a while, and so may a node that crashes between
-        // guard and log: both at once are more than consensus bears, so nobody else crashes then.
-        let lost = (liars == 0 && rng.chance(400)).then(|| rng.place(nodes));
+        let lost = (may_lose && rng.chance(400)).then(|| rng.place(nodes));
         let mut crashes = Vec::new();
         for _ in 0..count {
+            let node = rng.place(nodes);
+            let node = lost.filter(|_| rng.chance(500)).unwrap_or(node);
             let disk = match rng.below(6) {
-                _ if lost.is_none() => DiskFault::Kept,
+                _ if lost != Some(node) => DiskFault::Kept,
                 0 => DiskFault::Wiped,
                 1 => DiskFault::RolledBack,
                 2 => DiskFault::AllWiped,
@@ -189,7 +188,7 @@ impl Plan {
             };
             crashes.push(Crash {
                 at: when.start + rng.below(when.end - when.start),
-                node: lost.unwrap_or_else(|| rng.place(nodes)),
+                node,
                 effects: u32::try_from(1 + rng.below(400)).expect("few"),
                 down: rng.below(2_000 * MS),
                 disk,

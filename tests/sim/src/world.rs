@@ -6,6 +6,7 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p::PeerId;
+use lockstep_consensus::abstention::Abstention;
 use lockstep_consensus::application::effect::{self, Effect};
 use lockstep_consensus::application::input::{Input, MeshInput};
 use lockstep_consensus::guard::Origin;
@@ -204,6 +205,7 @@ impl World {
             running: None,
             crash: None,
             clock,
+            has_lost: false,
         });
         let nodes: Vec<_> = nodes.collect();
         let attacker = Attacker::draw(&plan, &keys, genesis.network_id(), &mut rng);
@@ -404,6 +406,10 @@ impl World {
                 return self.checks.fail(format!("node {node} does not start: {reason}"));
             }
         }
+        let abstains = self.nodes[node].running.as_ref().and_then(|running| running.abstains);
+        if let Some(Abstention::Height(_)) = abstains {
+            self.must_have_lost(node, &"guard and log differ");
+        }
         self.start_engine(node);
         for other in 0..self.nodes.len() {
             if other != node && self.is_linked(node, other) {
@@ -436,6 +442,7 @@ impl World {
         if matches!(self.plan.bug, Some(Bug::LogLost | Bug::NoGuard)) {
             self.nodes[node].disk.log = crate::disk::Log::default();
         }
+        self.nodes[node].has_lost |= fault != DiskFault::Kept;
         let is_lost = !matches!(fault, DiskFault::Kept | DiskFault::GuardLost);
         self.checks.crashed(node, is_lost);
         for other in 0..self.nodes.len() {

@@ -22,6 +22,7 @@ use super::{Effect, Host, Shell, Syncing, Timer, encoded};
 use crate::app::{core_certificate, core_evidence, core_round};
 use crate::context::{Context, Proposal, ValidatorAddress, Vote};
 use crate::signing::SignError;
+use crate::wal::order::entry_of;
 use crate::wire;
 use crate::wire::votes::VotesMessage;
 
@@ -81,22 +82,31 @@ impl Shell {
     }
 
     fn sign(&mut self, effect: Wanted, host: &mut dyn Host) -> Answer {
-        // At most one signed message is ahead of the log; see `crate::signing`.
-        if self.is_unsynced {
+        if self.order.must_sync_to_sign() {
             host.carry_out(Effect::SyncLog);
+            self.order.synced();
         }
-        self.is_unsynced = true;
         match effect {
             Wanted::SignVote(vote, r) => {
                 let signature = self.signature(vote_signature(&vote, host))?;
-                Ok(r.resume_with(mc::SignedMessage::new(vote, signature)))
+                let signed = mc::SignedMessage::new(vote, signature);
+                self.append_own(malachite::SignedConsensusMsg::Vote(signed.clone()), host);
+                Ok(r.resume_with(signed))
             }
             Wanted::SignProposal(proposal, r) => {
                 let signature = self.signature(proposal_signature(&proposal, host))?;
-                Ok(r.resume_with(mc::SignedMessage::new(proposal, signature)))
+                let signed = mc::SignedMessage::new(proposal, signature);
+                self.append_own(malachite::SignedConsensusMsg::Proposal(signed.clone()), host);
+                Ok(r.resume_with(signed))
             }
             other => unreachable!("{other:?} is nothing to sign"),
         }
+    }
+
+    /// The signer's own way to the log, open during a replay, too.
+    fn append_own(&mut self, message: malachite::SignedConsensusMsg<Context>, host: &mut dyn Host) {
+        self.order.signed(message.clone());
+        append(entry_of(message), host);
     }
 
     fn signature(&mut self, signed: Result<Signature, SignError>) -> Result<Signature, Refused> {
@@ -173,15 +183,13 @@ impl Shell {
     fn publish(&mut self, effect: Wanted, host: &mut dyn Host) -> Resume<Context> {
         let (message, r) = match effect {
             Wanted::WalAppend(_, entry, r) => {
-                if self.has_log() {
-                    let entry = encoded(entry).expect("the core logs only what has an encoding");
-                    host.carry_out(Effect::AppendLog(entry));
+                if self.has_log() && self.order.must_append(&entry) {
+                    append(entry, host);
                 }
                 return r.resume_with(());
             }
             Wanted::PublishConsensusMsg(message, r) => {
                 self.sync_log(host);
-                self.is_unsynced = false;
                 (VotesMessage::Consensus(message), r)
             }
             Wanted::PublishLivenessMsg(message, r) => (VotesMessage::Liveness(message), r),
@@ -255,11 +263,17 @@ impl Shell {
         self.is_voter && !self.is_replaying
     }
 
-    fn sync_log(&self, host: &mut dyn Host) {
-        if self.has_log() {
+    fn sync_log(&mut self, host: &mut dyn Host) {
+        if self.has_log() && self.order.must_sync_on_request() {
             host.carry_out(Effect::SyncLog);
+            self.order.synced();
         }
     }
+}
+
+fn append(entry: malachite::Input<Context>, host: &mut dyn Host) {
+    let entry = encoded(entry).expect("the core logs only what has an encoding");
+    host.carry_out(Effect::AppendLog(entry));
 }
 
 fn vote_signature(vote: &Vote, host: &mut dyn Host) -> Result<Signature, SignError> {

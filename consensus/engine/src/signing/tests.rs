@@ -1,7 +1,5 @@
 //! What is signed, what verifies, and what a refusal leaves behind.
 
-use std::sync::Mutex;
-
 use alloy_primitives::B256;
 use lockstep_core::certificate::Vote as CoreVote;
 use lockstep_core::signing::SigningKey;
@@ -10,13 +8,13 @@ use malachitebft_app_channel::app::types::core as mc;
 
 use super::*;
 use crate::context::{Height, Value};
+use crate::wal::fake;
 
 const NETWORK: NetworkId = NetworkId(B256::repeat_byte(1));
 
 struct Keyed {
     key: SigningKey,
     refuses: bool,
-    signed: Mutex<Vec<CoreVote>>,
 }
 
 #[async_trait]
@@ -25,7 +23,6 @@ impl ConsensusSigner for Keyed {
         if self.refuses {
             return Err(SignError::Refused("no".into()));
         }
-        self.signed.lock().unwrap().push(*vote);
         Ok(self.key.sign(vote.digest(NETWORK)))
     }
 
@@ -41,13 +38,10 @@ fn key() -> SigningKey {
     SigningKey::from_bytes([7; 32]).unwrap()
 }
 
-fn adapter(refuses: bool, wal_path: PathBuf) -> SignerAdapter {
-    SignerAdapter {
-        signer: Arc::new(Keyed { key: key(), refuses, signed: Mutex::default() }),
-        failures: Failures::new(),
-        unsynced: Unsynced::default(),
-        wal_path,
-    }
+async fn adapter(refuses: bool) -> SignerAdapter {
+    let (log, _) = fake::log().await;
+    let signer = Arc::new(Keyed { key: key(), refuses });
+    SignerAdapter { signer, failures: Failures::new(), log }
 }
 
 fn vote() -> Vote {
@@ -72,7 +66,7 @@ fn proposal() -> Proposal {
 
 #[tokio::test]
 async fn what_is_signed_verifies_for_this_validator_and_network_alone() {
-    let adapter = adapter(false, PathBuf::from("/none"));
+    let adapter = adapter(false).await;
     let vote = adapter.sign_vote(vote()).await.unwrap();
     let me = ValidatorAddress(key().address());
     let other = ValidatorAddress(SigningKey::from_bytes([8; 32]).unwrap().address());
@@ -96,7 +90,7 @@ async fn what_is_signed_verifies_for_this_validator_and_network_alone() {
 
 #[tokio::test]
 async fn proposal_verifies_and_garbage_does_not() {
-    let adapter = adapter(false, PathBuf::from("/none"));
+    let adapter = adapter(false).await;
     let signed = adapter.sign_proposal(proposal()).await.unwrap();
     let me = ValidatorAddress(key().address());
     let verifier = Verifier::new(NETWORK);
@@ -111,28 +105,33 @@ async fn proposal_verifies_and_garbage_does_not() {
 
 #[tokio::test]
 async fn refusal_is_on_record_before_malachite_hears_of_it() {
-    let adapter = adapter(true, PathBuf::from("/none"));
+    let adapter = adapter(true).await;
     assert!(adapter.sign_vote(vote()).await.is_err());
     let failure = Failure::Signer(SignError::Refused("no".into()));
     assert_eq!(adapter.failures.first(), Some(failure));
 }
 
 #[tokio::test]
-async fn second_signature_before_a_publication_syncs_the_log() {
-    let folder = tempfile::tempdir().unwrap();
-    let missing = adapter(false, folder.path().join("wal"));
-    missing.sign_proposal(proposal()).await.unwrap();
-    // There is no log to sync, which shows that it is tried.
-    assert!(missing.sign_vote(vote()).await.is_err());
-    assert!(matches!(missing.failures.first(), Some(Failure::Signer(SignError::Failed(_)))));
+async fn signature_comes_after_what_led_to_it_is_synced_and_is_logged_at_once() {
+    let (log, calls) = fake::log().await;
+    let signer = Arc::new(Keyed { key: key(), refuses: false });
+    let adapter = SignerAdapter { signer, failures: Failures::new(), log };
+    adapter.sign_proposal(proposal()).await.unwrap();
+    adapter.sign_vote(vote()).await.unwrap();
+    let calls = calls.lock().unwrap().clone();
+    assert_eq!(calls, ["sync", "append proposal", "sync", "append vote"]);
+}
 
-    let published = adapter(false, folder.path().join("wal"));
-    published.sign_proposal(proposal()).await.unwrap();
-    published.unsynced.clear();
-    published.sign_vote(vote()).await.unwrap();
-
-    std::fs::write(folder.path().join("wal"), "").unwrap();
-    let present = adapter(false, folder.path().join("wal"));
-    present.sign_proposal(proposal()).await.unwrap();
-    present.sign_vote(vote()).await.unwrap();
+#[tokio::test]
+async fn log_that_fails_gives_no_signature() {
+    for fails in ["sync", "append"] {
+        let log = fake::failing_log(fails).await;
+        let signer = Arc::new(Keyed { key: key(), refuses: false });
+        let adapter = SignerAdapter { signer, failures: Failures::new(), log };
+        assert!(adapter.sign_vote(vote()).await.is_err(), "{fails}");
+        assert!(
+            matches!(adapter.failures.first(), Some(Failure::Signer(SignError::Failed(_)))),
+            "{fails}"
+        );
+    }
 }
