@@ -303,7 +303,8 @@ impl Application {
         let Some(expected) = self.peers.validator(from) else { return };
         match signer {
             Ok(got) if got == expected => {
-                self.lanes.table.acknowledge(expected, acknowledgement);
+                let set = &self.state.committed.validators;
+                self.lanes.table.acknowledge(set, expected, acknowledgement);
                 self.wake(effects);
             }
             Ok(got) => {
@@ -329,7 +330,7 @@ impl Application {
     pub(super) fn on_repair_timer(&mut self, now: UnixMillis, effects: &mut Vec<Effect>) {
         effects.push(Effect::SetTimer(Timer::Repair, REPAIR_INTERVAL));
         let missing = self.lanes.table.missing().into_iter().map(|range| (range, None));
-        let behind = self.lanes.table.behind().into_iter();
+        let behind = self.lanes.table.behind(&self.state.committed.validators).into_iter();
         let behind = behind.map(|(range, who)| (range, self.peers.peer_of(who)));
         let all: Vec<_> = missing.chain(behind).collect();
         let before = core::mem::take(&mut self.lanes.missing);
@@ -385,7 +386,7 @@ impl Application {
     pub(super) fn on_batch_timer(&mut self, now: UnixMillis, effects: &mut Vec<Effect>) {
         let lanes = &mut self.lanes;
         lanes.is_batch_timer_set = false;
-        if lanes.is_making || !lanes.table.has_room() {
+        if lanes.is_making || !lanes.table.has_room(&self.state.committed.validators) {
             return;
         }
         if let Some(next) = lanes.own.next_batch(now) {

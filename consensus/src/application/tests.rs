@@ -159,8 +159,7 @@ impl Bench {
         let validators: BTreeMap<_, _> =
             (1..=4).filter(|n| *n != me).map(|n| (peer(n), key(n).address())).collect();
         let address = key(me).address();
-        let set = state.committed.validators.clone();
-        let mut table = Table::new(address, set, &state.committed.lanes);
+        let mut table = Table::new(address, &state.committed.lanes);
         held_batch.into_iter().for_each(|batch| drop(table.insert(batch)));
         let (app, _) = Application::new(Config {
             me: address,

@@ -22,7 +22,7 @@ const FRESH_BYTES_MAX: usize = 64 << 10;
 /// refused, and not in the others' streams.
 const IN_FLIGHT_BYTES_MAX: usize = 1 << 20;
 
-/// The lanes of the set, in address order.
+/// The lanes of the set, in address order. Whose words count, the caller says with the set in force.
 #[derive(Debug)]
 pub struct Table {
     me: Address,
@@ -36,9 +36,9 @@ pub struct Table {
 impl Table {
     /// The lanes after a decided block: nothing undecided is held yet.
     #[must_use]
-    pub fn new(me: Address, set: ValidatorSet, positions: &[LanePosition]) -> Self {
+    pub fn new(me: Address, positions: &[LanePosition]) -> Self {
         let lanes = positions.iter().map(|p| (p.owner, Lane::new(*p))).collect();
-        Self { me, lanes, acks: AckBook::new(set), confirmed: BTreeMap::new() }
+        Self { me, lanes, acks: AckBook::default(), confirmed: BTreeMap::new() }
     }
 
     /// Whether a batch at this position could be of use: of a lane of the set, not decided, not held.
@@ -69,18 +69,23 @@ impl Table {
         held.is_some_and(|batch| batch.raw() == raw)
     }
 
-    /// Notes what `validator` stores.
-    pub fn acknowledge(&mut self, validator: Address, ack: &Acknowledgement) {
+    /// Notes what `validator` of `set` stores.
+    pub fn acknowledge(
+        &mut self,
+        set: &ValidatorSet,
+        validator: Address,
+        ack: &Acknowledgement,
+    ) {
         self.confirm(validator, &ack.tips);
-        self.acks.note(validator, &ack.tips);
+        self.acks.note(set, validator, &ack.tips);
     }
 
-    /// What others said they store and this node lacks, and who said so.
+    /// What others of `set` said they store and this node lacks, and who said so.
     #[must_use]
-    pub fn behind(&self) -> Vec<(BatchRange, Address)> {
+    pub fn behind(&self, set: &ValidatorSet) -> Vec<(BatchRange, Address)> {
         let lanes = self.lanes.keys();
         let words = lanes.flat_map(|owner| {
-            let validators = self.acks.set().iter().map(|validator| validator.address);
+            let validators = set.iter().map(|validator| validator.address);
             validators.filter_map(|who| Some((self.acks.last(*owner, who)?.position, who)))
         });
         words.filter_map(|(tip, who)| Some((self.lacking(&tip)?, who))).collect()
@@ -126,21 +131,22 @@ impl Table {
     /// The cut that moves every lane as far as a quorum stores it, and a little further, within the limits.
     #[must_use]
     pub fn cut(&self, state: &State) -> Cut {
+        let set = &state.committed.validators;
         let limits = CutLimits { fresh_bytes: FRESH_BYTES_MAX, ..CutLimits::MAX };
-        build_cut(state, &self.lanes, |lane| self.stored_by_quorum(lane), limits)
+        build_cut(state, &self.lanes, |lane| self.stored_by_quorum(set, lane), limits)
     }
 
     /// Whether this validator's lane may have another batch now: not too much of it is on its way to a quorum.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub fn has_room(&self, set: &ValidatorSet) -> bool {
         let Some(lane) = self.lanes.get(&self.me) else { return false };
-        let in_flight = lane.chain().skip(self.stored_by_quorum(lane));
+        let in_flight = lane.chain().skip(self.stored_by_quorum(set, lane));
         in_flight.map(|batch| batch.raw().len()).sum::<usize>() < IN_FLIGHT_BYTES_MAX
     }
 
     /// How many batches of the lane's chain a quorum stores, as far as this node was told.
-    fn stored_by_quorum(&self, lane: &Lane) -> usize {
-        quorum_reach(lane, self.acks.set(), |validator| {
+    fn stored_by_quorum(&self, set: &ValidatorSet, lane: &Lane) -> usize {
+        quorum_reach(lane, set, |validator| {
             if validator == self.me { lane.tip() } else { self.word(lane, validator).copied() }
         })
     }
@@ -247,7 +253,7 @@ mod tests {
         SigningKey::from_bytes([n; 32]).unwrap()
     }
 
-    fn table() -> Table {
+    fn set() -> ValidatorSet {
         let member = |n| Validator {
             address: key(n).address(),
             public_key: key(n).public_key(),
@@ -256,9 +262,11 @@ mod tests {
         };
         let mut members = vec![member(1), member(2)];
         members.sort_by_key(|member| member.address);
-        let set = ValidatorSet::new(members).unwrap();
-        let lanes = Cut::start(&set).lanes;
-        Table::new(key(1).address(), set, &lanes)
+        ValidatorSet::new(members).unwrap()
+    }
+
+    fn table() -> Table {
+        Table::new(key(1).address(), &Cut::start(&set()).lanes)
     }
 
     fn batch(sequence: u64, parent: BatchDigest, text: &[u8]) -> CheckedBatch {
@@ -272,7 +280,7 @@ mod tests {
     fn say(table: &mut Table, batch: &CheckedBatch) {
         let tip = Acknowledged { position: batch.position(), digest: batch.digest() };
         let word = Acknowledgement::sign(NetworkId::ZERO, vec![tip], &key(2));
-        table.acknowledge(key(2).address(), &word);
+        table.acknowledge(&set(), key(2).address(), &word);
     }
 
     fn attached(table: &Table, batches: &[CheckedBatch]) -> Vec<BatchDigest> {

@@ -134,7 +134,7 @@ pub(super) async fn load_lanes(
     me: Address,
 ) -> Result<(Table, OwnLane), StartError> {
     let state = ledger.state();
-    let mut table = Table::new(me, state.committed.validators.clone(), &state.committed.lanes);
+    let mut table = Table::new(me, &state.committed.lanes);
     let decided = state.committed.lanes.iter().find(|lane| lane.owner == me);
     let decided = decided.map(|lane| lane.incarnation).unwrap_or_default();
     let store = ledger.store().clone();

@@ -267,7 +267,7 @@ impl Node {
     fn load_lanes(&self, now: Micros, ledger: &Ledger) -> Result<(Table, OwnLane), String> {
         let (state, me) = (ledger.state(), self.key.address());
         let lanes = &state.committed.lanes;
-        let mut table = Table::new(me, state.committed.validators.clone(), lanes);
+        let mut table = Table::new(me, lanes);
         let decided = lanes.iter().find(|lane| lane.owner == me);
         let decided = decided.map(|lane| lane.incarnation).unwrap_or_default();
         let store = ledger.store();

@@ -18,33 +18,21 @@ pub struct Acknowledgers {
 }
 
 /// Per lane, the highest batch that each validator acknowledged. Bounded by the square of the set's size.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The set is the caller's, who knows the one in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AckBook {
-    set: ValidatorSet,
     lanes: BTreeMap<Address, BTreeMap<Address, Acknowledged>>,
 }
 
 impl AckBook {
-    /// An empty book for the lanes and words of this set.
-    #[must_use]
-    pub const fn new(set: ValidatorSet) -> Self {
-        Self { set, lanes: BTreeMap::new() }
-    }
-
-    /// Whose words and lanes these are.
-    #[must_use]
-    pub const fn set(&self) -> &ValidatorSet {
-        &self.set
-    }
-
-    /// Notes what `validator` acknowledged; its signature was checked. Words of strangers, on strangers' lanes, and
+    /// Notes what `validator` of `set` acknowledged; its signature was checked. Words of strangers, on strangers' lanes, and
     /// below an earlier word are passed over: the first word at a position stays. Returns whether anything is new.
-    pub fn note(&mut self, validator: Address, tips: &[Acknowledged]) -> bool {
+    pub fn note(&mut self, set: &ValidatorSet, validator: Address, tips: &[Acknowledged]) -> bool {
         let mut is_new = false;
-        if self.set.get(validator).is_none() {
+        if set.get(validator).is_none() {
             return is_new;
         }
-        for tip in tips.iter().filter(|tip| self.set.get(tip.position.owner).is_some()) {
+        for tip in tips.iter().filter(|tip| set.get(tip.position.owner).is_some()) {
             let words = self.lanes.entry(tip.position.owner).or_default();
             let is_higher = words.get(&validator).is_none_or(|word| tip.position > word.position);
             if is_higher {
@@ -61,14 +49,19 @@ impl AckBook {
         self.lanes.get(&owner)?.get(&validator)
     }
 
-    /// Who acknowledged this very batch: whose word on its run names it, or a later batch that `lane` links to it. A
+    /// Who of `set` acknowledged this very batch: whose word on its run names it, or a later batch that `lane` links to it. A
     /// word on a batch that the lane does not hold counts for nothing, because it may be on another branch.
     #[must_use]
-    pub fn acknowledged_by(&self, batch: &Acknowledged, lane: &Lane) -> Acknowledgers {
+    pub fn acknowledged_by(
+        &self,
+        set: &ValidatorSet,
+        batch: &Acknowledged,
+        lane: &Lane,
+    ) -> Acknowledgers {
         let mut acknowledgers = Acknowledgers::default();
         let words = self.lanes.get(&batch.position.owner).into_iter().flatten();
         for (validator, word) in words {
-            if let Some(member) = self.set.get(*validator)
+            if let Some(member) = set.get(*validator)
                 && is_linked(lane, batch, word)
             {
                 acknowledgers.validators.push(*validator);

@@ -434,8 +434,8 @@ fn book_keeps_each_validators_highest_word() {
     let net = Net::new(2);
     let (owner, voter) = (net.keys[0].address(), net.keys[1].address());
     let (run, next) = (net.run(0, 5, (0, 2), NONE), net.run(0, 6, (0, 0), NONE));
-    let mut book = AckBook::new(net.state.committed.validators.clone());
-    let note = |book: &mut AckBook, batch: &CheckedBatch| book.note(voter, &[acknowledged(batch)]);
+    let (set, mut book) = (&net.state.committed.validators, AckBook::default());
+    let note = |book: &mut AckBook, batch: &CheckedBatch| book.note(set, voter, &[acknowledged(batch)]);
     assert!(note(&mut book, &run[1]));
     assert!(!note(&mut book, &run[1]) && !note(&mut book, &run[0]));
     assert!(note(&mut book, &run[2]) && note(&mut book, &next[0]) && !note(&mut book, &run[2]));
@@ -450,15 +450,15 @@ fn words_of_strangers_and_on_strangers_lanes_are_passed_over() {
     let (net, wide) = (Net::new(2), Net::new(4));
     let members: Vec<_> = net.keys.iter().map(|key| key.address()).collect();
     let stranger = wide.keys.iter().position(|key| !members.contains(&key.address())).unwrap();
-    let mut book = AckBook::new(net.state.committed.validators.clone());
+    let (set, mut book) = (&net.state.committed.validators, AckBook::default());
     let own = acknowledged(&net.run(0, 5, (0, 0), NONE)[0]);
     let strange = acknowledged(&wide.run(stranger, 5, (0, 0), NONE)[0]);
-    assert!(!book.note(wide.keys[stranger].address(), &[own]));
-    assert!(!book.note(members[0], &[strange]));
-    assert!(book.note(members[0], &[strange, own]));
+    assert!(!book.note(set, wide.keys[stranger].address(), &[own]));
+    assert!(!book.note(set, members[0], &[strange]));
+    assert!(book.note(set, members[0], &[strange, own]));
     assert_eq!(book, {
-        let mut book = AckBook::new(net.state.committed.validators);
-        book.note(members[0], &[own]);
+        let mut book = AckBook::default();
+        book.note(set, members[0], &[own]);
         book
     });
 }
@@ -471,11 +471,11 @@ fn batch_is_acknowledged_by_words_on_it_and_on_what_links_to_it() {
     let unknown = net.batch(0, (5, 4), run[3].digest(), vec![tx(A, 78, 10)]);
     let voters: Vec<_> = net.keys.iter().map(|key| key.address()).collect();
     let lane = lane(&net, &run);
-    let mut book = AckBook::new(net.state.committed.validators.clone());
+    let (set, mut book) = (&net.state.committed.validators, AckBook::default());
     for (voter, word) in voters.iter().zip([&run[3], &run[1], &fork, &unknown]) {
-        book.note(*voter, &[acknowledged(word)]);
+        book.note(set, *voter, &[acknowledged(word)]);
     }
-    let by = |batch: &CheckedBatch| book.acknowledged_by(&acknowledged(batch), &lane);
+    let by = |batch: &CheckedBatch| book.acknowledged_by(set, &acknowledged(batch), &lane);
     let of = |validators: &[Address]| Acknowledgers {
         validators: validators.to_vec(),
         power: validators.len() as u64,
