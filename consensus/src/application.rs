@@ -260,10 +260,10 @@ impl Application {
                 PersistJob::Proposed(proposal) => self.on_proposed_persisted(proposal, effects),
                 PersistJob::Synced(id) => self.on_synced_persisted(id, effects),
             },
-            Done::BatchesPersisted { job, batches } => match job {
-                BatchesJob::Group => self.on_group_persisted(now, batches, effects),
+            Done::BatchesPersisted { job, batches, aside } => match job {
+                BatchesJob::Group => self.on_group_persisted(now, batches, &aside, effects),
                 BatchesJob::Attached(block) => {
-                    self.on_attached_persisted(now, block, batches, effects);
+                    self.on_attached_persisted(now, block, (batches, &aside), effects);
                 }
                 BatchesJob::Decided(id) => self.on_decided_persisted(id, effects),
             },

@@ -195,8 +195,8 @@ pub(super) fn persist_block(
 
 pub(super) fn persist_batches(context: &Shared, job: BatchesJob, batches: Vec<CheckedBatch>) {
     blocking(context, "writing batches", move |context| {
-        context.ledger.store().put_batches(&batches)?;
-        Ok::<_, StoreError>(Some(Done::BatchesPersisted { job, batches }))
+        let aside = context.ledger.store().put_batches(&batches)?;
+        Ok::<_, StoreError>(Some(Done::BatchesPersisted { job, batches, aside }))
     });
 }
 

@@ -22,8 +22,10 @@ use super::input::{Committed, Finalized, Verification};
 use super::syncing::{ValueFault, value_of};
 use crate::ledger::DecidedBlock;
 
-/// How long a peer's answer is waited for before the next one is asked.
+/// How long a peer's answer is waited for before the next one is asked, at first. A late answer counts, too.
 const FETCH_PATIENCE: Duration = Duration::from_millis(500);
+/// The same when each peer was asked before: a value of the greatest size takes so long on a slow link.
+const FETCH_PATIENCE_MAX: Duration = Duration::from_secs(8);
 
 /// A decided block that is not committed yet.
 #[derive(Debug)]
@@ -128,8 +130,11 @@ impl Application {
         else {
             return;
         };
-        effects.push(Effect::SetTimer(Timer::Fetch, FETCH_PATIENCE));
         let count = self.peers.count_up().max(1);
+        let rounds = u32::try_from(deciding.asked.checked_div(count).unwrap_or_default());
+        let patience =
+            FETCH_PATIENCE.saturating_mul(2u32.saturating_pow(rounds.unwrap_or(u32::MAX)));
+        effects.push(Effect::SetTimer(Timer::Fetch, patience.min(FETCH_PATIENCE_MAX)));
         let next = deciding.asked.checked_rem(count).unwrap_or_default();
         deciding.asked = deciding.asked.saturating_add(1);
         if let Some(peer) = self.peers.all_up().nth(next) {

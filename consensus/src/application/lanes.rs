@@ -9,7 +9,7 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p::PeerId;
-use lockstep_core::batch::{Acknowledgement, Batch, CheckedBatch, InvalidBatch};
+use lockstep_core::batch::{Acknowledgement, Batch, BatchPosition, CheckedBatch, InvalidBatch};
 use lockstep_core::lane::{BatchRange, Inserted};
 use lockstep_core::signing::InvalidSignature;
 use lockstep_core::types::{BlockHash, Incarnation, Sequence, UnixMillis};
@@ -252,6 +252,7 @@ impl Application {
         &mut self,
         now: UnixMillis,
         batches: Vec<CheckedBatch>,
+        aside: &[BatchPosition],
         effects: &mut Vec<Effect>,
     ) {
         self.lanes.is_writing = false;
@@ -260,7 +261,7 @@ impl Application {
         }
         let own = batches.iter().filter(|batch| batch.position().owner == self.me);
         let own: Vec<CheckedBatch> = own.cloned().collect();
-        self.insert(batches, effects);
+        self.insert(batches, aside, effects);
         for batch in own {
             // A peer that misses it asks when it sees our acknowledgement.
             effects.push(Effect::PushBatch(batch));
@@ -272,10 +273,19 @@ impl Application {
         self.wake(effects);
     }
 
-    /// Puts written batches into the lanes.
-    pub(super) fn insert(&mut self, batches: Vec<CheckedBatch>, effects: &mut Vec<Effect>) {
+    /// Puts written batches into the lanes, but for those that the store keeps aside: what a lane holds is acknowledged.
+    pub(super) fn insert(
+        &mut self,
+        batches: Vec<CheckedBatch>,
+        aside: &[BatchPosition],
+        effects: &mut Vec<Effect>,
+    ) {
         for batch in batches {
             let position = batch.position();
+            if aside.contains(&position) {
+                effects.push(Effect::Report(Report::LaneEquivocation(position)));
+                continue;
+            }
             match self.lanes.table.insert(batch) {
                 Some(Inserted::Equivocation(_)) => {
                     effects.push(Effect::Report(Report::LaneEquivocation(position)));

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use alloy_primitives::Address;
 use libp2p::PeerId;
-use lockstep_core::batch::{Batch, CheckedBatch, InvalidBatch};
+use lockstep_core::batch::{Batch, BatchPosition, CheckedBatch, InvalidBatch};
 use lockstep_core::block::{self, InvalidBlock};
 use lockstep_core::certificate::Proposal;
 use lockstep_core::cut::LaneStep;
@@ -401,12 +401,12 @@ impl Application {
         &mut self,
         now: UnixMillis,
         block: BlockHash,
-        batches: Vec<CheckedBatch>,
+        (batches, aside): (Vec<CheckedBatch>, &[BatchPosition]),
         effects: &mut Vec<Effect>,
     ) {
         let attached: Attached =
             batches.iter().map(|batch| (batch.digest(), batch.clone())).collect();
-        self.insert(batches, effects);
+        self.insert(batches, aside, effects);
         self.acknowledge(None, effects);
         self.candidates.attach(block, attached);
         self.judge_waiting(now, effects);

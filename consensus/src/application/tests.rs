@@ -275,8 +275,8 @@ impl Bench {
                 Done::BlockPersisted { job }
             }
             Effect::PersistBatches(job, batches) => {
-                self.ledger.store().put_batches(&batches).unwrap();
-                Done::BatchesPersisted { job, batches }
+                let aside = self.ledger.store().put_batches(&batches).unwrap();
+                Done::BatchesPersisted { job, batches, aside }
             }
             Effect::CommitBlock(decided) => self.commit(&decided),
             other => {

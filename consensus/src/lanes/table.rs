@@ -70,12 +70,7 @@ impl Table {
     }
 
     /// Notes what `validator` of `set` stores.
-    pub fn acknowledge(
-        &mut self,
-        set: &ValidatorSet,
-        validator: Address,
-        ack: &Acknowledgement,
-    ) {
+    pub fn acknowledge(&mut self, set: &ValidatorSet, validator: Address, ack: &Acknowledgement) {
         self.confirm(validator, &ack.tips);
         self.acks.note(set, validator, &ack.tips);
     }

@@ -194,7 +194,7 @@ impl World {
                 return self.later(0, node, Event::Application(Input::Done(done)));
             }
             (Some(Bug::BatchNotWritten), Effect::PersistBatches(job, batches)) => {
-                let done = Done::BatchesPersisted { job, batches };
+                let done = Done::BatchesPersisted { job, batches, aside: Vec::new() };
                 return self.later(0, node, Event::Application(Input::Done(done)));
             }
             (_, effect) => effect,
@@ -328,8 +328,8 @@ impl Node {
                 Done::BlockPersisted { job }
             }
             Effect::PersistBatches(job, batches) => {
-                ledger.store().put_batches(&batches).map_err(|e| text(&e))?;
-                Done::BatchesPersisted { job, batches }
+                let aside = ledger.store().put_batches(&batches).map_err(|e| text(&e))?;
+                Done::BatchesPersisted { job, batches, aside }
             }
             Effect::PersistCertificate(certificate, _) => {
                 ledger.store().finalize(certificate, &[]).map_err(|e| text(&e))?;

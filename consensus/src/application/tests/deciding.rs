@@ -75,6 +75,26 @@ fn decided_block_that_nobody_here_holds_is_fetched_from_one_peer_after_the_other
     assert_eq!(asked(&bench).len(), 4, "nobody is asked any more");
 }
 
+/// A value of the greatest size over a slow link takes longer than the first patience.
+#[test]
+fn answer_is_waited_for_longer_when_each_peer_was_asked() {
+    let mut bench = Bench::new(1);
+    let block = bench.block(0, &[], 0);
+    bench.decided(block.certificate());
+    read(&mut bench, false);
+    for _ in 0..40 {
+        bench.step(Input::TimerFired(Timer::Fetch));
+    }
+    let set = |e: &Effect| match e {
+        Effect::SetTimer(Timer::Fetch, after) => Some(after.as_millis()),
+        _ => None,
+    };
+    let patience: Vec<_> = bench.said.iter().filter_map(set).collect();
+    assert_eq!(patience[..9], [500, 500, 500, 1_000, 1_000, 1_000, 2_000, 2_000, 2_000]);
+    assert_eq!(patience[40], 8_000);
+    assert_eq!(asked(&bench).len(), 41, "each time somebody");
+}
+
 /// The lane's owner signed two batches. This node held one; the other came with the block it voted for.
 #[test]
 fn decided_block_behind_a_fork_is_read_from_the_store_after_a_restart() {

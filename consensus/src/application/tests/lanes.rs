@@ -28,6 +28,25 @@ fn batch_is_acknowledged_only_when_it_is_written() {
     assert!(bench.said.iter().any(is_acknowledgement));
 }
 
+/// The other one was written by a write that overlapped, or acknowledged before a restart.
+#[test]
+fn batch_is_not_acknowledged_at_a_position_where_the_store_holds_another() {
+    let mut bench = Bench::new(1);
+    let first = bench.batch(2, 0, BatchDigest::ZERO, "the one that is stored");
+    let twin = bench.batch(2, 0, BatchDigest::ZERO, "its twin");
+    bench.ledger.store().put_batches(std::slice::from_ref(&first)).unwrap();
+    push(&mut bench, 2, twin.raw().clone().into());
+    assert_eq!(bench.reports(|r| matches!(r, Report::LaneEquivocation(_))), 1);
+    assert!(!bench.said.iter().any(is_acknowledgement));
+    bench.step(Input::TimerFired(Timer::Group));
+    push(&mut bench, 2, first.raw().clone().into());
+    let said = |e: &Effect| match e {
+        Effect::Acknowledge(None, tips) => tips.first().map(|tip| tip.digest),
+        _ => None,
+    };
+    assert_eq!(bench.said.iter().find_map(said), Some(first.digest()));
+}
+
 #[test]
 fn group_waits_for_the_one_before_it_and_for_a_pause() {
     let mut bench = Bench::new(1);

@@ -435,7 +435,8 @@ fn book_keeps_each_validators_highest_word() {
     let (owner, voter) = (net.keys[0].address(), net.keys[1].address());
     let (run, next) = (net.run(0, 5, (0, 2), NONE), net.run(0, 6, (0, 0), NONE));
     let (set, mut book) = (&net.state.committed.validators, AckBook::default());
-    let note = |book: &mut AckBook, batch: &CheckedBatch| book.note(set, voter, &[acknowledged(batch)]);
+    let note =
+        |book: &mut AckBook, batch: &CheckedBatch| book.note(set, voter, &[acknowledged(batch)]);
     assert!(note(&mut book, &run[1]));
     assert!(!note(&mut book, &run[1]) && !note(&mut book, &run[0]));
     assert!(note(&mut book, &run[2]) && note(&mut book, &next[0]) && !note(&mut book, &run[2]));
