@@ -83,7 +83,7 @@ async fn spawn_children(
     let wal = spawn_wal_actor(&Context, EngineCodec, &parts.wal_path, registry, node.clone());
     let wal = wal.await.map_err(|e| StartError::engine(&e))?;
     wal.link(node.get_cell());
-    let log = Log::new(wal);
+    let log = Log::new(wal, parts.wal_path);
     let (wal, _) = Actor::spawn(None, log.clone(), ()).await.map_err(|e| StartError::engine(&e))?;
     wal.link(node.get_cell());
     let consensus = (parts.consensus)(log);

@@ -135,3 +135,16 @@ async fn log_that_fails_gives_no_signature() {
         );
     }
 }
+
+#[tokio::test]
+async fn nothing_is_signed_when_the_logs_file_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wal");
+    std::fs::write(&path, "").unwrap();
+    let signer = Arc::new(Keyed { key: key(), refuses: false });
+    let log = fake::log_at(path.clone()).await;
+    let adapter = SignerAdapter { signer, failures: Failures::new(), log };
+    adapter.sign_proposal(proposal()).await.unwrap();
+    std::fs::remove_file(path).unwrap();
+    assert!(adapter.sign_vote(vote()).await.unwrap_err().to_string().contains("is gone"));
+}

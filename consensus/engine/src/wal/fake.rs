@@ -1,5 +1,6 @@
 //! A log for tests: an actor in the place of malachite's that notes what it is asked.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -60,12 +61,19 @@ impl Actor for Fake {
 pub(crate) async fn log() -> (Log, Calls) {
     let calls = Calls::default();
     let (wal, _) = Actor::spawn(None, Fake { calls: calls.clone(), fails: "" }, ()).await.unwrap();
-    (Log::new(wal), calls)
+    (Log::new(wal, std::env::temp_dir()), calls)
 }
 
 /// A log whose calls of this kind fail.
 pub(crate) async fn failing_log(fails: &'static str) -> Log {
     let calls = Calls::default();
     let (wal, _) = Actor::spawn(None, Fake { calls, fails }, ()).await.unwrap();
-    Log::new(wal)
+    Log::new(wal, std::env::temp_dir())
+}
+
+/// A log that does what it is asked, with its file here.
+pub(crate) async fn log_at(path: PathBuf) -> Log {
+    let calls = Calls::default();
+    let (wal, _) = Actor::spawn(None, Fake { calls, fails: "" }, ()).await.unwrap();
+    Log::new(wal, path)
 }

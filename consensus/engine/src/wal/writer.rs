@@ -1,6 +1,7 @@
 //! Malachite's write-ahead log in the order that [`super::order`] demands: an actor before malachite's own, and the signer's
 //! way past it.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -19,20 +20,26 @@ use crate::signing::SignError;
 pub(crate) struct Log {
     /// Malachite's own actor.
     wal: WalRef<Context>,
+    /// Its file.
+    path: PathBuf,
     order: Arc<Mutex<Order>>,
 }
 
 impl Log {
-    pub(crate) fn new(wal: WalRef<Context>) -> Self {
-        Self { wal, order: Arc::new(Mutex::new(Order::opened())) }
+    pub(crate) fn new(wal: WalRef<Context>, path: PathBuf) -> Self {
+        Self { wal, path, order: Arc::new(Mutex::new(Order::opened())) }
     }
 
     fn order(&self) -> MutexGuard<'_, Order> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes everything durable that led to what is going to be signed.
+    /// Makes everything durable that led to what is going to be signed. A file that somebody removed would take it all, and
+    /// the next start find nothing.
     pub(crate) async fn sync_to_sign(&self) -> Result<(), SignError> {
+        if !matches!(tokio::fs::try_exists(&self.path).await, Ok(true)) {
+            return Err(failed(format!("{} is gone", self.path.display())));
+        }
         if self.order().must_sync_to_sign() {
             answer(ractor::call!(self.wal, Msg::Flush))?;
             self.order().synced();
@@ -52,10 +59,13 @@ impl Log {
     }
 }
 
+fn failed(reason: String) -> SignError {
+    SignError::Failed(format!("write-ahead log: {reason}"))
+}
+
 fn answer<E: std::fmt::Display, T: std::fmt::Display>(
     answer: Result<Result<(), E>, T>,
 ) -> Result<(), SignError> {
-    let failed = |reason: String| SignError::Failed(format!("write-ahead log: {reason}"));
     answer.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(format!("{error:#}")))
 }
 
