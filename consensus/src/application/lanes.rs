@@ -11,6 +11,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use lockstep_core::batch::{Acknowledgement, Batch, CheckedBatch, InvalidBatch};
 use lockstep_core::lane::{BatchRange, Inserted};
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::signing::InvalidSignature;
 use lockstep_core::types::{BlockHash, Incarnation, Sequence, UnixMillis};
 
@@ -205,6 +206,10 @@ impl Application {
         if group.is_empty() {
             return;
         }
+        if planted(Bug::BatchNotWritten) {
+            self.insert(group.clone(), effects);
+            self.acknowledge(None, effects);
+        }
         (self.lanes.is_writing, self.lanes.is_group_pause) = (true, true);
         effects.push(Effect::SetTimer(Timer::Group, GROUP_INTERVAL));
         effects.push(Effect::PersistBatches(BatchesJob::Group, group));
@@ -327,6 +332,9 @@ impl Application {
 
     /// Asks for what was missing at the last look and is missing still: of its owner, or of who says it has it.
     pub(super) fn on_repair_timer(&mut self, now: UnixMillis, effects: &mut Vec<Effect>) {
+        if planted(Bug::RepairOnce) {
+            return;
+        }
         effects.push(Effect::SetTimer(Timer::Repair, REPAIR_INTERVAL));
         let missing = self.lanes.table.missing().into_iter().map(|range| (range, None));
         let behind = self.lanes.table.behind().into_iter();
@@ -403,6 +411,9 @@ impl Application {
         let lanes = &mut self.lanes;
         match batch {
             Ok(batch) if lanes.own.made(place, batch.digest()) => {
+                if planted(Bug::PushedNotWritten) {
+                    effects.push(Effect::PushBatch(batch.clone()));
+                }
                 lanes.to_write.push_back((None, batch));
                 return self.write_group(effects);
             }

@@ -7,6 +7,7 @@ use lockstep_consensus::abstention::Abstention;
 use lockstep_consensus::application::input::{EngineInput, Finalized, Input, MeshInput};
 use lockstep_consensus::guard::{self, Guard};
 use lockstep_core::certificate::{Proposal, Vote};
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::signing::{Signature, SigningKey};
 use lockstep_core::types::Height;
 use lockstep_engine::replica::frames::{self, SyncFrame, VotesFrame};
@@ -16,7 +17,7 @@ use lockstep_engine::{Failure, SignError};
 use crate::checks::{Checks, Held};
 use crate::disk::Disk;
 use crate::node::{Node, Running, Waiting, peer, place, use_mark_up};
-use crate::plan::{Bug, Crash, MS};
+use crate::plan::{Crash, MS};
 use crate::world::{Class, Event, World};
 
 /// How long a request of value sync may take.
@@ -28,7 +29,6 @@ const CONTEST_PATIENCE: u64 = 10_000 * MS;
 struct Host<'a> {
     node: usize,
     is_honest: bool,
-    bug: Option<Bug>,
     key: &'a SigningKey,
     guard: &'a Guard,
     disk: &'a mut Disk,
@@ -60,9 +60,10 @@ impl replica::Host for Host<'_> {
         if !self.is_up() {
             return Err(SignError::Failed("crashed".to_owned()));
         }
-        let signature = match self.bug {
-            Some(Bug::NoGuard) => self.key.sign(vote.digest(self.checks.network)),
-            _ => self.guard.sign_vote(vote).map_err(|error| refusal(&error))?,
+        let signature = if planted(Bug::NoGuard) {
+            self.key.sign(vote.digest(self.checks.network))
+        } else {
+            self.guard.sign_vote(vote).map_err(|error| refusal(&error))?
         };
         if self.is_honest {
             self.checks.signed_vote(self.node, vote);
@@ -100,7 +101,6 @@ impl replica::Host for Host<'_> {
         let log = &mut self.disk.log;
         match effect {
             Effect::AppendLog(entry) => log.entries.push(entry),
-            Effect::SyncLog if self.bug == Some(Bug::LogUnsynced) => {}
             Effect::SyncLog => log.synced = log.entries.len(),
             effect => self.effects.push(effect),
         }
@@ -146,7 +146,6 @@ impl World {
         let Node { key, running, disk, crash, .. } = &mut self.nodes[node];
         let Some(Running { replica, guard, .. }) = running else { return };
         let mut host = Host {
-            bug: self.plan.bug,
             key,
             node,
             is_honest,
@@ -237,7 +236,7 @@ impl World {
                 self.ask(node, EngineInput::ValueRequested { height, round, reply });
             }
             Effect::ProposalReceived { from, proposal, proposer, ticket } => {
-                if self.plan.bug == Some(Bug::ProposalsPassAtOnce) {
+                if planted(Bug::ProposalsPassAtOnce) {
                     self.tell_engine(node, replica::Input::ProposalPassed(ticket.clone()));
                 }
                 self.ask(node, EngineInput::ProposalReceived { from, proposal, proposer, ticket });

@@ -30,33 +30,6 @@ pub(crate) enum DiskFault {
     AllWiped,
 }
 
-/// A bug that is planted, to see whether a rule breaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bug {
-    /// Consensus has a peer's proposal at once, whatever was judged.
-    ProposalsPassAtOnce,
-    /// Votes are signed without the guard.
-    NoGuard,
-    /// The consensus log is gone after a crash, and nobody abstains.
-    LogLost,
-    /// The consensus log is never synced.
-    LogUnsynced,
-    /// Nothing is written before it is voted for.
-    BlockNotWritten,
-    /// Batches are acknowledged and not written.
-    BatchNotWritten,
-}
-
-/// All of them.
-pub(crate) const BUGS: [(&str, Bug); 6] = [
-    ("proposals-pass-at-once", Bug::ProposalsPassAtOnce),
-    ("no-guard", Bug::NoGuard),
-    ("log-lost", Bug::LogLost),
-    ("log-unsynced", Bug::LogUnsynced),
-    ("block-not-written", Bug::BlockNotWritten),
-    ("batch-not-written", Bug::BatchNotWritten),
-];
-
 /// A crash that is planned.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crash {
@@ -86,8 +59,6 @@ pub(crate) struct Partition {
 /// The whole draw.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// The bug that is planted.
-    pub(crate) bug: Option<Bug>,
     /// Validators.
     pub(crate) nodes: usize,
     /// Of them the first ones lie.
@@ -147,7 +118,6 @@ impl Plan {
         let some =
             |rng: &mut Rng, permille, most| if rng.chance(permille) { rng.below(most) } else { 0 };
         Self {
-            bug: None,
             nodes,
             liars,
             is_fresh,

@@ -23,7 +23,7 @@ use lockstep_engine::replica::{self, frames};
 use lockstep_engine::{FirstPart, PartMessage, StreamId, SyncOutcome};
 
 use crate::node::{Node, Running, Waiting, place};
-use crate::plan::{Bug, MS};
+use crate::plan::MS;
 use crate::world::{Class, Event, World};
 
 fn checked(network: NetworkId, raw: Bytes) -> Result<CheckedBatch, InvalidBatch> {
@@ -188,17 +188,6 @@ impl World {
         let effect = self.lie_in_work(node, effect);
         let network = self.network;
         let now = self.nodes[node].clock.show(self.now);
-        let effect = match (self.plan.bug, effect) {
-            (Some(Bug::BlockNotWritten), Effect::PersistBlock { job, .. }) => {
-                let done = Done::BlockPersisted { job };
-                return self.later(0, node, Event::Application(Input::Done(done)));
-            }
-            (Some(Bug::BatchNotWritten), Effect::PersistBatches(job, batches)) => {
-                let done = Done::BatchesPersisted { job, batches };
-                return self.later(0, node, Event::Application(Input::Done(done)));
-            }
-            (_, effect) => effect,
-        };
         let done = match effect {
             Effect::SendBatches(to, range) => {
                 self.send_batches(node, place(&to), range);

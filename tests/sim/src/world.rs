@@ -10,6 +10,7 @@ use lockstep_consensus::application::effect::{self, Effect};
 use lockstep_consensus::application::input::{Input, MeshInput};
 use lockstep_consensus::guard::Origin;
 use lockstep_core::params::{ChainKind, ChainParams, Genesis, NetworkParams};
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::signing::{SigningKey, keyed_hash};
 use lockstep_core::types::{ChainId, Height, NetworkId, UnixMillis};
 use lockstep_core::validator_set::{Validator, ValidatorSet};
@@ -19,7 +20,7 @@ use crate::attacker::Attacker;
 use crate::checks::Checks;
 use crate::disk::Disk;
 use crate::node::{Clock, EPOCH_MS, Node, Waiting, peer};
-use crate::plan::{Bug, Crash, DiskFault, MS, Partition, Plan};
+use crate::plan::{Crash, DiskFault, MS, Partition, Plan};
 use crate::rng::Rng;
 use crate::trace::Trace;
 
@@ -176,10 +177,9 @@ fn genesis(keys: &[SigningKey]) -> Genesis {
 impl World {
     /// The world of a seed.
     #[must_use]
-    pub(crate) fn new(seed: u64, bug: Option<Bug>, trace: Trace) -> Self {
+    pub(crate) fn new(seed: u64, trace: Trace) -> Self {
         let mut rng = Rng::new(seed);
-        let mut plan = Plan::draw(seed, &mut rng);
-        plan.bug = bug;
+        let plan = Plan::draw(seed, &mut rng);
         keyed_hash::switch(!plan.is_secp256k1);
         let mut keys: Vec<_> = (1u8..)
             .take(plan.nodes)
@@ -433,7 +433,7 @@ impl World {
         self.nodes[node].running = None;
         self.nodes[node].boot += 1;
         self.nodes[node].disk.crash(fault, &mut self.rng);
-        if matches!(self.plan.bug, Some(Bug::LogLost | Bug::NoGuard)) {
+        if planted(Bug::LogLost) || planted(Bug::NoGuard) {
             self.nodes[node].disk.log = crate::disk::Log::default();
         }
         let is_lost = !matches!(fault, DiskFault::Kept | DiskFault::GuardLost);

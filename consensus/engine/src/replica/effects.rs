@@ -9,6 +9,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{self, Poll, Waker};
 
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::signing::Signature;
 use lockstep_core::types::Round;
 use malachite::{ConsensusMsg, LivenessMsg, Resumable as _, Resume};
@@ -82,7 +83,7 @@ impl Shell {
 
     fn sign(&mut self, effect: Wanted, host: &mut dyn Host) -> Answer {
         // At most one signed message is ahead of the log; see `crate::signing`.
-        if self.is_unsynced {
+        if self.is_unsynced && !planted(Bug::LogUnsynced) {
             host.carry_out(Effect::SyncLog);
         }
         self.is_unsynced = true;
@@ -108,6 +109,12 @@ impl Shell {
 
     fn verify(&self, effect: Wanted) -> Resume<Context> {
         match effect {
+            Wanted::VerifyExtendedCommitCertificate(.., r) if planted(Bug::SyncUnverified) => {
+                r.resume_with(Ok(()))
+            }
+            Wanted::VerifyCommitCertificate(.., r) if planted(Bug::SyncUnverified) => {
+                r.resume_with(Ok(()))
+            }
             Wanted::VerifySignature(message, key, r) => {
                 r.resume_with(self.is_signed(&message.message, &message.signature, &key))
             }
@@ -256,7 +263,7 @@ impl Shell {
     }
 
     fn sync_log(&self, host: &mut dyn Host) {
-        if self.has_log() {
+        if self.has_log() && !planted(Bug::LogUnsynced) {
             host.carry_out(Effect::SyncLog);
         }
     }
