@@ -108,6 +108,12 @@ impl<Peer: Ord + Clone> Assembler<Peer> {
         Self { streams: BTreeMap::new(), height, clock: 0 }
     }
 
+    /// How many streams are under way, of all peers.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.streams.len()
+    }
+
     /// Forgets proposals below `height`, the one now being decided.
     pub fn advance(&mut self, height: Height) {
         self.height = height;
@@ -171,7 +177,7 @@ impl<Peer: Ord + Clone> Assembler<Peer> {
 
     /// A peer's oldest stream gives way to its newest.
     fn make_room(&mut self, key: &(Peer, StreamId)) {
-        if self.streams.contains_key(key) {
+        if self.streams.contains_key(key) || planted(Bug::StreamsUnbounded) {
             return;
         }
         let of_peer = || self.streams.iter().filter(|((peer, _), _)| *peer == key.0);

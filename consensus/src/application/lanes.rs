@@ -25,7 +25,7 @@ use crate::lanes::wire::LaneMessage;
 /// Batches of one peer that are being checked or wait to be written.
 const CHECKS_PER_PEER_MAX: usize = 8;
 /// Batches of one peer that wait for that, 8 MiB. The oldest gives way: it is asked for again.
-const WAITING_PER_PEER_MAX: usize = 16;
+pub const WAITING_PER_PEER_MAX: usize = 16;
 /// Batches written at a time.
 const GROUP_MAX: usize = 64;
 /// The least time between two groups: each costs a sync here, and every other validator the check of an
@@ -95,6 +95,13 @@ impl LaneSide {
     }
 }
 
+impl LaneSide {
+    /// Batches of peers that wait to be checked.
+    pub(super) fn count_inboxes(&self) -> usize {
+        self.inboxes.values().map(|inbox| inbox.waiting.len()).sum()
+    }
+}
+
 impl Application {
     pub(super) fn begin_lanes(&mut self, effects: &mut Vec<Effect>) {
         effects.push(Effect::SetTimer(Timer::Repair, REPAIR_INTERVAL));
@@ -140,7 +147,7 @@ impl Application {
             inbox.checking = inbox.checking.saturating_add(1);
             return effects.push(Effect::CheckBatches(CheckJob::Lane(from), vec![raw]));
         }
-        if inbox.waiting.len() >= WAITING_PER_PEER_MAX {
+        if inbox.waiting.len() >= WAITING_PER_PEER_MAX && !planted(Bug::InboxUnbounded) {
             inbox.waiting.pop_front();
         }
         inbox.waiting.push_back(raw);

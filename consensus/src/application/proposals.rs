@@ -124,6 +124,11 @@ impl Early {
         taken
     }
 
+    /// How many wait, of all peers.
+    pub(super) fn count(&self) -> usize {
+        self.waiting.values().map(Vec::len).sum()
+    }
+
     pub(super) fn forget(&mut self, peer: PeerId) {
         self.waiting.remove(&peer);
     }

@@ -35,7 +35,7 @@ impl Tickets {
             return;
         }
         waiting.push((proposal, ticket));
-        if waiting.len() <= TICKETS_PER_PEER_MAX {
+        if waiting.len() <= TICKETS_PER_PEER_MAX || planted(Bug::TicketsUnbounded) {
             return;
         }
         let distance = |(p, _): &(Proposal, ProposalTicket)| {

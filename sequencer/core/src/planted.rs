@@ -86,6 +86,9 @@ bugs! {
     /// Evidence is not written.
     EvidenceLost = "evidence-lost",
 
+    /// Batches and undecided blocks are written and not synced.
+    StoreUnsynced = "store-unsynced",
+
     // What a vote waits for.
 
     /// Every fresh block is timely.
@@ -120,6 +123,15 @@ bugs! {
     /// A fetched value may be another block.
     OtherBlockFetched = "other-block-fetched",
 
+    // Bounds.
+
+    /// Signed proposals that wait have no bound.
+    TicketsUnbounded = "tickets-unbounded",
+    /// Proposals whose parts are missing have no bound.
+    StreamsUnbounded = "streams-unbounded",
+    /// Batches that wait to be checked have no bound.
+    InboxUnbounded = "inbox-unbounded",
+
     // What is ordered.
 
     /// The dedup window is short.
@@ -137,6 +149,8 @@ bugs! {
 
     // The own lane.
 
+    /// A restart takes the same run of the lane again.
+    SameRunAgain = "same-run-again",
     /// Undecided entries are not restored after a restart.
     NotRestored = "not-restored",
     /// An entry that is left out for want of room is lost.

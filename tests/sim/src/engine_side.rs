@@ -9,7 +9,7 @@ use lockstep_consensus::guard::{self, Guard};
 use lockstep_core::certificate::{Proposal, Vote};
 use lockstep_core::planted::{Bug, planted};
 use lockstep_core::signing::{Signature, SigningKey};
-use lockstep_core::types::Height;
+use lockstep_core::types::{Height, UnixMillis};
 use lockstep_engine::replica::frames::{self, SyncFrame, VotesFrame};
 use lockstep_engine::replica::{self, Effect, Replica};
 use lockstep_engine::{Failure, SignError};
@@ -35,6 +35,8 @@ struct Host<'a> {
     crash: &'a mut Option<Crash>,
     checks: &'a mut Checks,
     is_crashed: bool,
+    /// Its clock.
+    now: UnixMillis,
     /// The log is being replayed.
     is_replaying: bool,
     effects: Vec<Effect>,
@@ -66,7 +68,10 @@ impl replica::Host for Host<'_> {
             self.guard.sign_vote(vote).map_err(|error| refusal(&error))?
         };
         if self.is_honest {
-            self.checks.signed_vote(self.node, vote);
+            self.checks.signed_vote(self.node, vote, self.now);
+            if !planted(Bug::NoGuard) {
+                self.checks.signature_leaves(self.node, &self.disk.guard);
+            }
         }
         Ok(signature)
     }
@@ -78,6 +83,7 @@ impl replica::Host for Host<'_> {
         let signed = self.guard.sign_proposal(proposal).map_err(|error| refusal(&error))?;
         if self.is_honest {
             self.checks.signed_proposal(self.node, proposal);
+            self.checks.signature_leaves(self.node, &self.disk.guard);
         }
         Ok(signed.proposal)
     }
@@ -143,7 +149,7 @@ impl World {
     /// Steps consensus and does what it wants.
     pub(crate) fn engine(&mut self, node: usize, input: replica::Input) {
         let is_honest = self.is_honest(node);
-        let Node { key, running, disk, crash, .. } = &mut self.nodes[node];
+        let Node { key, running, disk, crash, clock, .. } = &mut self.nodes[node];
         let Some(Running { replica, guard, .. }) = running else { return };
         let mut host = Host {
             key,
@@ -154,6 +160,7 @@ impl World {
             crash,
             checks: &mut self.checks,
             is_crashed: false,
+            now: clock.show(self.now),
             is_replaying: false,
             effects: Vec::new(),
         };
@@ -258,6 +265,7 @@ impl World {
                 let (began, target) = running.height_began;
                 let reply = running.wait(Waiting::Start);
                 self.checks.evidence(&evidence);
+                running.evidence = (certificate.height, evidence.len());
                 let over = began + self.timer_length(node, target);
                 let input = EngineInput::Finalized(Finalized { certificate, evidence, reply });
                 let after = over.saturating_sub(self.now);
@@ -376,6 +384,7 @@ impl World {
         }
         // One answer counts; the request stays open until its value is judged.
         running.sync.open = Some((number, usize::MAX));
+        running.sync.served = Some(from);
         match value {
             None => self.sync_again(node),
             Some((bytes, certificate)) => {
@@ -392,6 +401,12 @@ impl World {
     pub(crate) fn height_begins(&mut self, node: usize, start: lockstep_engine::StartHeight) {
         let now = self.now;
         if let Some(running) = &mut self.nodes[node].running {
+            let is_left =
+                |waiting: &Waiting| matches!(waiting, Waiting::Value(h, _) if *h < start.height);
+            if running.replies.values().any(is_left) {
+                let height = start.height;
+                self.checks.fail(format!("node {node} begins {height} with a question left open"));
+            }
             running.height_began = (now, start.target_time.unwrap_or(Duration::ZERO));
             running.sync.open = None;
         }

@@ -27,6 +27,9 @@ mod bugs;
 mod checks;
 mod disk;
 mod engine_side;
+mod entries;
+mod ledger;
+mod lies;
 mod net;
 mod node;
 mod plan;
@@ -39,6 +42,7 @@ use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use crate::ledger::Sum;
 use crate::trace::Trace;
 use crate::world::{Outcome, World};
 
@@ -49,28 +53,6 @@ fn seeds(text: &str) -> Option<Range<u64>> {
 
 fn run(seed: u64) -> Outcome {
     World::new(seed, Trace::new(false)).run().0
-}
-
-/// What one thread found.
-#[derive(Debug, Default)]
-struct Sum {
-    seeds: u64,
-    failed: u64,
-    outcome: Outcome,
-}
-
-impl Sum {
-    fn add(&mut self, one: &Outcome) {
-        let sum = &mut self.outcome;
-        sum.events += one.events;
-        sum.decisions += one.decisions;
-        sum.crashes += one.crashes;
-        sum.abstained += one.abstained;
-        sum.lies += one.lies;
-        sum.entries += one.entries;
-        sum.round_max = sum.round_max.max(one.round_max);
-        sum.time += one.time;
-    }
 }
 
 /// Every `step`-th seed of a range. A panic is a seed that failed.
@@ -95,7 +77,7 @@ fn run_some(seeds: Range<u64>, step: usize) -> Sum {
 
 /// Runs seeds on all cores.
 fn run_all(seeds: Range<u64>) -> ExitCode {
-    let began = Instant::now();
+    let (began, seeds_run) = (Instant::now(), seeds.clone());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let sums: Vec<_> = std::thread::scope(|scope| {
         let starts = (0..threads as u64).map(|offset| seeds.start + offset..seeds.end);
@@ -104,22 +86,8 @@ fn run_all(seeds: Range<u64>) -> ExitCode {
         running.into_iter().map(|thread| thread.join().expect("it catches panics")).collect()
     });
     let mut all = Sum::default();
-    for sum in &sums {
-        all.seeds += sum.seeds;
-        all.failed += sum.failed;
-        all.add(&sum.outcome);
-    }
-    let Outcome { events, decisions, crashes, abstained, lies, entries, round_max, time, .. } =
-        all.outcome;
-    println!(
-        "{} seeds, {} failed; {:.1} seeds/s on {threads} cores; {events} events, {decisions} decisions, \
-         {entries} entries, {crashes} crashes, {abstained} abstentions, {lies} lies, greatest round {round_max}, \
-         {} s simulated",
-        all.seeds,
-        all.failed,
-        all.seeds as f64 / began.elapsed().as_secs_f64(),
-        time / 1_000_000,
-    );
+    sums.iter().for_each(|sum| all.join(sum));
+    println!("{}", all.line(&seeds_run, began.elapsed().as_secs_f64(), threads));
     if all.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -16,9 +16,10 @@ use lockstep_core::types::{ChainId, Height, NetworkId, UnixMillis};
 use lockstep_core::validator_set::{Validator, ValidatorSet};
 use lockstep_engine::replica;
 
-use crate::attacker::Attacker;
+use crate::attacker::{Attacker, Lie};
 use crate::checks::Checks;
 use crate::disk::Disk;
+use crate::entries::LONG_MS;
 use crate::node::{Clock, EPOCH_MS, Node, Waiting, peer};
 use crate::plan::{Crash, DiskFault, MS, Partition, Plan};
 use crate::rng::Rng;
@@ -31,6 +32,10 @@ pub(crate) type Micros = u64;
 const PROGRESS_WITHIN: Micros = 30_000 * MS;
 /// How many more.
 const PROGRESS_HEIGHTS: u64 = 3;
+/// After the last fault every entry is decided within this time, or told to be dropped.
+const SETTLE_WITHIN: Micros = 12_000 * MS;
+/// The same where chains have little room: longer than entries live.
+const TIGHT_SETTLE_WITHIN: Micros = 40_000 * MS;
 /// How often a node tells its status.
 const STATUS_EVERY: Micros = 1_000 * MS;
 /// How often it does at its genesis.
@@ -115,8 +120,18 @@ pub(crate) struct Outcome {
     pub(crate) crashes: u64,
     /// Times a node abstained.
     pub(crate) abstained: u64,
-    /// Lies told.
-    pub(crate) lies: u64,
+    /// Lies told, of each kind.
+    pub(crate) lies: BTreeMap<Lie, u64>,
+    /// Crashes, by what became of the disk.
+    pub(crate) disks: BTreeMap<DiskFault, u64>,
+    /// Partitions.
+    pub(crate) partitions: u64,
+    /// Flaps of links.
+    pub(crate) flaps: u64,
+    /// Jumps of clocks.
+    pub(crate) jumps: u64,
+    /// Frames that were lost.
+    pub(crate) lost: u64,
     /// Entries decided.
     pub(crate) entries: u64,
     /// Greatest round of a decision.
@@ -148,7 +163,7 @@ pub(crate) struct World {
     goal: Option<u64>,
 }
 
-fn genesis(keys: &[SigningKey]) -> Genesis {
+fn genesis(keys: &[SigningKey], bytes_per_second: u64) -> Genesis {
     let members = keys.iter().map(|key| Validator {
         address: key.address(),
         public_key: key.public_key(),
@@ -160,7 +175,7 @@ fn genesis(keys: &[SigningKey]) -> Genesis {
         kind: ChainKind::Opaque,
         block_time_ms: 0,
         gas_per_second: 0,
-        bytes_per_second: 1 << 20,
+        bytes_per_second,
         sequencers: vec![],
         gateways: vec![],
         joins_at: 0,
@@ -186,7 +201,7 @@ impl World {
             .map(|i| SigningKey::from_bytes([i; 32]).expect("a key"))
             .collect();
         keys.sort_by_key(SigningKey::address);
-        let genesis = genesis(&keys);
+        let genesis = genesis(&keys, plan.bytes_per_second);
         let skew = i64::try_from(plan.skew_ms).expect("small");
         let drift = i64::try_from(plan.drift).expect("small");
         let mut around = |most: i64| {
@@ -208,7 +223,7 @@ impl World {
         let nodes: Vec<_> = nodes.collect();
         let attacker = Attacker::draw(&plan, &keys, genesis.network_id(), &mut rng);
         let mut this = Self {
-            checks: Checks::new(&genesis, plan.liars, plan.nodes),
+            checks: Checks::new(&genesis, &plan),
             attacker,
             plan,
             rng,
@@ -239,8 +254,8 @@ impl World {
         let plan = self.plan.clone();
         for crash in &plan.crashes {
             self.at(crash.at, crash.node, None, Event::Arm(*crash));
-            if crash.disk == DiskFault::RolledBack {
-                self.at(crash.at / 2, crash.node, None, Event::Remember);
+            if let Some(at) = crash.remembered() {
+                self.at(at, crash.node, None, Event::Remember);
             }
         }
         for partition in &plan.partitions {
@@ -306,9 +321,10 @@ impl World {
             self.checks.end();
         }
         self.outcome.violation = self.checks.violation.take();
+        self.outcome.lies = std::mem::take(&mut self.attacker.told);
         self.outcome.hash = self.trace.hash();
         self.outcome.time = self.now;
-        self.outcome.entries = self.checks.entries_decided();
+        self.outcome.entries = self.checks.entries.decided;
         (self.outcome, self.trace)
     }
 
@@ -324,13 +340,26 @@ impl World {
         let heights = self.plan.heights;
         let goal = *self.goal.get_or_insert_with(|| heights.max(most + PROGRESS_HEIGHTS));
         if least >= goal {
-            return true;
+            return self.is_settled();
         }
         let heights_left = goal.saturating_sub(most);
         let allowed = PROGRESS_WITHIN + heights_left * 2_000 * MS;
         if self.now > self.plan.heal_at + allowed {
             let at: Vec<_> = (0..self.nodes.len()).map(|node| self.height(node)).collect();
             self.checks.fail(format!("no progress after the faults: heights {at:?}, goal {goal}"));
+        }
+        false
+    }
+
+    /// Whether all entries ended that must; it is a violation if it is too late.
+    fn is_settled(&mut self) -> bool {
+        let allowed = if self.plan.is_tight() { TIGHT_SETTLE_WITHIN } else { SETTLE_WITHIN };
+        if self.checks.entries.is_settled() {
+            return true;
+        }
+        if self.now > self.plan.heal_at + allowed {
+            let reason = self.checks.entries.unsettled();
+            self.checks.fail(reason);
         }
         false
     }
@@ -374,7 +403,10 @@ impl World {
                 }
             }
             Event::Remember => self.nodes[node].disk.remember(),
-            Event::Part(partition) => self.part(partition.group),
+            Event::Part(partition) => {
+                self.outcome.partitions += 1;
+                self.part(partition.group);
+            }
             Event::Join => self.join(),
             Event::Flap => self.flap(),
             Event::Jump => self.jump(node),
@@ -430,6 +462,10 @@ impl World {
         let crash = self.nodes[node].crash.take();
         self.trace.note(self.now, node, &"crashes");
         let fault = crash.map_or(DiskFault::Kept, |crash| crash.disk);
+        *self.outcome.disks.entry(fault).or_default() += 1;
+        if fault == DiskFault::Restored {
+            self.checks.distrust(node);
+        }
         self.nodes[node].running = None;
         self.nodes[node].boot += 1;
         self.nodes[node].disk.crash(fault, &mut self.rng);
@@ -463,9 +499,16 @@ impl World {
         let count = 1 + self.rng.below(3);
         let mut entries = Vec::new();
         for _ in 0..count {
+            let lives = if self.rng.chance(100) { 300 } else { LONG_MS };
+            if self.rng.chance(self.plan.copies) {
+                let lives = if self.rng.chance(500) { 400 } else { LONG_MS };
+                let which = self.rng.place(20);
+                entries.extend(self.checks.entries.submit_copy((node, boot), which, (now, lives)));
+                continue;
+            }
             let kind = self.rng.below(8);
-            let lives = if self.rng.chance(100) { 300 } else { 20_000 };
-            entries.push(self.checks.new_entry((node, boot), kind, now.plus(lives)));
+            let length = usize::try_from(self.rng.below(self.plan.length)).expect("small");
+            entries.push(self.checks.entries.submit((node, boot), kind, length, (now, lives)));
         }
         let running = self.nodes[node].running.as_mut().expect("it runs");
         let reply = running.wait(Waiting::Submitted(entries.clone()));
