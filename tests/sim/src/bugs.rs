@@ -8,21 +8,32 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use lockstep_core::planted::{BUGS, Bug, plant};
 
 use crate::trace::Trace;
-use crate::world::World;
+use crate::world::{STALL, World};
 
 /// Plants the bug of this name.
 pub(crate) fn plant_named(name: &str) {
     plant(BUGS.iter().find(|(_, known, _)| *known == name).map(|(bug, ..)| *bug));
 }
 
-/// The first seed that finds the bug, and the rule that breaks. A panic counts: an assertion found it.
+/// Seeds that are run on after a stall, which says least, for a rule that says more.
+const AFTER_STALL: usize = 200;
+
+/// The rule that a seed breaks. A panic counts: an assertion found it.
+fn broken(seed: u64) -> Option<(u64, String)> {
+    let run = move || World::new(seed, Trace::new(false)).run().0.violation;
+    let violation = std::panic::catch_unwind(run);
+    violation.unwrap_or_else(|_| Some("an assertion".to_owned())).map(|rule| (seed, rule))
+}
+
+/// The first seed that finds the bug, and the rule that breaks.
 fn find(bug: Bug, seeds: Range<u64>) -> Option<(u64, String)> {
     plant(Some(bug));
-    let found = seeds.into_iter().find_map(|seed| {
-        let run = move || World::new(seed, Trace::new(false)).run().0.violation;
-        let violation = std::panic::catch_unwind(run);
-        violation.unwrap_or_else(|_| Some("an assertion".to_owned())).map(|rule| (seed, rule))
-    });
+    let mut seeds = seeds.into_iter();
+    let mut found = seeds.find_map(broken);
+    if found.as_ref().is_some_and(|(_, rule)| rule.starts_with(STALL)) {
+        let mut others = seeds.take(AFTER_STALL).filter_map(broken);
+        found = others.find(|(_, rule)| !rule.starts_with(STALL)).or(found);
+    }
     plant(None);
     found
 }

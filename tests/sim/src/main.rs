@@ -30,6 +30,7 @@ mod engine_side;
 mod entries;
 mod ledger;
 mod lies;
+mod life;
 mod net;
 mod node;
 mod plan;

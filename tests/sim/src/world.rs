@@ -1,26 +1,20 @@
 //! The world of one run: virtual time, the queue of what happens next, the network, and when which fault comes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use alloy_primitives::Address;
 use bytes::Bytes;
-use libp2p::PeerId;
 use lockstep_consensus::application::effect::{self, Effect};
-use lockstep_consensus::application::input::{Input, MeshInput};
-use lockstep_consensus::guard::Origin;
+use lockstep_consensus::application::input::Input;
 use lockstep_core::params::{ChainKind, ChainParams, Genesis, NetworkParams};
-use lockstep_core::planted::{Bug, planted};
 use lockstep_core::signing::{SigningKey, keyed_hash};
-use lockstep_core::types::{ChainId, Height, NetworkId, UnixMillis};
+use lockstep_core::types::{ChainId, NetworkId, UnixMillis};
 use lockstep_core::validator_set::{Validator, ValidatorSet};
 use lockstep_engine::replica;
 
 use crate::attacker::{Attacker, Lie};
 use crate::checks::Checks;
 use crate::disk::Disk;
-use crate::entries::LONG_MS;
-use crate::node::{Clock, EPOCH_MS, Node, Waiting, peer};
+use crate::node::{Clock, EPOCH_MS, Node};
 use crate::plan::{Crash, DiskFault, MS, Partition, Plan};
 use crate::rng::Rng;
 use crate::trace::Trace;
@@ -28,6 +22,8 @@ use crate::trace::Trace;
 /// Microseconds since the beginning of a run.
 pub(crate) type Micros = u64;
 
+/// What is said of a run that stands still.
+pub(crate) const STALL: &str = "no progress after the faults";
 /// After the last fault every validator must have decided some more heights within this time.
 const PROGRESS_WITHIN: Micros = 30_000 * MS;
 /// How many more.
@@ -36,10 +32,6 @@ const PROGRESS_HEIGHTS: u64 = 3;
 const SETTLE_WITHIN: Micros = 12_000 * MS;
 /// The same where chains have little room: longer than entries live.
 const TIGHT_SETTLE_WITHIN: Micros = 40_000 * MS;
-/// How often a node tells its status.
-const STATUS_EVERY: Micros = 1_000 * MS;
-/// How often it does at its genesis.
-const GENESIS_STATUS_EVERY: Micros = 250 * MS;
 /// Chains of the network.
 pub(crate) const CHAINS: [ChainId; 2] = [ChainId(7), ChainId(8)];
 
@@ -346,7 +338,7 @@ impl World {
         let allowed = PROGRESS_WITHIN + heights_left * 2_000 * MS;
         if self.now > self.plan.heal_at + allowed {
             let at: Vec<_> = (0..self.nodes.len()).map(|node| self.height(node)).collect();
-            self.checks.fail(format!("no progress after the faults: heights {at:?}, goal {goal}"));
+            self.checks.fail(format!("{STALL}: heights {at:?}, goal {goal}"));
         }
         false
     }
@@ -412,129 +404,5 @@ impl World {
             Event::Jump => self.jump(node),
             Event::Attack => self.attack(),
         }
-    }
-
-    /// Starts a node from its disks.
-    fn start(&mut self, node: usize) {
-        if self.nodes[node].running.is_some() {
-            return;
-        }
-        if !self.nodes[node].disk.guard.is_there() {
-            // The operator says what became of the last one; see `plan`.
-            let is_first = self.nodes[node].boot == 0;
-            let origin = if is_first { Origin::Fresh } else { Origin::Lost };
-            let is_used = is_first && !self.plan.is_fresh;
-            self.nodes[node].make_guard(self.now, &self.genesis, (origin, is_used));
-        }
-        let others: BTreeMap<PeerId, Address> = (0..self.nodes.len())
-            .filter(|other| *other != node)
-            .map(|other| (peer(other), self.nodes[other].key.address()))
-            .collect();
-        match self.nodes[node].open(self.now, &self.genesis, &others) {
-            Ok(effects) => self.application_effects(node, effects),
-            Err(reason) => {
-                return self.checks.fail(format!("node {node} does not start: {reason}"));
-            }
-        }
-        self.start_engine(node);
-        for other in 0..self.nodes.len() {
-            if other != node && self.is_linked(node, other) {
-                self.link(node, other, true);
-            }
-        }
-        self.later(GENESIS_STATUS_EVERY, node, Event::Status);
-    }
-
-    /// Counts an effect down to a planned crash; `false` from the crash on.
-    pub(crate) fn counted(crash: &mut Option<Crash>) -> bool {
-        match crash {
-            None => true,
-            Some(crash) => {
-                crash.effects = crash.effects.saturating_sub(1);
-                crash.effects > 0
-            }
-        }
-    }
-
-    /// A node crashes.
-    pub(crate) fn crash(&mut self, node: usize) {
-        self.outcome.crashes += 1;
-        let crash = self.nodes[node].crash.take();
-        self.trace.note(self.now, node, &"crashes");
-        let fault = crash.map_or(DiskFault::Kept, |crash| crash.disk);
-        *self.outcome.disks.entry(fault).or_default() += 1;
-        if fault == DiskFault::Restored {
-            self.checks.distrust(node);
-        }
-        self.nodes[node].running = None;
-        self.nodes[node].boot += 1;
-        self.nodes[node].disk.crash(fault, &mut self.rng);
-        if planted(Bug::LogLost) || planted(Bug::NoGuard) {
-            self.nodes[node].disk.log = crate::disk::Log::default();
-        }
-        let is_lost = !matches!(fault, DiskFault::Kept | DiskFault::GuardLost);
-        self.checks.crashed(node, is_lost);
-        for other in 0..self.nodes.len() {
-            if self.nodes[other].running.is_some() && self.is_linked(node, other) {
-                self.later(
-                    0,
-                    other,
-                    Event::Application(Input::Mesh(MeshInput::PeerDown(peer(node)))),
-                );
-            }
-        }
-        self.at(crash.map_or(0, |crash| crash.down), node, None, Event::Start);
-    }
-
-    /// A user submits some entries, in order, to one node.
-    fn submit(&mut self, node: usize) {
-        if self.now < self.plan.heal_at + 1_000 * MS {
-            self.at(self.plan.submit_every, node, None, Event::Submit);
-        }
-        let now = self.nodes[node].clock.show(self.now);
-        let boot = self.nodes[node].boot;
-        if self.nodes[node].running.is_none() {
-            return;
-        }
-        let count = 1 + self.rng.below(3);
-        let mut entries = Vec::new();
-        for _ in 0..count {
-            let lives = if self.rng.chance(100) { 300 } else { LONG_MS };
-            if self.rng.chance(self.plan.copies) {
-                let lives = if self.rng.chance(500) { 400 } else { LONG_MS };
-                let which = self.rng.place(20);
-                entries.extend(self.checks.entries.submit_copy((node, boot), which, (now, lives)));
-                continue;
-            }
-            let kind = self.rng.below(8);
-            let length = usize::try_from(self.rng.below(self.plan.length)).expect("small");
-            entries.push(self.checks.entries.submit((node, boot), kind, length, (now, lives)));
-        }
-        let running = self.nodes[node].running.as_mut().expect("it runs");
-        let reply = running.wait(Waiting::Submitted(entries.clone()));
-        self.application(node, Input::EntriesSubmitted { reply, entries });
-    }
-
-    /// The status goes to all, and again in a while.
-    fn tell_status(&mut self, node: usize) {
-        self.send_status(node);
-        self.look_at_claims(node);
-        let running = self.nodes[node].running.as_ref();
-        let is_first = running.is_some_and(|running| running.height() == Height::GENESIS);
-        let after = if is_first { GENESIS_STATUS_EVERY } else { STATUS_EVERY };
-        self.later(after, node, Event::Status);
-    }
-
-    /// Sets a timer of a node.
-    pub(crate) fn timer_length(&self, node: usize, after: Duration) -> Micros {
-        self.nodes[node].clock.length(after)
-    }
-
-    /// Heights that a peer says it has, as the network's oldest is 1.
-    pub(crate) fn send_status(&mut self, node: usize) {
-        let Some(running) = &self.nodes[node].running else { return };
-        let tip = running.height();
-        let frame = replica::frames::status(tip, Height(1));
-        self.broadcast(node, Class::Votes, &frame);
     }
 }
