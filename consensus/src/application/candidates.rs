@@ -201,6 +201,9 @@ impl Candidates {
             return Err(NotKept::Full);
         }
         let all = self.entries.values().flatten().filter(of_proposer);
+        if is_shared && all.clone().count() >= PROPOSALS_PER_PROPOSER_MAX / 2 {
+            return Err(NotKept::Full);
+        }
         if all.clone().count() < PROPOSALS_PER_PROPOSER_MAX {
             return Ok(());
         }

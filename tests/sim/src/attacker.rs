@@ -104,6 +104,8 @@ pub(crate) struct Attacker {
     keys: Vec<SigningKey>,
     network: NetworkId,
     acts: u64,
+    /// The newest proposal of each of its validators, for nodes that start.
+    proposals: BTreeMap<usize, Bytes>,
     /// Frames that its validators sent, to be sent again.
     past: VecDeque<(usize, Class, Bytes)>,
 }
@@ -122,6 +124,7 @@ impl Attacker {
         Self {
             lies,
             told: BTreeMap::new(),
+            proposals: BTreeMap::new(),
             keys: keys[..plan.liars].to_vec(),
             network,
             acts: 0,
@@ -207,6 +210,9 @@ impl World {
         let Ok(message) = frames::read_votes(peer(from), frame.clone()) else {
             return frame.clone();
         };
+        if matches!(message, VotesFrame::Proposal(_)) {
+            self.attacker.proposals.insert(from, frame.clone());
+        }
         match message {
             VotesFrame::Vote(vote, ..) if self.lies(from, Lie::SplitVotes, 500) => {
                 let key = self.attacker.keys[from].clone();
@@ -230,6 +236,16 @@ impl World {
                 frames::status(Height(1_000_000 + self.rng.below(9)), Height(1))
             }
             _ => frame.clone(),
+        }
+    }
+
+    /// A node that starts is sent the liars' newest proposals again.
+    pub(crate) fn greet(&mut self, to: usize) {
+        for (from, frame) in self.attacker.proposals.clone() {
+            if from != to && self.lies(from, Lie::Replays, 800) {
+                let after = self.rng.below(300 * MS);
+                self.at(after, to, None, Event::Frame { from, to, class: Class::Votes, frame });
+            }
         }
     }
 

@@ -64,6 +64,8 @@ pub(crate) struct Checks {
     /// Users' entries.
     pub(crate) entries: Entries,
     wrong_clocks: BTreeSet<usize>,
+    /// Nodes whose store lost what it had synced: until their next commit they may vote for what they held.
+    torn: BTreeSet<usize>,
     /// Nodes that sign twice because their home was copied: they count among the faulty.
     untrusted: BTreeSet<usize>,
     /// Blocks that honest nodes built.
@@ -105,6 +107,7 @@ impl Checks {
             held: BTreeSet::new(),
             entries: Entries::new(addresses.clone(), liars, is_tight),
             wrong_clocks: BTreeSet::new(),
+            torn: BTreeSet::new(),
             untrusted: BTreeSet::new(),
             built: BTreeSet::new(),
             times: BTreeMap::new(),
@@ -150,6 +153,11 @@ impl Checks {
     #[must_use]
     pub(crate) fn is_clock_wrong(&self, node: usize) -> bool {
         self.wrong_clocks.contains(&node)
+    }
+
+    /// A node's store lost its tail, and its consensus log did not.
+    pub(crate) fn tore(&mut self, node: usize) {
+        self.torn.insert(node);
     }
 
     /// A node's home was copied: from now on it may sign twice, and the others must stay safe all the same.
@@ -286,7 +294,7 @@ impl Checks {
         else {
             return;
         };
-        if !self.held.insert((node, self.boots[node], block)) {
+        if self.torn.contains(&node) || !self.held.insert((node, self.boots[node], block)) {
             return;
         }
         let undecided = ledger.store().undecided(vote.height).expect("it reads its store");
@@ -319,6 +327,7 @@ impl Checks {
             self.fail(format!("node {node} commits {height} after {}", self.heights[node]));
         }
         self.heights[node] = height;
+        self.torn.remove(&node);
         if node < self.liars {
             return;
         }

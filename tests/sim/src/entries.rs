@@ -53,8 +53,8 @@ pub(crate) struct Entries {
     numbers: u64,
     /// Number of the newest decided entry of a node's boot and chain.
     order: BTreeMap<(usize, u64, ChainId), u64>,
-    /// Copies that were accepted and have not ended, by node.
-    waiting: BTreeSet<(usize, EntryId)>,
+    /// Copies that were accepted and have not ended, by node and number.
+    waiting: BTreeMap<(usize, u64), EntryId>,
     /// Entries in batches that their owner has written, and which must be decided before they expire.
     stored: BTreeSet<(usize, EntryId)>,
     /// How many are decided.
@@ -73,7 +73,7 @@ impl Entries {
             newest: Vec::new(),
             numbers: 0,
             order: BTreeMap::new(),
-            waiting: BTreeSet::new(),
+            waiting: BTreeMap::new(),
             stored: BTreeSet::new(),
             decided: 0,
         }
@@ -153,7 +153,7 @@ impl Entries {
 
     /// A node crashed: it has forgotten what it did not write, or all of it.
     pub(crate) fn crashed(&mut self, node: usize, is_lost: bool) {
-        self.waiting.retain(|(other, _)| *other != node);
+        self.waiting.retain(|(other, _), _| *other != node);
         if is_lost {
             self.stored.retain(|(other, _)| *other != node);
         }
@@ -167,7 +167,7 @@ impl Entries {
         copy.is_accepted = true;
         let state = *copy.told.get_or_insert(state);
         if !state.is_final() && node >= self.liars {
-            self.waiting.insert((node, id));
+            self.waiting.insert((node, copy.number), id);
         }
     }
 
@@ -191,7 +191,7 @@ impl Entries {
         }
         copy.told = Some(state);
         if state.is_final() {
-            self.waiting.remove(&(node, id));
+            self.waiting.remove(&(node, copy.number));
         }
         match state {
             EntryState::Dropped(LeaveOut::Expired { timestamp, .. })
@@ -251,15 +251,36 @@ impl Entries {
             let Some(copy) = tracked.copies.get(&node).filter(|_| node >= self.liars) else {
                 continue;
             };
-            for chain in &tracked.chains {
-                let newest = self.order.entry((node, copy.boot, *chain)).or_default();
-                if *newest > copy.number {
-                    let number = copy.number;
+            let (number, boot, chains) = (copy.number, copy.boot, tracked.chains.clone());
+            for chain in &chains {
+                let newest = self.order.entry((node, boot, *chain)).or_default();
+                if *newest > number {
                     return Err(format!(
                         "node {node}, chain {chain}: entry {number} after {newest}"
                     ));
                 }
-                *newest = copy.number;
+                *newest = number;
+            }
+            self.passed_over((node, boot, number), &chains, time)?;
+        }
+        Ok(())
+    }
+
+    /// An entry is decided: no earlier one of its node and chains still waits.
+    fn passed_over(
+        &self,
+        (node, boot, number): (usize, u64, u64),
+        chains: &[ChainId],
+        time: UnixMillis,
+    ) -> Result<(), String> {
+        for ((_, earlier), id) in self.waiting.range((node, 0)..(node, number)) {
+            let Some(tracked) = self.all.get(id).filter(|tracked| tracked.decided.is_none()) else {
+                continue;
+            };
+            let is_alive = |copy: &Copy| copy.boot == boot && copy.expires > time;
+            let shares = tracked.chains.iter().any(|chain| chains.contains(chain));
+            if shares && tracked.copies.get(&node).is_some_and(is_alive) {
+                return Err(format!("node {node}: entry {number} passes entry {earlier} over"));
             }
         }
         Ok(())
@@ -274,9 +295,10 @@ impl Entries {
     /// What has not ended.
     #[must_use]
     pub(crate) fn unsettled(&self) -> String {
-        let open = self.waiting.first().map(|at| ("it was accepted", at));
-        let open = open.or_else(|| self.stored.first().map(|at| ("it was written", at)));
-        let entry = open.and_then(|(_, (_, id))| self.all.get(id));
+        let open =
+            self.waiting.iter().next().map(|((node, _), id)| ("it was accepted", (*node, *id)));
+        let open = open.or_else(|| self.stored.first().map(|at| ("it was written", *at)));
+        let entry = open.and_then(|(_, (_, id))| self.all.get(&id));
         let entry = entry.map(|tracked| (&tracked.copies, tracked.decided));
         format!("an entry does not end: {open:?} {entry:?}")
     }

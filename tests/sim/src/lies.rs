@@ -56,14 +56,11 @@ impl World {
                 false if round.0 < 3 => FORGED,
                 false => 0,
             };
-            for _ in 0..count {
+            for place in 0..count {
                 let Some((header, cut)) = self.make_block(liar, round) else { return };
-                let proposal = Proposal {
-                    height: header.height,
-                    round,
-                    valid_round: None,
-                    block: header.hash(),
-                };
+                let is_other = place == 0 && self.rng.chance(300);
+                let block = if is_other { some_block(&mut self.rng) } else { header.hash() };
+                let proposal = Proposal { height: header.height, round, valid_round: None, block };
                 let payload = Payload { header, cut, batches: Vec::new() };
                 self.propose_to_all(liar, (proposal, proposer), &payload);
             }

@@ -50,6 +50,7 @@ impl World {
                 self.link(node, other, true);
             }
         }
+        self.greet(node);
         self.later(GENESIS_STATUS_EVERY, node, Event::Status);
     }
 
@@ -71,8 +72,10 @@ impl World {
         self.trace.note(self.now, node, &"crashes");
         let fault = crash.map_or(DiskFault::Kept, |crash| crash.disk);
         *self.outcome.disks.entry(fault).or_default() += 1;
-        if fault == DiskFault::Restored {
-            self.checks.distrust(node);
+        match fault {
+            DiskFault::Restored => self.checks.distrust(node),
+            DiskFault::Torn => self.checks.tore(node),
+            _ => {}
         }
         self.nodes[node].running = None;
         self.nodes[node].boot += 1;
