@@ -23,7 +23,7 @@ use crate::node::peer;
 use crate::plan::MS;
 use crate::world::{CHAINS, Class, World};
 
-/// Blocks that are made for one round of the liar's own, and for one of somebody else.
+/// Blocks that are made for the first round of the liar's own, and for each other round.
 const FLOOD: usize = 12;
 const FORGED: usize = 2;
 /// Batches of one flood.
@@ -48,10 +48,11 @@ impl World {
     pub(crate) fn flood_candidates(&mut self, liar: usize) {
         let height = self.checks.height(liar).next();
         let me = self.attacker.key(liar).address();
+        let mut flood = FLOOD;
         for round in (0..80).map(Round) {
             let proposer = self.genesis.validators.proposer(height, round).address;
             let count = match proposer == me {
-                true if round.0 < 16 => FLOOD,
+                true if round.0 < 16 => std::mem::replace(&mut flood, FORGED),
                 true => 1,
                 false if round.0 < 3 => FORGED,
                 false => 0,
