@@ -68,7 +68,7 @@ sim: setup ## Run whole validators in virtual time against faults and an attacke
 sim-replay: setup ## Run one seed of the simulator and print what happens (SEED=7)
 	@$(SIM) replay $(SEED)
 
-sim-mutants: setup ## Plant bugs in the simulator's validators; each must be found (SEEDS=0..10000)
+sim-mutants: setup ## Plant bugs in the simulator's validators, one at a time; each must be found (SEEDS=0..10000)
 	@$(SIM) bugs $(SEEDS)
 
 interop: ## Run the end-to-end suite against real op-node, op-batcher and op-geth (ARGS=tier_one: its first tier)

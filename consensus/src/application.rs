@@ -55,6 +55,7 @@ use self::effect::{
 };
 use self::input::{Done, EngineInput, Finalized, Input, MeshInput};
 use self::lanes::LaneSide;
+pub use self::lanes::WAITING_PER_PEER_MAX;
 use self::peers::Peers;
 use self::proposals::Early;
 use self::proposing::Proposing;
@@ -90,6 +91,23 @@ pub struct Config {
     pub table: Table,
     /// This validator's lane, at the beginning of a run.
     pub own: OwnLane,
+}
+
+/// How much an application keeps of what peers sent, of all peers together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Proposals of the height under way.
+    pub proposals: usize,
+    /// Their blocks.
+    pub blocks: usize,
+    /// Signed proposals that wait for their block: at most [`tickets::TICKETS_PER_PEER_MAX`] of each peer.
+    pub tickets: usize,
+    /// Proposals of which parts are missing: at most [`crate::parts::STREAMS_PER_PEER_MAX`] of each peer.
+    pub streams: usize,
+    /// Proposals of later heights: at most [`proposals::EARLY_PER_PEER_MAX`] of each peer.
+    pub early: usize,
+    /// Batches that wait to be checked: at most [`WAITING_PER_PEER_MAX`] of each peer.
+    pub batches: usize,
 }
 
 /// A validator's application.
@@ -385,6 +403,20 @@ impl Application {
     #[must_use]
     pub const fn candidates(&self) -> &Candidates {
         &self.candidates
+    }
+
+    /// How much is kept of what peers sent.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        let (proposals, blocks) = self.candidates.counts();
+        Kept {
+            proposals,
+            blocks,
+            tickets: self.tickets.count(),
+            streams: self.parts.count(),
+            early: self.early.count(),
+            batches: self.lanes.count_inboxes(),
+        }
     }
 }
 

@@ -44,7 +44,7 @@ fn proposal((proposal, signature): &(Proposal, Signature)) -> Signed {
 
 /// The evidence's bytes, as the store keeps them.
 #[must_use]
-pub(crate) fn encode(evidence: &Evidence) -> Bytes {
+pub fn encode(evidence: &Evidence) -> Bytes {
     let pair = match evidence {
         Evidence::Votes { validator, first, second } => {
             Pair { validator: *validator, kind: 1, first: vote(first), second: vote(second) }

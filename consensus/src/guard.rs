@@ -39,6 +39,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alloy_primitives::Address;
 use lockstep_core::certificate::{Proposal, Vote, VoteType};
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::signing::{Signature, SigningKey};
 use lockstep_core::types::{BlockHash, Height, NetworkId, Round};
 
@@ -231,7 +232,7 @@ impl Guard {
         let report = GuardReport { mark: found.mark, torn: found.torn, newest };
         let inner = Inner {
             journal,
-            messages: found.messages,
+            messages: if planted(Bug::GuardForgets) { BTreeMap::new() } else { found.messages },
             floor: found.floor,
             abstain_until: None,
             mark: found.mark,
@@ -393,8 +394,12 @@ impl Inner {
             return Err(SignError::Marked { id, origin: mark.origin });
         }
         if let Some(signed) = self.messages.get(&id) {
-            if (signed.block, signed.valid_round) == (block, valid_round) {
+            let is_same_round = signed.valid_round == valid_round;
+            if signed.block == block && (is_same_round || planted(Bug::GuardIgnoresValidRound)) {
                 return Ok(Some(*signed));
+            }
+            if planted(Bug::GuardSignsTwice) {
+                return Ok(None);
             }
             return Err(SignError::Conflict { id, signed: signed.block, asked: block });
         }

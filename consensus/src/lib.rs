@@ -10,6 +10,7 @@ pub mod mesh;
 
 pub mod abstention;
 pub mod application;
+pub mod evidence;
 pub mod guard;
 mod pace;
 pub mod parts;
@@ -23,7 +24,6 @@ mod fixtures;
 mod app;
 mod bridge;
 mod claims;
-mod evidence;
 mod publish;
 mod signer;
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use lockstep_core::limits::{PART_BYTES_MAX, PARTS_MAX, SYNCED_VALUE_BYTES_MAX};
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::types::{Height, UnixMillis};
 use lockstep_engine::{FirstPart, PartContent, PartMessage, StreamId};
 
@@ -107,6 +108,12 @@ impl<Peer: Ord + Clone> Assembler<Peer> {
         Self { streams: BTreeMap::new(), height, clock: 0 }
     }
 
+    /// How many streams are under way, of all peers.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.streams.len()
+    }
+
     /// Forgets proposals below `height`, the one now being decided.
     pub fn advance(&mut self, height: Height) {
         self.height = height;
@@ -124,7 +131,10 @@ impl<Peer: Ord + Clone> Assembler<Peer> {
         from: Peer,
         part: PartMessage,
     ) -> Result<Progress, InvalidPart> {
-        let PartMessage { stream, sequence, content } = part;
+        let PartMessage { mut stream, sequence, content } = part;
+        if planted(Bug::StreamsMixed) {
+            stream = StreamId(Bytes::new());
+        }
         let key = (from, stream);
         let result = self.insert_at(now, &key, sequence, content);
         if !matches!(result, Ok(Progress::Pending)) {
@@ -167,7 +177,7 @@ impl<Peer: Ord + Clone> Assembler<Peer> {
 
     /// A peer's oldest stream gives way to its newest.
     fn make_room(&mut self, key: &(Peer, StreamId)) {
-        if self.streams.contains_key(key) {
+        if self.streams.contains_key(key) || planted(Bug::StreamsUnbounded) {
             return;
         }
         let of_peer = || self.streams.iter().filter(|((peer, _), _)| *peer == key.0);

@@ -16,6 +16,7 @@ use lockstep_core::batch::BatchPosition;
 use lockstep_core::block::LeftOut;
 use lockstep_core::dedup::Decision;
 use lockstep_core::entry::CheckedEntry;
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::types::{BlockHash, UnixMillis};
 
 use crate::ledger::DecidedBlock;
@@ -90,7 +91,7 @@ pub fn settle(
         };
         if let Some(Earlier { decision, block, timestamp }) = ordered {
             settled.changes.extend(tracker.decide(entry.entry().id(), decision, block, timestamp));
-        } else if is_own && reason.is_final() {
+        } else if (is_own || planted(Bug::OtherCopyEnds)) && reason.is_final() {
             settled.changes.extend(tracker.end_copy(CopyId::of(entry.entry()), reason, at));
         } else if is_own {
             settled.carried.push(Carried { batch, index, entry: entry.clone() });

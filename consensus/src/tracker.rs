@@ -19,6 +19,7 @@ use alloy_primitives::{B256, keccak256};
 use lockstep_core::admission::LeaveOut;
 use lockstep_core::dedup::{Decision, is_in_window};
 use lockstep_core::entry::Entry;
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::types::{BlockHash, EntryId, UnixMillis};
 
 /// Copies that live and entries that ended, together.
@@ -151,6 +152,10 @@ impl Tracker {
     /// A block of log time `at` left a copy of this validator's lane out for good. Unknown copies change nothing.
     #[must_use]
     pub fn end_copy(&mut self, copy: CopyId, reason: LeaveOut, at: UnixMillis) -> Option<Change> {
+        let copy = match self.copies(copy.id).next() {
+            Some(other) if planted(Bug::OtherCopyEnds) => other,
+            _ => copy,
+        };
         if !self.remove(copy) || self.copies(copy.id).next().is_some() {
             return None;
         }
@@ -168,6 +173,7 @@ impl Tracker {
     ) -> Option<Change> {
         match self.state(id)? {
             EntryState::Decided { .. } => return None,
+            EntryState::Dropped(_) if planted(Bug::DroppedIsFinal) => return None,
             EntryState::Received | EntryState::Dropped(_) => {}
         }
         let copies: Vec<CopyId> = self.copies(id).collect();

@@ -26,6 +26,7 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use bytes::Bytes;
 use lockstep_core::certificate::{Certificate, Proposal, Vote};
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::signing::Signature;
 use lockstep_core::types::{BlockHash, Height, NetworkId, Round};
 use malachitebft_app_channel::app::consensus as malachite;
@@ -355,7 +356,7 @@ impl Replica {
                 set.clone(),
                 malachite::Params {
                     address: self.address,
-                    threshold_params: mc::ThresholdParams::default(),
+                    threshold_params: thresholds(),
                     value_payload: mc::ValuePayload::ProposalAndParts,
                     enabled: true,
                 },
@@ -475,6 +476,13 @@ impl Replica {
             (None, Err(error)) => Err(Failure::Stopped { reason: error.to_string() }),
         }
     }
+}
+
+/// More than two thirds are a quorum, and more than one third holds an honest validator.
+fn thresholds() -> mc::ThresholdParams {
+    let all = mc::ThresholdParams::default();
+    let quorum = if planted(Bug::ThirdIsQuorum) { all.honest } else { all.quorum };
+    mc::ThresholdParams { quorum, ..all }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use lockstep_core::block::Assembly;
 use lockstep_core::certificate::Proposal;
 use lockstep_core::cut::Cut;
 use lockstep_core::header::Header;
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::types::{BlockHash, Round};
 use lockstep_engine::{FirstPart, ProposedBlock};
 
@@ -190,12 +191,19 @@ impl Candidates {
     /// Room for one more proposal of its proposer: the farthest from the present round gives way, if it is farther than
     /// the new one.
     fn make_room(&mut self, new: &Proposed) -> Result<(), NotKept> {
-        let of_proposer = |e: &&Entry| e.proposed.proposer == new.proposer;
+        let is_shared = planted(Bug::CandidatesShared);
+        let of_proposer = |e: &&Entry| is_shared || e.proposed.proposer == new.proposer;
+        if planted(Bug::CandidatesUnbounded) {
+            return Ok(());
+        }
         let in_round = self.entries.get(&new.proposal.round).into_iter().flatten();
         if in_round.filter(of_proposer).count() >= PROPOSALS_PER_ROUND_MAX {
             return Err(NotKept::Full);
         }
         let all = self.entries.values().flatten().filter(of_proposer);
+        if is_shared && all.clone().count() >= PROPOSALS_PER_PROPOSER_MAX / 2 {
+            return Err(NotKept::Full);
+        }
         if all.clone().count() < PROPOSALS_PER_PROPOSER_MAX {
             return Ok(());
         }
@@ -271,7 +279,8 @@ impl Candidates {
         let mut taken = Vec::new();
         for entry in self.entries.values_mut().flatten() {
             let Proposed { proposal, is_timely, .. } = entry.proposed;
-            if proposal.block == block && is_timely && entry.stage == Stage::Open {
+            let is_written = is_timely || planted(Bug::UntimelyWritten);
+            if proposal.block == block && is_written && entry.stage == Stage::Open {
                 entry.stage = Stage::Persisting;
                 taken.push(proposal);
             }
@@ -285,6 +294,9 @@ impl Candidates {
         let Some(entry) = entries.into_iter().find(|e| e.proposed.proposal == *proposal) else {
             return false;
         };
+        if planted(Bug::UntimelyWritten) && !entry.proposed.is_timely {
+            return false;
+        }
         entry.stage = Stage::Handed;
         let handed = handed(&entry.proposed, true);
         self.handing.entry(proposal.block).or_default().push_back(handed);

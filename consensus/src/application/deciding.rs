@@ -13,6 +13,7 @@ use lockstep_core::batch::{CheckedBatch, InvalidBatch};
 use lockstep_core::certificate::Certificate;
 use lockstep_core::cut::Cut;
 use lockstep_core::header::Header;
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::types::{BlockHash, UnixMillis};
 
 use super::Application;
@@ -130,6 +131,9 @@ impl Application {
         else {
             return;
         };
+        if planted(Bug::DecidedNotFetched) || planted(Bug::FetchOnce) && deciding.asked > 0 {
+            return;
+        }
         let count = self.peers.count_up().max(1);
         let rounds = u32::try_from(deciding.asked.checked_div(count).unwrap_or_default());
         let patience =
@@ -155,7 +159,7 @@ impl Application {
         // A peer that lacks it is nobody's fault: the timer asks the next one.
         let Some((bytes, _)) = value.filter(|_| self.is_missing(block)) else { return };
         match value_of(&bytes, height) {
-            Ok(value) if value.header.hash() == block => {
+            Ok(value) if value.header.hash() == block || planted(Bug::OtherBlockFetched) => {
                 let raw = value.batches.into_iter().map(Into::into).collect();
                 self.check_decided(value.header, value.cut, raw, effects);
             }
@@ -314,6 +318,7 @@ impl Application {
 
     fn begin_next(&self, now: UnixMillis, finalized: Finalized, effects: &mut Vec<Effect>) {
         let Finalized { certificate, evidence, reply } = finalized;
+        let evidence = if planted(Bug::EvidenceLost) { Vec::new() } else { evidence };
         effects.push(Effect::PersistCertificate(certificate, evidence));
         effects.push(Effect::Reply(reply, Answer::Start(self.start_height(now))));
     }

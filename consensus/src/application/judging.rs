@@ -6,6 +6,7 @@ use lockstep_core::block;
 use lockstep_core::certificate::Proposal;
 use lockstep_core::cut::{Cut, LaneStep};
 use lockstep_core::lane::Unresolved;
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::types::{BlockHash, UnixMillis};
 
 use super::Application;
@@ -18,6 +19,9 @@ use crate::store::Undecided;
 impl Application {
     /// Judges every block that waits.
     pub(super) fn judge_waiting(&mut self, now: UnixMillis, effects: &mut Vec<Effect>) {
+        if planted(Bug::WaitingForgotten) {
+            return;
+        }
         for block in self.candidates.waiting() {
             self.judge(now, block, effects);
         }
@@ -52,7 +56,7 @@ impl Application {
     /// or sync does when the block is decided.
     fn read_fork(&mut self, block: BlockHash, effects: &mut Vec<Effect>) {
         effects.push(Effect::Report(Report::BlockWaits { block, ranges: Vec::new() }));
-        if self.candidates.is_first_fork(block) {
+        if self.candidates.is_first_fork(block) && !planted(Bug::ForkNotRead) {
             let (height, lanes) = (self.state.height.next(), self.state.committed.lanes.clone());
             effects.push(Effect::ReadUndecided { height, block, lanes });
         }
@@ -104,6 +108,10 @@ impl Application {
                 header: candidate.header.clone(),
                 cut: candidate.cut.clone(),
             };
+            if planted(Bug::BlockNotWritten) {
+                self.on_proposed_persisted(proposal, effects);
+                continue;
+            }
             let (job, batches) = (PersistJob::Proposed(proposal), Default::default());
             effects.push(Effect::PersistBlock { job, block, batches });
         }
@@ -139,7 +147,10 @@ impl Application {
         let newest = undecided.iter().map(|block| block.round).max();
         self.candidates.begin_round(newest.unwrap_or_default());
         for Undecided { round, valid_round, header, cut } in undecided {
-            if header.height != height || block::check_header(&self.state, &header, &cut).is_err() {
+            if planted(Bug::UndecidedForgotten)
+                || header.height != height
+                || block::check_header(&self.state, &header, &cut).is_err()
+            {
                 continue;
             }
             let proposer = self.state.committed.validators.proposer(height, round).address;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use lockstep_core::batch::{Acknowledgement, Batch, BatchPosition, CheckedBatch, InvalidBatch};
 use lockstep_core::lane::{BatchRange, Inserted};
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::signing::InvalidSignature;
 use lockstep_core::types::{BlockHash, Incarnation, Sequence, UnixMillis};
 
@@ -24,7 +25,7 @@ use crate::lanes::wire::LaneMessage;
 /// Batches of one peer that are being checked or wait to be written.
 const CHECKS_PER_PEER_MAX: usize = 8;
 /// Batches of one peer that wait for that, 8 MiB. The oldest gives way: it is asked for again.
-const WAITING_PER_PEER_MAX: usize = 16;
+pub const WAITING_PER_PEER_MAX: usize = 16;
 /// Batches written at a time.
 const GROUP_MAX: usize = 64;
 /// The least time between two groups: each costs a sync here, and every other validator the check of an
@@ -94,6 +95,13 @@ impl LaneSide {
     }
 }
 
+impl LaneSide {
+    /// Batches of peers that wait to be checked.
+    pub(super) fn count_inboxes(&self) -> usize {
+        self.inboxes.values().map(|inbox| inbox.waiting.len()).sum()
+    }
+}
+
 impl Application {
     pub(super) fn begin_lanes(&mut self, effects: &mut Vec<Effect>) {
         effects.push(Effect::SetTimer(Timer::Repair, REPAIR_INTERVAL));
@@ -139,7 +147,7 @@ impl Application {
             inbox.checking = inbox.checking.saturating_add(1);
             return effects.push(Effect::CheckBatches(CheckJob::Lane(from), vec![raw]));
         }
-        if inbox.waiting.len() >= WAITING_PER_PEER_MAX {
+        if inbox.waiting.len() >= WAITING_PER_PEER_MAX && !planted(Bug::InboxUnbounded) {
             inbox.waiting.pop_front();
         }
         inbox.waiting.push_back(raw);
@@ -204,6 +212,10 @@ impl Application {
         }
         if group.is_empty() {
             return;
+        }
+        if planted(Bug::BatchNotWritten) {
+            self.insert(group.clone(), &[], effects);
+            self.acknowledge(None, effects);
         }
         (self.lanes.is_writing, self.lanes.is_group_pause) = (true, true);
         effects.push(Effect::SetTimer(Timer::Group, GROUP_INTERVAL));
@@ -338,6 +350,9 @@ impl Application {
 
     /// Asks for what was missing at the last look and is missing still: of its owner, or of who says it has it.
     pub(super) fn on_repair_timer(&mut self, now: UnixMillis, effects: &mut Vec<Effect>) {
+        if planted(Bug::RepairOnce) {
+            return;
+        }
         effects.push(Effect::SetTimer(Timer::Repair, REPAIR_INTERVAL));
         let missing = self.lanes.table.missing().into_iter().map(|range| (range, None));
         let behind = self.lanes.table.behind(&self.state.committed.validators).into_iter();
@@ -414,6 +429,9 @@ impl Application {
         let lanes = &mut self.lanes;
         match batch {
             Ok(batch) if lanes.own.made(place, batch.digest()) => {
+                if planted(Bug::PushedNotWritten) {
+                    effects.push(Effect::PushBatch(batch.clone()));
+                }
                 lanes.to_write.push_back((None, batch));
                 return self.write_group(effects);
             }

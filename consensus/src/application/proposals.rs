@@ -17,6 +17,7 @@ use lockstep_core::batch::{Batch, BatchPosition, CheckedBatch, InvalidBatch};
 use lockstep_core::block::{self, InvalidBlock};
 use lockstep_core::certificate::Proposal;
 use lockstep_core::cut::LaneStep;
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::proposal::{InvalidValue, Payload};
 use lockstep_core::signing::InvalidSignature;
 use lockstep_core::types::{BlockHash, Height, Round, UnixMillis};
@@ -123,6 +124,11 @@ impl Early {
         taken
     }
 
+    /// How many wait, of all peers.
+    pub(super) fn count(&self) -> usize {
+        self.waiting.values().map(Vec::len).sum()
+    }
+
     pub(super) fn forget(&mut self, peer: PeerId) {
         self.waiting.remove(&peer);
     }
@@ -223,6 +229,9 @@ impl Application {
         let proposal = complete.first.proposal;
         let next = self.state.height.next();
         if proposal.height > next {
+            if planted(Bug::EarlyDropped) {
+                return;
+            }
             return self.early.keep(from, complete);
         }
         if proposal.height < next || !self.is_of_use(&proposal) {
@@ -276,12 +285,12 @@ impl Application {
         let proposal = &first.proposal;
         self.check_turn(proposal, first.proposer)?;
         let got = opened.signer.map_err(Refusal::Signature)?;
-        if got != first.proposer {
+        if got != first.proposer && !planted(Bug::PartUnsigned) {
             return Err(Refusal::Signer { expected: first.proposer, got });
         }
         let payload = opened.payload.map_err(Refusal::Payload)?;
         let (got, height) = (payload.header.hash(), payload.header.height);
-        if got != proposal.block || height != proposal.height {
+        if (got != proposal.block || height != proposal.height) && !planted(Bug::OtherBlockOpened) {
             return Err(Refusal::OtherBlock { expected: proposal.block, got, height });
         }
         if payload.cut.hash() != payload.header.cut_hash {
@@ -393,6 +402,9 @@ impl Application {
                 self.judge(now, block, effects);
             }
         } else {
+            if planted(Bug::AttachedNotWritten) {
+                return self.on_attached_persisted(now, block, (valid, &[]), effects);
+            }
             effects.push(Effect::PersistBatches(BatchesJob::Attached(block), valid));
         }
     }

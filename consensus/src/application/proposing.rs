@@ -8,6 +8,7 @@ use lockstep_core::block;
 use lockstep_core::certificate::Proposal;
 use lockstep_core::cut::Cut;
 use lockstep_core::header::Header;
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::proposal::Payload;
 use lockstep_core::signing::Signature;
 use lockstep_core::types::{BlockHash, Height, Round, UnixMillis};
@@ -76,6 +77,10 @@ impl Application {
         let verified = Verified { assembly: Arc::new(assembly), batches };
         let job = PersistJob::Own(header.hash());
         turn.built = Some((header, cut, verified));
+        if planted(Bug::OwnBlockNotWritten) {
+            let block = block.header.hash();
+            return self.on_own_persisted(block, effects);
+        }
         effects.push(Effect::PersistBlock { job, block, batches: Arc::default() });
     }
 
@@ -135,6 +140,7 @@ impl Application {
     /// Nothing is proposed any more: the others pass this validator's turn over.
     pub(super) fn give_turn_up(&mut self, effects: &mut Vec<Effect>) {
         let Proposing { turn, .. } = core::mem::take(&mut self.proposing);
+        let turn = turn.filter(|_| !planted(Bug::QuestionLeftOpen));
         effects.extend(turn.map(|turn| Effect::Dismiss(turn.reply)));
     }
 
@@ -146,6 +152,10 @@ impl Application {
         effects: &mut Vec<Effect>,
     ) {
         if proposal.height != self.state.height.next() {
+            return;
+        }
+        let bug = if proposer == self.me { Bug::OwnRestreamIgnored } else { Bug::RestreamIgnored };
+        if planted(bug) {
             return;
         }
         if proposer == self.me {

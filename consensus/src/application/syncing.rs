@@ -12,6 +12,7 @@ use lockstep_core::batch::{CheckedBatch, InvalidBatch};
 use lockstep_core::block::InvalidBlock;
 use lockstep_core::cut::Cut;
 use lockstep_core::header::Header;
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::proposal::{InvalidValue, SyncedValue};
 use lockstep_core::types::{BlockHash, Height, Round};
 use lockstep_engine::{ProposedBlock, SyncOutcome};
@@ -111,8 +112,13 @@ impl Application {
     /// The value that is being synced, if its request is this one: a result of an earlier request says nothing about the
     /// batches of this. One of a height that was decided meanwhile is asked for again.
     fn take_syncing(&mut self, id: ReplyId, effects: &mut Vec<Effect>) -> Option<Syncing> {
-        let syncing = self.syncing.take_if(|syncing| syncing.reply == id)?;
+        let is_it = |syncing: &mut Syncing| syncing.reply == id || planted(Bug::StaleSyncCounts);
+        let syncing = self.syncing.take_if(is_it)?;
         if syncing.proposed.height != self.state.height.next() {
+            if planted(Bug::OvertakenPeerBlamed) {
+                answer(syncing.reply, SyncOutcome::PeerFault, effects);
+                return None;
+            }
             answer(syncing.reply, SyncOutcome::Retry, effects);
             return None;
         }

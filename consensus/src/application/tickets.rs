@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use libp2p::PeerId;
 use lockstep_core::certificate::Proposal;
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::types::{Height, Round};
 use lockstep_engine::ProposalTicket;
 
@@ -34,7 +35,7 @@ impl Tickets {
             return;
         }
         waiting.push((proposal, ticket));
-        if waiting.len() <= TICKETS_PER_PEER_MAX {
+        if waiting.len() <= TICKETS_PER_PEER_MAX || planted(Bug::TicketsUnbounded) {
             return;
         }
         let distance = |(p, _): &(Proposal, ProposalTicket)| {
@@ -51,7 +52,9 @@ impl Tickets {
     pub fn take(&mut self, proposal: &Proposal) -> Vec<ProposalTicket> {
         let mut taken = Vec::new();
         for waiting in self.waiting.values_mut() {
-            let is_it = |(known, _): &mut (Proposal, ProposalTicket)| known == proposal;
+            let is_it = |(known, _): &mut (Proposal, ProposalTicket)| {
+                known == proposal || planted(Bug::TicketByBlock) && known.block == proposal.block
+            };
             taken.extend(waiting.extract_if(.., is_it).map(|(_, ticket)| ticket));
         }
         taken

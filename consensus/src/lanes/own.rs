@@ -39,6 +39,7 @@ use alloy_primitives::Address;
 use lockstep_core::cut::LanePosition;
 use lockstep_core::entry::CheckedEntry;
 use lockstep_core::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_OVERHEAD_BYTES_MAX};
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::state::State;
 use lockstep_core::types::{BatchDigest, Incarnation, Sequence, UnixMillis};
 
@@ -153,7 +154,11 @@ impl OwnLane {
     /// count as waiting, whatever their number: at most what a lane may be ahead of the log.
     pub fn restore(&mut self, entries: impl IntoIterator<Item = CheckedEntry>) {
         for entry in entries {
-            self.queue.push_back(Ticket::of(&entry), entry);
+            match Ticket::of(&entry) {
+                _ if planted(Bug::NotRestored) => {}
+                ticket if planted(Bug::RestoredInReverse) => self.queue.push_front(ticket, entry),
+                ticket => self.queue.push_back(ticket, entry),
+            }
         }
     }
 
@@ -234,8 +239,12 @@ impl OwnLane {
         }
         let back: BTreeSet<_> = mine.iter().map(|c| (c.batch.sequence, c.index)).collect();
         for (at, flown) in self.flight.decide(decided.sequence) {
-            if back.contains(&at) {
+            if back.contains(&at) && !planted(Bug::CarriedLost) {
                 self.flight.hold(&flown.ticket.chains);
+                if planted(Bug::CarriedBehind) {
+                    self.queue.push_back(flown.ticket, flown.entry);
+                    continue;
+                }
                 self.queue.insert(flown.place, flown.ticket, flown.entry);
             }
         }

@@ -9,6 +9,7 @@ use lockstep_core::batch::{Batch, BatchPosition, CheckedBatch};
 use lockstep_core::cut::{LanePosition, LaneStep};
 use lockstep_core::encoding::VERSION;
 use lockstep_core::limits::{BATCH_ENTRIES_MAX, CUT_BATCHES_MAX, LANE_AHEAD_BATCHES_MAX};
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::types::{BatchDigest, Height, Incarnation, Sequence, UnixMillis};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -92,7 +93,9 @@ impl LogStore {
         let _order = lock(&self.batches);
         let Placed { links, asides } = self.place(batches, &mut write)?;
         if !write.is_empty() {
-            self.write(&write, Durability::Synced)?;
+            let is_buffered = planted(Bug::StoreUnsynced);
+            let durability = if is_buffered { Durability::Buffered } else { Durability::Synced };
+            self.write(&write, durability)?;
         }
         let positions = asides.iter().map(|(position, _)| *position).collect();
         let mut memory = self.memory_mut();
@@ -238,6 +241,7 @@ impl LogStore {
                 .saturating_add(1),
         };
         let next = stored.max(decided.0.saturating_add(1)).max(now.0);
+        let next = if planted(Bug::SameRunAgain) { 1 } else { next };
         let mut write = WriteBatch::new();
         write.put(Space::Meta, META_INCARNATION, next.to_be_bytes().to_vec());
         self.write(&write, Durability::Synced)?;

@@ -46,6 +46,12 @@ impl MemoryStore {
         Self { inner: Mutex::new(inner) }
     }
 
+    /// How many writes a crash could take back.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        self.lock().buffered.len()
+    }
+
     /// `count` more writes succeed; the ones after it fail and change nothing.
     pub fn fail_writes_after(&self, count: usize) {
         self.lock().writes_left = Some(count);

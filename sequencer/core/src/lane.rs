@@ -19,6 +19,7 @@ use crate::batch::{Acknowledged, BatchPosition, CheckedBatch};
 use crate::cut::{LanePosition, LaneStep};
 use crate::encoding::Canonical;
 use crate::limits::{LANE_AHEAD_BATCHES_MAX, LANE_AHEAD_BYTES_MAX};
+use crate::planted::{Bug, planted};
 use crate::types::{BatchDigest, Incarnation, Sequence};
 
 /// Batches of one run of a lane, to be asked for.
@@ -167,7 +168,11 @@ impl Lane {
             if held.digest() == batch.digest() {
                 return Inserted::Known;
             }
-            return Inserted::Equivocation(Box::new(Evidence { held: held.clone(), got: batch }));
+            let held = held.clone();
+            if planted(Bug::SecondBatchHeld) {
+                self.held.insert(key, batch.clone());
+            }
+            return Inserted::Equivocation(Box::new(Evidence { held, got: batch }));
         }
         if self.is_too_far(&batch) {
             return Inserted::TooFarAhead;

@@ -4,6 +4,7 @@ pub mod encoding;
 pub mod limits;
 pub mod merkle;
 pub mod params;
+pub mod planted;
 pub mod signing;
 pub mod types;
 pub mod validator_set;

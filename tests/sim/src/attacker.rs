@@ -3,7 +3,7 @@
 //! Its validators run the same program as the others; what they send is changed on the way out, per receiver. Which lies
 //! it tells a seed draws, so that seeds mix them.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use lockstep_consensus::application::effect::Effect;
@@ -60,9 +60,17 @@ pub(crate) enum Lie {
     WrongSignatures,
     /// Frames of the past come again.
     Replays,
+    /// Blocks break rules that everybody can check.
+    InvalidBlocks,
+    /// Blocks are earlier than their parents.
+    Past,
+    /// What is attached to proposals is nothing, or no batches.
+    BadAttached,
+    /// Batches of many runs, far ahead, some of them invalid.
+    LaneFlood,
 }
 
-const LIES: [Lie; 16] = [
+pub(crate) const LIES: [Lie; 20] = [
     Lie::SplitVotes,
     Lie::Withhold,
     Lie::FutureJudgedLater,
@@ -79,6 +87,10 @@ const LIES: [Lie; 16] = [
     Lie::Late,
     Lie::WrongSignatures,
     Lie::Replays,
+    Lie::InvalidBlocks,
+    Lie::Past,
+    Lie::BadAttached,
+    Lie::LaneFlood,
 ];
 /// Frames that are kept to be sent again.
 const REPLAYED_MAX: usize = 64;
@@ -87,9 +99,13 @@ const REPLAYED_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Attacker {
     lies: BTreeSet<Lie>,
+    /// How often it told each.
+    pub(crate) told: BTreeMap<Lie, u64>,
     keys: Vec<SigningKey>,
     network: NetworkId,
     acts: u64,
+    /// The newest proposal of each of its validators, for nodes that start.
+    proposals: BTreeMap<usize, Bytes>,
     /// Frames that its validators sent, to be sent again.
     past: VecDeque<(usize, Class, Bytes)>,
 }
@@ -105,7 +121,21 @@ impl Attacker {
     ) -> Self {
         let lies = LIES.into_iter().filter(|_| rng.chance(300)).collect();
         let lies = if plan.liars > 0 { lies } else { BTreeSet::new() };
-        Self { lies, keys: keys[..plan.liars].to_vec(), network, acts: 0, past: VecDeque::new() }
+        Self {
+            lies,
+            told: BTreeMap::new(),
+            proposals: BTreeMap::new(),
+            keys: keys[..plan.liars].to_vec(),
+            network,
+            acts: 0,
+            past: VecDeque::new(),
+        }
+    }
+
+    /// The key of one of its validators.
+    #[must_use]
+    pub(crate) fn key(&self, liar: usize) -> &SigningKey {
+        &self.keys[liar]
     }
 
     /// What it does in this run.
@@ -115,17 +145,19 @@ impl Attacker {
     }
 }
 
-fn some_block(rng: &mut Rng) -> BlockHash {
+pub(crate) fn some_block(rng: &mut Rng) -> BlockHash {
     let mut bytes = [0u8; 32];
     bytes[..8].copy_from_slice(&rng.bits().to_be_bytes());
     BlockHash(bytes.into())
 }
 
 impl World {
-    fn lies(&mut self, node: usize, lie: Lie, permille: u64) -> bool {
+    pub(crate) fn lies(&mut self, node: usize, lie: Lie, permille: u64) -> bool {
         let lies =
             !self.is_honest(node) && self.attacker.lies.contains(&lie) && self.rng.chance(permille);
-        self.outcome.lies += u64::from(lies);
+        if lies {
+            *self.attacker.told.entry(lie).or_default() += 1;
+        }
         lies
     }
 
@@ -173,6 +205,9 @@ impl World {
         let Ok(message) = frames::read_votes(peer(from), frame.clone()) else {
             return frame.clone();
         };
+        if matches!(message, VotesFrame::Proposal(_)) {
+            self.attacker.proposals.insert(from, frame.clone());
+        }
         match message {
             VotesFrame::Vote(vote, ..) if self.lies(from, Lie::SplitVotes, 500) => {
                 let key = self.attacker.keys[from].clone();
@@ -196,6 +231,16 @@ impl World {
                 frames::status(Height(1_000_000 + self.rng.below(9)), Height(1))
             }
             _ => frame.clone(),
+        }
+    }
+
+    /// A node that starts is sent the liars' newest proposals again.
+    pub(crate) fn greet(&mut self, to: usize) {
+        for (from, frame) in self.attacker.proposals.clone() {
+            if from != to && self.lies(from, Lie::Replays, 800) {
+                let after = self.rng.below(300 * MS);
+                self.at(after, to, None, Event::Frame { from, to, class: Class::Votes, frame });
+            }
         }
     }
 
@@ -226,7 +271,9 @@ impl World {
                 let is_future = self.lies(node, Lie::FutureJudgedLater, 1_000)
                     || self.lies(node, Lie::Future, 700);
                 let ahead = if is_future { 2_000 + self.rng.below(3_600_000) } else { 0 };
-                let timestamp = UnixMillis(timestamp.0 + ahead);
+                let behind = if self.lies(node, Lie::Past, 500) { self.rng.below(700) } else { 0 };
+                let timestamp = UnixMillis(timestamp.0 + ahead - behind);
+                let cut = self.lie_in_cut(node, cut);
                 Effect::BuildBlock { height, round, timestamp, cut, batches }
             }
             effect => effect,
@@ -239,15 +286,26 @@ impl World {
         else {
             return self.send(from, to, Class::Sync, frame.clone());
         };
+        if values.is_empty() {
+            values.extend(self.made_up_value(from));
+        }
         for (bytes, certificate) in &mut values {
-            match self.rng.below(3) {
-                0 => certificate.signatures.truncate(1),
-                1 => *bytes = Bytes::from_static(b"no value"),
-                _ => certificate.block = some_block(&mut self.rng),
+            match self.rng.below(4) {
+                0 => *bytes = Bytes::from_static(b"no value"),
+                1 => certificate.block = some_block(&mut self.rng),
+                2 => self.forge(from, certificate),
+                _ => self.swap_value(from, bytes),
             }
         }
         if let Ok(frame) = frames::value_response(number, first, values) {
             self.send(from, to, Class::Sync, frame);
+        }
+    }
+
+    /// Another valid block of the next height in place of the decided one.
+    fn swap_value(&mut self, liar: usize, bytes: &mut Bytes) {
+        if let Some((value, _)) = self.made_up_value(liar) {
+            *bytes = value;
         }
     }
 
@@ -310,43 +368,8 @@ impl World {
             if self.lies(liar, Lie::EndlessParts, 300) {
                 self.flood_parts(liar);
             }
-        }
-    }
-
-    fn next_height(&self, liar: usize) -> Height {
-        self.checks.height(liar).next()
-    }
-
-    /// Signed first parts and proposals of blocks that nobody has, in every round that is this liar's turn.
-    fn flood_candidates(&mut self, liar: usize) {
-        let height = self.next_height(liar);
-        let key = self.attacker.keys[liar].clone();
-        for round in (0..80).map(Round) {
-            if self.genesis.validators.proposer(height, round).address != key.address() {
-                continue;
-            }
-            let block = some_block(&mut self.rng);
-            let proposal = Proposal { height, round, valid_round: None, block };
-            let payload = Bytes::from_static(b"no block");
-            let first = FirstPart {
-                proposal,
-                proposer: key.address(),
-                bytes_total: payload.len() as u64,
-                signature: key.sign(proposal.part_digest(self.attacker.network)),
-            };
-            let stream = StreamId(Bytes::copy_from_slice(block.0.as_slice()));
-            for (sequence, content) in lockstep_consensus::parts::split(first, &payload) {
-                let part = PartMessage { stream: stream.clone(), sequence, content };
-                let frame = frames::part(&part).expect("a short part");
-                for to in 0..self.nodes.len() {
-                    self.send(liar, to, Class::Parts, frame.clone());
-                }
-            }
-            let signature = key.sign(proposal.digest(self.attacker.network));
-            let ticket = ProposalTicket::new(peer(liar), proposal, key.address(), signature);
-            let frame = frames::proposal(&ticket);
-            for to in 0..self.nodes.len() {
-                self.send(liar, to, Class::Votes, frame.clone());
+            if self.lies(liar, Lie::LaneFlood, 200) {
+                self.flood_lanes(liar);
             }
         }
     }

@@ -1,25 +1,34 @@
 //! What must hold at every step of a run. The first rule that breaks ends it.
 
+mod blocks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use alloy_primitives::Address;
+use libp2p::PeerId;
 use lockstep_consensus::application::candidates::PROPOSALS_PER_PROPOSER_MAX;
+use lockstep_consensus::application::effect::Report;
+use lockstep_consensus::application::proposals::{EARLY_PER_PEER_MAX, Refusal};
+use lockstep_consensus::application::tickets::TICKETS_PER_PEER_MAX;
+use lockstep_consensus::application::{Kept, WAITING_PER_PEER_MAX};
 use lockstep_consensus::ledger::{DecidedBlock, Ledger};
-use lockstep_consensus::tracker::EntryState;
-use lockstep_core::bundle::{Bundle, Guarantee, Leg};
+use lockstep_consensus::parts::STREAMS_PER_PEER_MAX;
+use lockstep_consensus::store::MemoryStore;
+use lockstep_core::batch::{Acknowledged, BatchPosition};
 use lockstep_core::certificate::{Proposal, Vote, VoteType};
-use lockstep_core::entry::{Body, Entry, Transaction};
-use lockstep_core::params::{ChainKind, Genesis};
+use lockstep_core::cut::Cut;
+use lockstep_core::header::Header;
+use lockstep_core::params::Genesis;
 use lockstep_core::signing::Signature;
-use lockstep_core::types::{BlockHash, ChainId, EntryId, Height, NetworkId, Round, UnixMillis};
+use lockstep_core::types::{BatchDigest, BlockHash, ChainId, Height, NetworkId, Round, UnixMillis};
+use lockstep_core::validator_set::ValidatorSet;
 use lockstep_engine::Evidence;
 
 use crate::disk::{GuardFiles, Log};
-use crate::world::{CHAINS, Micros};
-
-/// A node and its boot.
-type Source = (usize, u64);
+use crate::entries::Entries;
+use crate::node::place;
+use crate::plan::Plan;
 
 /// What a validator signs at most one message of.
 type Slot = (usize, Height, Round, u8);
@@ -33,17 +42,6 @@ pub(crate) struct Held<'a> {
     pub(crate) ledger: Option<&'a Arc<Ledger>>,
     /// Its guard's directory.
     pub(crate) guard: &'a GuardFiles,
-}
-
-/// An entry that a user submitted.
-#[derive(Debug)]
-struct Tracked {
-    source: Source,
-    chains: Vec<ChainId>,
-    number: u64,
-    is_accepted: bool,
-    told: Option<EntryState>,
-    decided: Option<(Height, u32)>,
 }
 
 /// The rules, and what they need to know.
@@ -63,23 +61,43 @@ pub(crate) struct Checks {
     sent: BTreeSet<Signature>,
     /// Blocks that a node was seen to hold.
     held: BTreeSet<(usize, u64, BlockHash)>,
-    entries: BTreeMap<EntryId, Tracked>,
-    numbers: u64,
-    /// Number of the newest decided entry of a lane's run and chain.
-    newest: BTreeMap<(Source, ChainId), u64>,
+    /// Users' entries.
+    pub(crate) entries: Entries,
     wrong_clocks: BTreeSet<usize>,
-    entries_decided: u64,
+    /// Nodes whose store lost what it had synced: until their next commit they may vote for what they held.
+    torn: BTreeSet<usize>,
+    /// Nodes that sign twice because their home was copied: they count among the faulty.
+    untrusted: BTreeSet<usize>,
+    /// Blocks that honest nodes built.
+    built: BTreeSet<BlockHash>,
+    /// Times of all blocks that anybody built or opened.
+    times: BTreeMap<BlockHash, UnixMillis>,
+    /// Blocks that an honest node prevoted, and the first round.
+    prevoted: BTreeMap<BlockHash, Round>,
+    /// The newest thing that a node signed.
+    newest: BTreeMap<usize, (Height, Round, u8)>,
+    /// Digest of the batch that a node acknowledged at a position, at a height of its own.
+    acknowledged: BTreeMap<(usize, u64, Height, BatchPosition), BatchDigest>,
+    /// What is left of each chain's bucket, and when.
+    buckets: BTreeMap<ChainId, u64>,
+    bytes_per_second: u64,
+    bytes_capacity: u64,
+    validators: ValidatorSet,
+    /// Frames of a peer come in order, each once.
+    is_lossless: bool,
+    last: Option<(Header, Cut)>,
 }
 
 impl Checks {
     /// The rules of a network whose first `liars` validators lie.
     #[must_use]
-    pub(crate) fn new(genesis: &Genesis, liars: usize, nodes: usize) -> Self {
+    pub(crate) fn new(genesis: &Genesis, plan: &Plan) -> Self {
+        let (liars, nodes, is_tight) = (plan.liars, plan.nodes, plan.is_tight());
+        let addresses: Vec<_> = genesis.validators.iter().map(|member| member.address).collect();
         Self {
             violation: None,
             network: genesis.network_id(),
             liars,
-            addresses: genesis.validators.iter().map(|validator| validator.address).collect(),
             drift_ms: genesis.params.drift_ms,
             boots: vec![0; nodes],
             decided: BTreeMap::new(),
@@ -87,11 +105,22 @@ impl Checks {
             signed: BTreeMap::new(),
             sent: BTreeSet::new(),
             held: BTreeSet::new(),
-            entries: BTreeMap::new(),
-            numbers: 0,
-            newest: BTreeMap::new(),
+            entries: Entries::new(addresses.clone(), liars, is_tight),
             wrong_clocks: BTreeSet::new(),
-            entries_decided: 0,
+            torn: BTreeSet::new(),
+            untrusted: BTreeSet::new(),
+            built: BTreeSet::new(),
+            times: BTreeMap::new(),
+            prevoted: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            bytes_per_second: genesis.chains[0].bytes_per_second,
+            bytes_capacity: genesis.chains[0].bytes_capacity(),
+            validators: genesis.validators.clone(),
+            is_lossless: plan.is_lossless(),
+            last: None,
+            addresses,
         }
     }
 
@@ -106,15 +135,10 @@ impl Checks {
         self.heights[node]
     }
 
-    /// How many entries of users are decided.
-    #[must_use]
-    pub(crate) const fn entries_decided(&self) -> u64 {
-        self.entries_decided
-    }
-
     /// A node crashed; its data may be gone.
     pub(crate) fn crashed(&mut self, node: usize, is_lost: bool) {
         self.boots[node] += 1;
+        self.entries.crashed(node, is_lost);
         if is_lost {
             self.heights[node] = Height::GENESIS;
         }
@@ -131,13 +155,52 @@ impl Checks {
         self.wrong_clocks.contains(&node)
     }
 
-    /// An honest validator signed a vote: it signs no other of this height, round and kind.
-    pub(crate) fn signed_vote(&mut self, node: usize, vote: &Vote) {
+    /// A node's store lost its tail, and its consensus log did not.
+    pub(crate) fn tore(&mut self, node: usize) {
+        self.torn.insert(node);
+    }
+
+    /// A node's home was copied: from now on it may sign twice, and the others must stay safe all the same.
+    pub(crate) fn distrust(&mut self, node: usize) {
+        self.untrusted.insert(node);
+    }
+
+    /// Whether a node signs nothing twice, as far as anybody can help it.
+    #[must_use]
+    pub(crate) fn is_trusted(&self, node: usize) -> bool {
+        node >= self.liars && !self.untrusted.contains(&node)
+    }
+
+    /// A block of this time was built, by an honest node or not, or opened.
+    pub(crate) fn seen(&mut self, block: BlockHash, time: UnixMillis) {
+        self.times.insert(block, time);
+    }
+
+    /// An honest node built a block: no honest node may find anything wrong with it.
+    pub(crate) fn built(&mut self, block: BlockHash) {
+        self.built.insert(block);
+    }
+
+    /// An honest validator signed a vote, when its clock showed `now`: it signs no other of this height, round and kind.
+    pub(crate) fn signed_vote(&mut self, node: usize, vote: &Vote, now: UnixMillis) {
         let kind = match vote.vote_type {
             VoteType::Prevote => 1,
             VoteType::Precommit => 2,
         };
         self.signed((node, vote.height, vote.round, kind), (vote.block, None));
+        if let (VoteType::Prevote, Some(block)) = (vote.vote_type, vote.block) {
+            self.prevotes(node, block, vote.round, now);
+        }
+    }
+
+    /// The first honest prevote for a block finds its time near: a block from the future has none.
+    fn prevotes(&mut self, node: usize, block: BlockHash, round: Round, now: UnixMillis) {
+        let time = self.times.get(&block).copied().unwrap_or_default();
+        let is_first = self.prevoted.get(&block).is_none_or(|first| *first >= round);
+        if is_first && time > now.plus(self.drift_ms) && !self.wrong_clocks.contains(&node) {
+            self.fail(format!("node {node} prevotes a block of {time:?}, its clock shows {now:?}"));
+        }
+        self.prevoted.entry(block).or_insert(round);
     }
 
     /// The same for a proposal.
@@ -147,9 +210,65 @@ impl Checks {
     }
 
     fn signed(&mut self, slot: Slot, what: (Option<BlockHash>, Option<Round>)) {
+        let (node, height, round, kind) = slot;
+        if !self.is_trusted(node) {
+            return;
+        }
+        let is_new = !self.signed.contains_key(&slot);
         let before = *self.signed.entry(slot).or_insert(what);
         if before != what {
             self.fail(format!("{slot:?} is signed twice: {before:?} and {what:?}"));
+        }
+        let newest = self.newest.entry(node).or_default();
+        if is_new && (height, round, kind) < *newest {
+            let reason = format!("{slot:?} is signed after {newest:?}");
+            return self.fail(reason);
+        }
+        *newest = (*newest).max((height, round, kind));
+    }
+
+    /// A signature leaves: the guard's file must be synced.
+    pub(crate) fn signature_leaves(&mut self, node: usize, guard: &GuardFiles) {
+        if !guard.is_synced() {
+            self.fail(format!("a signature of node {node} leaves before the guard is synced"));
+        }
+    }
+
+    /// A node says that it stores these batches: it does, and at each position one of them.
+    pub(crate) fn acknowledges(&mut self, node: usize, ledger: &Ledger, tips: &[Acknowledged]) {
+        for tip in tips {
+            let height = self.heights[node];
+            let key = (node, self.boots[node], height, tip.position);
+            match self.acknowledged.insert(key, tip.digest) {
+                Some(before) if before == tip.digest => continue,
+                Some(before) => {
+                    let got = tip.digest;
+                    self.fail(format!(
+                        "node {node} acknowledges {before} and {got} at {:?}",
+                        tip.position
+                    ));
+                }
+                None => self.stores(node, ledger, tip),
+            }
+        }
+    }
+
+    /// A node holds a batch, written.
+    pub(crate) fn stores(&mut self, node: usize, ledger: &Ledger, batch: &Acknowledged) {
+        // Its position was decided a moment ago, perhaps with another batch, and the lanes do not know yet.
+        let lanes = &ledger.state().committed.lanes;
+        if lanes
+            .iter()
+            .any(|lane| lane.owner == batch.position.owner && batch.position <= lane.batch())
+        {
+            return;
+        }
+        let held = ledger.store().batch_with_digest(&batch.position, batch.digest);
+        if held.expect("it reads its store").is_none() {
+            self.fail(format!(
+                "node {node} sends word of {:?}, which it has not written",
+                batch.position
+            ));
         }
     }
 
@@ -172,7 +291,7 @@ impl Checks {
         else {
             return;
         };
-        if !self.held.insert((node, self.boots[node], block)) {
+        if self.torn.contains(&node) || !self.held.insert((node, self.boots[node], block)) {
             return;
         }
         let undecided = ledger.store().undecided(vote.height).expect("it reads its store");
@@ -197,8 +316,8 @@ impl Checks {
     pub(crate) fn evidence(&mut self, evidence: &[Evidence]) {
         for one in evidence {
             let (Evidence::Votes { validator, .. } | Evidence::Proposals { validator, .. }) = one;
-            let honest = &self.addresses[self.liars..];
-            if honest.contains(validator) {
+            let node = self.addresses.iter().position(|other| other == validator);
+            if node.is_some_and(|node| self.is_trusted(node)) {
                 self.fail(format!("an honest validator equivocated: {one:?}"));
             }
         }
@@ -212,8 +331,14 @@ impl Checks {
             self.fail(format!("node {node} commits {height} after {}", self.heights[node]));
         }
         self.heights[node] = height;
+        self.torn.remove(&node);
         if node < self.liars {
             return;
+        }
+        if let Err(error) = decided.certificate.verify(self.network, &self.validators) {
+            self.fail(format!(
+                "node {node} commits {height} with a certificate that is none: {error}"
+            ));
         }
         if let Some((other, _)) = self.decided.get(&height) {
             if *other != block {
@@ -225,142 +350,80 @@ impl Checks {
             self.fail(format!("height {height} has time {time:?}, honest clocks show {latest:?}"));
         }
         self.decided.insert(height, (block, time));
-        self.ordered(decided);
+        self.follows(decided);
         self.whole(decided);
+        self.within_budget(decided);
+        self.last = Some((decided.header.clone(), decided.cut.clone()));
+        let entries = self.entries.decided(decided);
+        self.expect(entries);
     }
 
-    /// Proposals of others that one node keeps are bounded, whatever a liar sends.
-    pub(crate) fn kept(&mut self, node: usize, (proposals, blocks): (usize, usize)) {
-        let most = PROPOSALS_PER_PROPOSER_MAX * self.addresses.len();
-        if proposals > most || blocks > most + 1 {
-            self.fail(format!("node {node} keeps {proposals} proposals and {blocks} blocks"));
+    /// What an honest node notes of others: nothing bad of what an honest one made.
+    pub(crate) fn reported(&mut self, node: usize, report: &Report) {
+        if node < self.liars {
+            return;
         }
-    }
-
-    /// A bundle's legs are in the slices of all its chains under one index, and nothing else is.
-    fn whole(&mut self, decided: &DecidedBlock) {
-        let entries = decided.entries();
-        let mut expected = BTreeSet::new();
-        for taken in &decided.assembly.taken {
-            let Some(entry) = entries.at(&taken.batch, taken.entry) else { continue };
-            let chains: Vec<_> = match entry.entry().body() {
-                Body::Transaction(transaction) => vec![transaction.chain],
-                Body::Bundle(bundle) => bundle.legs().iter().map(|leg| leg.chain).collect(),
-                Body::Record(_) => Vec::new(),
-            };
-            expected.extend(chains.into_iter().map(|chain| (chain, taken.index)));
-        }
-        let slices = decided.assembly.slices.iter();
-        let got: BTreeSet<_> = slices
-            .flat_map(|slice| slice.items.iter().map(|item| (slice.chain, item.index)))
-            .collect();
-        if got != expected {
-            let height = decided.header.height;
-            self.fail(format!("slices of height {height} hold {got:?}, expected {expected:?}"));
-        }
-    }
-
-    /// Entries of one lane's run and chain are decided in the order they were submitted, and each once.
-    fn ordered(&mut self, decided: &DecidedBlock) {
-        let height = decided.header.height;
-        let entries = decided.entries();
-        let mut taken: Vec<_> = decided.assembly.taken.iter().collect();
-        taken.sort_by_key(|taken| taken.index);
-        for taken in taken {
-            let Some(entry) = entries.at(&taken.batch, taken.entry) else { continue };
-            let id = entry.entry().id();
-            let Some(tracked) = self.entries.get_mut(&id) else { continue };
-            self.entries_decided += 1;
-            if let Some(before) = tracked.decided.replace((height, taken.index)) {
-                let reason = format!("entry {id} is decided at {before:?} and height {height}");
-                return self.fail(reason);
+        let is_honest = |peer: &PeerId| place(peer) >= self.liars;
+        let is_ours = |block: &BlockHash| self.built.contains(block);
+        let is_wrong = match report {
+            // A proposal that is published again may have other batches with it: where frames are lost between, its parts
+            // meet those of the first time.
+            Report::PartRefused { .. } if !self.is_lossless => false,
+            Report::PartRefused { from, .. } | Report::ValueWrong(from, ..) => is_honest(from),
+            Report::ProposalRefused { from, reason, .. } => {
+                let may_be = matches!(reason, Refusal::TooFar { .. } | Refusal::Busy);
+                is_honest(from) && !may_be
             }
-            let (source, number) = (tracked.source, tracked.number);
-            for chain in tracked.chains.clone() {
-                let newest = self.newest.entry((source, chain)).or_default();
-                if *newest > number {
-                    let reason = format!("{source:?} {chain}: entry {number} after {newest}");
-                    return self.fail(reason);
-                }
-                *newest = number;
+            Report::BlockInvalid { block, .. } | Report::CutBroken { block, .. } => is_ours(block),
+            Report::AttachedInvalid(block, _) => is_ours(block),
+            Report::CandidatesFull(Proposal { height, round, .. }) => {
+                let proposer = self.validators.proposer(*height, *round).address;
+                self.addresses[self.liars..].contains(&proposer)
             }
-        }
-    }
-
-    /// A new entry for a node: of one chain, or a bundle of both.
-    pub(crate) fn new_entry(&mut self, source: Source, kind: u64, expires: UnixMillis) -> Entry {
-        self.numbers += 1;
-        let number = self.numbers;
-        let bytes = || number.to_be_bytes().to_vec();
-        let (chains, body) = match kind {
-            0 => {
-                let leg = |chain| Leg {
-                    chain,
-                    kind: ChainKind::Opaque,
-                    transactions: vec![bytes().into()],
-                };
-                let bundle = Bundle::new(CHAINS.map(leg).into(), Guarantee::CoOrdered);
-                (CHAINS.to_vec(), Body::Bundle(bundle.expect("two legs")))
+            Report::LaneEquivocation(position) => {
+                self.addresses[self.liars..].contains(&position.owner)
             }
-            kind => {
-                let chain = CHAINS[usize::from(kind % 2 == 0)];
-                let kind = ChainKind::Opaque;
-                let transaction = Transaction { chain, kind, bytes: bytes().into() };
-                (vec![chain], Body::Transaction(transaction))
-            }
+            Report::OwnBatchInvalid(_) => true,
+            _ => false,
         };
-        let entry = Entry::new(body, expires, None).expect("a short entry");
-        let tracked =
-            Tracked { source, chains, number, is_accepted: false, told: None, decided: None };
-        self.entries.insert(entry.id(), tracked);
-        entry
-    }
-
-    /// A node took an entry.
-    pub(crate) fn accepted(&mut self, _: Source, _: Micros, id: EntryId, state: EntryState) {
-        if let Some(tracked) = self.entries.get_mut(&id) {
-            tracked.is_accepted = true;
-            tracked.told.get_or_insert(state);
+        if is_wrong {
+            self.fail(format!("node {node} finds fault with an honest one: {report:?}"));
         }
     }
 
-    /// A node tells the state of an entry.
-    pub(crate) fn told(&mut self, source: Source, id: EntryId, state: EntryState) {
-        if let Some(tracked) = self.entries.get_mut(&id)
-            && tracked.source == source
-        {
-            if let Some(EntryState::Decided { .. }) = tracked.told {
-                return;
-            }
-            tracked.told = Some(state);
+    /// What one node keeps of others is bounded, whatever a liar sends.
+    pub(crate) fn kept(&mut self, node: usize, kept: &Kept) {
+        let most = |of_each| self.addresses.len() * of_each;
+        let bounds = [
+            (kept.proposals, most(PROPOSALS_PER_PROPOSER_MAX)),
+            (kept.blocks, most(PROPOSALS_PER_PROPOSER_MAX) + 1),
+            (kept.tickets, most(TICKETS_PER_PEER_MAX)),
+            (kept.streams, most(STREAMS_PER_PEER_MAX)),
+            (kept.early, most(EARLY_PER_PEER_MAX)),
+            (kept.batches, most(WAITING_PER_PEER_MAX)),
+        ];
+        if bounds.iter().any(|(count, most)| count > most) {
+            self.fail(format!("node {node} keeps {kept:?}"));
+        }
+    }
+
+    /// What is said to be synced is: of all writes only a fuller certificate may be lost, and it is written later.
+    pub(crate) fn synced(&mut self, node: usize, store: &MemoryStore) {
+        if store.unsynced() > 0 {
+            self.fail(format!("node {node} is told that a write is synced, and it is not"));
+        }
+    }
+
+    /// What breaks a rule of entries breaks the run.
+    pub(crate) fn expect(&mut self, result: Result<(), String>) {
+        if let Err(reason) = result {
+            self.fail(reason);
         }
     }
 
     /// At the end: what users were told is what the log says.
     pub(crate) fn end(&mut self) {
-        let mut wrong = None;
-        for tracked in self.entries.values() {
-            let (node, boot) = tracked.source;
-            if !tracked.is_accepted || node < self.liars || self.boots[node] != boot {
-                continue;
-            }
-            let is_right = match (tracked.told, tracked.decided) {
-                (Some(EntryState::Decided { decision, .. }), Some(at)) => {
-                    (decision.height, decision.index) == at
-                }
-                (Some(EntryState::Decided { .. }), None) => false,
-                (Some(EntryState::Dropped(_)), decided) => decided.is_none(),
-                // The newest block may not be committed there yet.
-                (Some(EntryState::Received) | None, decided) => {
-                    decided.is_none_or(|(height, _)| height >= self.heights[node])
-                }
-            };
-            if !is_right {
-                wrong = Some(format!("an entry is told wrongly: {tracked:?}"));
-            }
-        }
-        if let Some(reason) = wrong {
-            self.fail(reason);
-        }
+        let ended = self.entries.end(&self.heights, &self.boots);
+        self.expect(ended);
     }
 }

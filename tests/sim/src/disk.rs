@@ -32,8 +32,8 @@ pub(crate) struct Disk {
     pub(crate) log: Log,
     /// The guard's directory.
     pub(crate) guard: GuardFiles,
-    /// Store and log as they were, for a node that is rolled back.
-    before: Option<(MemoryStore, Log)>,
+    /// Everything as it was, for a node that is rolled back.
+    before: Option<(MemoryStore, Log, GuardFiles)>,
 }
 
 impl Disk {
@@ -50,7 +50,8 @@ impl Disk {
 
     /// Keeps what there is for a later rollback.
     pub(crate) fn remember(&mut self) {
-        self.before = Some((self.store.crash(0), self.log.clone()));
+        let guard = GuardFiles(Arc::new(Mutex::new(self.guard.files().clone())));
+        self.before = Some((self.store.crash(0), self.log.clone(), guard));
     }
 
     /// What a crash leaves.
@@ -62,10 +63,17 @@ impl Disk {
             }
             (DiskFault::AllWiped, _) => *self = Self::new(),
             (DiskFault::GuardLost, _) => self.guard = GuardFiles::default(),
-            (DiskFault::RolledBack, Some((store, log))) => {
+            (DiskFault::RolledBack, Some((store, log, _))) => {
                 (self.store, self.log) = (Arc::new(store), log);
             }
-            (DiskFault::RolledBack | DiskFault::Kept, _) => {
+            (DiskFault::Torn, Some((store, ..))) => self.store = Arc::new(store),
+            (DiskFault::Restored, Some((store, log, guard))) => {
+                (self.store, self.log, self.guard) = (Arc::new(store), log, guard);
+            }
+            (
+                DiskFault::RolledBack | DiskFault::Torn | DiskFault::Restored | DiskFault::Kept,
+                _,
+            ) => {
                 self.store = Arc::new(self.store.crash(kept));
             }
         }
@@ -104,6 +112,11 @@ impl GuardFiles {
             file.bytes[..file.synced].windows(bytes.len()).rev().any(|part| part == bytes)
         };
         self.files().values().any(holds)
+    }
+
+    /// Whether all that was appended is synced.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.files().values().all(|file| file.bytes.len() == file.synced)
     }
 
     /// Of what was not synced any prefix stays, perhaps with a zero behind it.

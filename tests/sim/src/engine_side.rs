@@ -8,8 +8,9 @@ use lockstep_consensus::abstention::{self, Abstention};
 use lockstep_consensus::application::input::{EngineInput, Finalized, Input, MeshInput};
 use lockstep_consensus::guard::{self, Guard};
 use lockstep_core::certificate::{Proposal, Vote};
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::signing::{Signature, SigningKey};
-use lockstep_core::types::Height;
+use lockstep_core::types::{Height, UnixMillis};
 use lockstep_engine::replica::frames::{self, SyncFrame, VotesFrame};
 use lockstep_engine::replica::{self, Effect, Replica};
 use lockstep_engine::{Failure, SignError};
@@ -17,7 +18,7 @@ use lockstep_engine::{Failure, SignError};
 use crate::checks::{Checks, Held};
 use crate::disk::Disk;
 use crate::node::{Node, Running, Waiting, peer, place};
-use crate::plan::{Bug, Crash, MS};
+use crate::plan::{Crash, MS};
 use crate::world::{Class, Event, World};
 
 /// How long a request of value sync may take.
@@ -29,13 +30,14 @@ const CONTEST_PATIENCE: u64 = 10_000 * MS;
 struct Host<'a> {
     node: usize,
     is_honest: bool,
-    bug: Option<Bug>,
     key: &'a SigningKey,
     guard: &'a Guard,
     disk: &'a mut Disk,
     crash: &'a mut Option<Crash>,
     checks: &'a mut Checks,
     is_crashed: bool,
+    /// Its clock.
+    now: UnixMillis,
     effects: Vec<Effect>,
 }
 
@@ -59,13 +61,17 @@ impl replica::Host for Host<'_> {
         if !self.is_up() {
             return Err(SignError::Failed("crashed".to_owned()));
         }
-        let signature = match self.bug {
-            Some(Bug::NoGuard) => self.key.sign(vote.digest(self.checks.network)),
-            _ => self.guard.sign_vote(vote).map_err(|error| refusal(&error))?,
+        let signature = if planted(Bug::NoGuard) {
+            self.key.sign(vote.digest(self.checks.network))
+        } else {
+            self.guard.sign_vote(vote).map_err(|error| refusal(&error))?
         };
         if self.is_honest {
             self.checks.asked(self.node, &self.disk.log);
-            self.checks.signed_vote(self.node, vote);
+            self.checks.signed_vote(self.node, vote, self.now);
+            if !planted(Bug::NoGuard) {
+                self.checks.signature_leaves(self.node, &self.disk.guard);
+            }
         }
         Ok(signature)
     }
@@ -78,6 +84,7 @@ impl replica::Host for Host<'_> {
         if self.is_honest {
             self.checks.asked(self.node, &self.disk.log);
             self.checks.signed_proposal(self.node, proposal);
+            self.checks.signature_leaves(self.node, &self.disk.guard);
         }
         Ok(signed.proposal)
     }
@@ -100,7 +107,6 @@ impl replica::Host for Host<'_> {
         let log = &mut self.disk.log;
         match effect {
             Effect::AppendLog(entry) => log.entries.push(entry),
-            Effect::SyncLog if self.bug == Some(Bug::LogUnsynced) => {}
             Effect::SyncLog => log.synced = log.entries.len(),
             effect => self.effects.push(effect),
         }
@@ -143,10 +149,9 @@ impl World {
     /// Steps consensus and does what it wants.
     pub(crate) fn engine(&mut self, node: usize, input: replica::Input) {
         let is_honest = self.is_honest(node);
-        let Node { key, running, disk, crash, .. } = &mut self.nodes[node];
+        let Node { key, running, disk, crash, clock, .. } = &mut self.nodes[node];
         let Some(Running { replica, guard, .. }) = running else { return };
         let mut host = Host {
-            bug: self.plan.bug,
             key,
             node,
             is_honest,
@@ -155,6 +160,7 @@ impl World {
             crash,
             checks: &mut self.checks,
             is_crashed: false,
+            now: clock.show(self.now),
             effects: Vec::new(),
         };
         let stepped = replica.step(input, &mut host);
@@ -239,7 +245,7 @@ impl World {
                 self.ask(node, EngineInput::ValueRequested { height, round, reply });
             }
             Effect::ProposalReceived { from, proposal, proposer, ticket } => {
-                if self.plan.bug == Some(Bug::ProposalsPassAtOnce) {
+                if planted(Bug::ProposalsPassAtOnce) {
                     self.tell_engine(node, replica::Input::ProposalPassed(ticket.clone()));
                 }
                 self.ask(node, EngineInput::ProposalReceived { from, proposal, proposer, ticket });
@@ -261,6 +267,7 @@ impl World {
                 let (began, target) = running.height_began;
                 let reply = running.wait(Waiting::Start);
                 self.checks.evidence(&evidence);
+                running.evidence = (certificate.height, evidence.len());
                 let over = began + self.timer_length(node, target);
                 let input = EngineInput::Finalized(Finalized { certificate, evidence, reply });
                 let after = over.saturating_sub(self.now);
@@ -379,6 +386,7 @@ impl World {
         }
         // One answer counts; the request stays open until its value is judged.
         running.sync.open = Some((number, usize::MAX));
+        running.sync.served = Some(from);
         match value {
             None => self.sync_again(node),
             Some((bytes, certificate)) => {
@@ -395,6 +403,12 @@ impl World {
     pub(crate) fn height_begins(&mut self, node: usize, start: lockstep_engine::StartHeight) {
         let now = self.now;
         if let Some(running) = &mut self.nodes[node].running {
+            let is_left =
+                |waiting: &Waiting| matches!(waiting, Waiting::Value(h, _) if *h < start.height);
+            if running.replies.values().any(is_left) {
+                let height = start.height;
+                self.checks.fail(format!("node {node} begins {height} with a question left open"));
+            }
             running.height_began = (now, start.target_time.unwrap_or(Duration::ZERO));
             running.sync.open = None;
         }

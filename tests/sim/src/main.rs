@@ -8,7 +8,8 @@
 //! sim run 0..1000      runs seeds; prints those that break a rule; ends with 1 if there is one
 //! sim replay 7         runs one seed and prints what happens
 //! sim twice 0..20      runs seeds twice and compares their traces
-//! sim bugs 0..1000     plants each bug and says which seed of these finds it first
+//! sim bugs 0..1000     plants each bug and says which seed of these finds it first; a word more: those with it in their name
+//! sim replay 7 log-lost  the same with a bug
 //! ```
 
 #![expect(
@@ -22,9 +23,14 @@
 )]
 
 mod attacker;
+mod bugs;
 mod checks;
 mod disk;
 mod engine_side;
+mod entries;
+mod ledger;
+mod lies;
+mod life;
 mod net;
 mod node;
 mod plan;
@@ -37,7 +43,7 @@ use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use crate::plan::BUGS;
+use crate::ledger::Sum;
 use crate::trace::Trace;
 use crate::world::{Outcome, World};
 
@@ -47,29 +53,7 @@ fn seeds(text: &str) -> Option<Range<u64>> {
 }
 
 fn run(seed: u64) -> Outcome {
-    World::new(seed, None, Trace::new(false)).run().0
-}
-
-/// What one thread found.
-#[derive(Debug, Default)]
-struct Sum {
-    seeds: u64,
-    failed: u64,
-    outcome: Outcome,
-}
-
-impl Sum {
-    fn add(&mut self, one: &Outcome) {
-        let sum = &mut self.outcome;
-        sum.events += one.events;
-        sum.decisions += one.decisions;
-        sum.crashes += one.crashes;
-        sum.abstained += one.abstained;
-        sum.lies += one.lies;
-        sum.entries += one.entries;
-        sum.round_max = sum.round_max.max(one.round_max);
-        sum.time += one.time;
-    }
+    World::new(seed, Trace::new(false)).run().0
 }
 
 /// Every `step`-th seed of a range. A panic is a seed that failed.
@@ -94,7 +78,7 @@ fn run_some(seeds: Range<u64>, step: usize) -> Sum {
 
 /// Runs seeds on all cores.
 fn run_all(seeds: Range<u64>) -> ExitCode {
-    let began = Instant::now();
+    let (began, seeds_run) = (Instant::now(), seeds.clone());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let sums: Vec<_> = std::thread::scope(|scope| {
         let starts = (0..threads as u64).map(|offset| seeds.start + offset..seeds.end);
@@ -103,27 +87,13 @@ fn run_all(seeds: Range<u64>) -> ExitCode {
         running.into_iter().map(|thread| thread.join().expect("it catches panics")).collect()
     });
     let mut all = Sum::default();
-    for sum in &sums {
-        all.seeds += sum.seeds;
-        all.failed += sum.failed;
-        all.add(&sum.outcome);
-    }
-    let Outcome { events, decisions, crashes, abstained, lies, entries, round_max, time, .. } =
-        all.outcome;
-    println!(
-        "{} seeds, {} failed; {:.1} seeds/s on {threads} cores; {events} events, {decisions} decisions, \
-         {entries} entries, {crashes} crashes, {abstained} abstentions, {lies} lies, greatest round {round_max}, \
-         {} s simulated",
-        all.seeds,
-        all.failed,
-        all.seeds as f64 / began.elapsed().as_secs_f64(),
-        time / 1_000_000,
-    );
+    sums.iter().for_each(|sum| all.join(sum));
+    println!("{}", all.line(&seeds_run, began.elapsed().as_secs_f64(), threads));
     if all.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn replay(seed: u64) -> ExitCode {
-    let world = World::new(seed, None, Trace::new(true));
+    let world = World::new(seed, Trace::new(true));
     println!("{:#?}\n{:?}", world.plan, world.attacker.lies());
     let (outcome, _) = world.run();
     println!("{outcome:#?}");
@@ -136,33 +106,20 @@ fn twice(seeds: Range<u64>) -> ExitCode {
     if differ.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The first seed that finds a planted bug, and the rule that breaks. A panic counts: an assertion found it.
-fn bugs(seeds: Range<u64>) -> ExitCode {
-    let mut missed = 0;
-    for (name, bug) in BUGS {
-        let found = seeds.clone().find_map(|seed| {
-            let run = move || World::new(seed, Some(bug), Trace::new(false)).run().0.violation;
-            match std::panic::catch_unwind(run) {
-                Ok(violation) => violation.map(|violation| (seed, violation)),
-                Err(_) => Some((seed, "an assertion".to_owned())),
-            }
-        });
-        missed += u32::from(found.is_none());
-        match found {
-            Some((seed, rule)) => println!("| {name} | seed {seed} | {rule} |"),
-            None => println!("| {name} | not found | |"),
-        }
-    }
-    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let words: Vec<_> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["run", range] => seeds(range).map_or(ExitCode::FAILURE, run_all),
         ["twice", range] => seeds(range).map_or(ExitCode::FAILURE, twice),
-        ["bugs", range] => seeds(range).map_or(ExitCode::FAILURE, bugs),
+        ["bugs", range] => seeds(range).map_or(ExitCode::FAILURE, |seeds| bugs::table(&seeds, "")),
+        ["bugs", range, name] => {
+            seeds(range).map_or(ExitCode::FAILURE, |seeds| bugs::table(&seeds, name))
+        }
+        ["replay", seed, bug] => {
+            bugs::plant_named(bug);
+            seed.parse().map_or(ExitCode::FAILURE, replay)
+        }
         ["replay", seed] => seed.parse().map_or(ExitCode::FAILURE, replay),
         _ => {
             println!("sim run A..B | sim twice A..B | sim bugs A..B | sim replay SEED");

@@ -52,6 +52,7 @@ impl World {
     }
 
     pub(crate) fn flap(&mut self) {
+        self.outcome.flaps += 1;
         let (a, b) = (self.rng.place(self.nodes.len()), self.rng.place(self.nodes.len()));
         self.cut_link(a, b);
         let after = self.rng.below(300 * MS);
@@ -74,6 +75,7 @@ impl World {
         let is_alone = self.nodes.iter().all(|node| node.clock.jump_ms == 0);
         if self.is_faulty() && self.plan.liars == 0 && is_alone {
             self.nodes[node].clock.jump_ms = ms - i64::try_from(self.plan.jump_ms).expect("small");
+            self.outcome.jumps += 1;
             self.checks.clock_is_wrong(node);
         }
     }
@@ -85,6 +87,7 @@ impl World {
         }
         let is_faulty = self.is_faulty() && self.now >= self.plan.calm;
         if is_faulty && self.rng.chance(self.plan.loss) {
+            self.outcome.lost += 1;
             return;
         }
         let times = if is_faulty && self.rng.chance(self.plan.twice) { 2 } else { 1 };

@@ -111,6 +111,8 @@ pub(crate) struct Sync {
     pub(crate) open: Option<(u64, usize)>,
     /// The application's fetches, by number.
     pub(crate) fetches: BTreeMap<u64, (usize, Height)>,
+    /// Who served the value that is being judged.
+    pub(crate) served: Option<usize>,
     /// Number of the newest request.
     pub(crate) number: u64,
 }
@@ -138,6 +140,8 @@ pub(crate) struct Running {
     pub(crate) replies: BTreeMap<ReplyId, Waiting>,
     /// How many questions there were.
     pub(crate) asked: u64,
+    /// How much evidence consensus has of the newest height that is over.
+    pub(crate) evidence: (Height, usize),
     /// When the height began, and how long it lasts at least.
     pub(crate) height_began: (Micros, Duration),
     /// Decided values that are asked for.
@@ -213,6 +217,7 @@ impl Node {
             timers: BTreeMap::new(),
             replies: BTreeMap::new(),
             asked: 0,
+            evidence: (Height::GENESIS, 0),
             height_began: (now, Duration::ZERO),
             sync: Sync::default(),
             genesis: (false, None),

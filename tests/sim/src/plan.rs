@@ -13,7 +13,7 @@ pub(crate) const MS: Micros = 1_000;
 const FAULTS_MAX: Micros = 4_000 * MS;
 
 /// What happens to a node's disk at a crash. What the guard synced stays unless it is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum DiskFault {
     /// What was synced stays, and some of what was not.
     Kept,
@@ -25,34 +25,11 @@ pub(crate) enum DiskFault {
     GuardLost,
     /// Both are.
     AllWiped,
+    /// The store is as it was a moment before; consensus log and guard lost nothing.
+    Torn,
+    /// Data and guard are as they were some time before: a copy of the home runs in its place.
+    Restored,
 }
-
-/// A bug that is planted, to see whether a rule breaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bug {
-    /// Consensus has a peer's proposal at once, whatever was judged.
-    ProposalsPassAtOnce,
-    /// Votes are signed without the guard.
-    NoGuard,
-    /// The consensus log is gone after a crash, and nobody abstains.
-    LogLost,
-    /// The consensus log is never synced.
-    LogUnsynced,
-    /// Nothing is written before it is voted for.
-    BlockNotWritten,
-    /// Batches are acknowledged and not written.
-    BatchNotWritten,
-}
-
-/// All of them.
-pub(crate) const BUGS: [(&str, Bug); 6] = [
-    ("proposals-pass-at-once", Bug::ProposalsPassAtOnce),
-    ("no-guard", Bug::NoGuard),
-    ("log-lost", Bug::LogLost),
-    ("log-unsynced", Bug::LogUnsynced),
-    ("block-not-written", Bug::BlockNotWritten),
-    ("batch-not-written", Bug::BatchNotWritten),
-];
 
 /// A crash that is planned.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +46,18 @@ pub(crate) struct Crash {
     pub(crate) disk: DiskFault,
 }
 
+impl Crash {
+    /// When the disks are remembered that this crash leaves.
+    pub(crate) const fn remembered(&self) -> Option<Micros> {
+        match self.disk {
+            DiskFault::RolledBack => Some(self.at / 2),
+            DiskFault::Torn => Some(self.at.saturating_sub(self.down % (300 * MS))),
+            DiskFault::Restored => Some(self.at.saturating_sub(self.down)),
+            DiskFault::Kept | DiskFault::Wiped | DiskFault::GuardLost | DiskFault::AllWiped => None,
+        }
+    }
+}
+
 /// A partition that is planned: nodes of the two groups can't reach each other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Partition {
@@ -83,8 +72,6 @@ pub(crate) struct Partition {
 /// The whole draw.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// The bug that is planted.
-    pub(crate) bug: Option<Bug>,
     /// Validators.
     pub(crate) nodes: usize,
     /// Of them the first ones lie.
@@ -117,6 +104,14 @@ pub(crate) struct Plan {
     pub(crate) drift: u64,
     /// A clock jumps by so much back and forth while faults last, in milliseconds.
     pub(crate) jump_ms: u64,
+    /// Bytes that each chain may put into the log in a second.
+    pub(crate) bytes_per_second: u64,
+    /// Bytes of a transaction at most.
+    pub(crate) length: u64,
+    /// Work in a thousand that takes much longer while faults last.
+    pub(crate) slow: u64,
+    /// Submissions in a thousand that are copies of what another node got.
+    pub(crate) copies: u64,
     /// Between two submissions to one node.
     pub(crate) submit_every: Micros,
     /// Crashes.
@@ -140,12 +135,18 @@ impl Plan {
         let calm = 300 * MS;
         let heal_at = calm + 300 * MS + rng.below(FAULTS_MAX);
         let may_lose = liars < third;
-        let crashes = Self::crashes(rng, nodes, may_lose, calm..heal_at);
+        let mut crashes = Self::crashes(rng, nodes, may_lose, calm..heal_at);
+        if may_lose && crashes.is_empty() && rng.chance(200) {
+            crashes.push(Self::odd_crash(rng, nodes, liars, calm..heal_at));
+        }
         let partitions = Self::partitions(rng, nodes, calm..heal_at);
         let some =
             |rng: &mut Rng, permille, most| if rng.chance(permille) { rng.below(most) } else { 0 };
+        // Large entries cost much to hash, so such seeds are few.
+        let is_tight = nodes == 4 && rng.chance(40);
+        let (bytes_per_second, length) =
+            if is_tight { (20_000 + rng.below(100_000), 60_000) } else { (1 << 20, 200) };
         Self {
-            bug: None,
             nodes,
             liars,
             is_fresh,
@@ -162,12 +163,29 @@ impl Plan {
             skew_ms: some(rng, 500, 200),
             drift: some(rng, 300, 10),
             jump_ms: some(rng, 200, 3_000),
+            bytes_per_second,
+            length,
+            slow: some(rng, 250, 30),
+            copies: some(rng, 500, 400),
             submit_every: (200 + rng.below(1_300)) * MS,
             crashes,
             partitions,
             flaps: some(rng, 300, 6),
             heal_at,
         }
+    }
+
+    /// Whether frames of a peer and class come in order, each once.
+    #[must_use]
+    pub(crate) fn is_lossless(&self) -> bool {
+        let is_cut = !self.partitions.is_empty() || self.flaps > 0 || !self.crashes.is_empty();
+        self.in_order && self.loss + self.twice + self.late == 0 && !is_cut
+    }
+
+    /// Whether chains have less room than users want.
+    #[must_use]
+    pub(crate) const fn is_tight(&self) -> bool {
+        self.bytes_per_second < 1 << 20
     }
 
     /// `may_lose`: one node may lose data or guard. It abstains for a while, so it is one of the third that may fail.
@@ -195,6 +213,19 @@ impl Plan {
             });
         }
         crashes
+    }
+
+    /// One crash that leaves what no crash should: a store without its tail, or a home that was copied, which makes its
+    /// validator one of the faulty.
+    fn odd_crash(rng: &mut Rng, nodes: usize, liars: usize, when: Range<Micros>) -> Crash {
+        let is_restored = liars == 0 && rng.chance(500);
+        Crash {
+            at: when.start + rng.below(when.end - when.start),
+            node: liars + rng.place(nodes - liars),
+            effects: u32::try_from(1 + rng.below(400)).expect("few"),
+            down: rng.below(1_500 * MS),
+            disk: if is_restored { DiskFault::Restored } else { DiskFault::Torn },
+        }
     }
 
     fn partitions(rng: &mut Rng, nodes: usize, when: Range<Micros>) -> Vec<Partition> {

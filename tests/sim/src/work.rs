@@ -7,12 +7,15 @@ use lockstep_consensus::application::effect::{Answer, Effect, ReplyId, Stop};
 use lockstep_consensus::application::input::{
     Built, Committed, Done, EngineInput, Input, Opened, Submitted, Verification,
 };
+use lockstep_consensus::evidence;
 use lockstep_consensus::guard;
 use lockstep_consensus::lanes::own::NextBatch;
 use lockstep_consensus::lanes::wire::LaneMessage;
 use lockstep_consensus::parts::split;
 use lockstep_consensus::store::Undecided;
-use lockstep_core::batch::{Acknowledgement, Batch, BatchPosition, CheckedBatch, InvalidBatch};
+use lockstep_core::batch::{
+    Acknowledged, Acknowledgement, Batch, BatchPosition, CheckedBatch, InvalidBatch,
+};
 use lockstep_core::cut::LanePosition;
 use lockstep_core::entry::Entry;
 use lockstep_core::lane::BatchRange;
@@ -23,8 +26,8 @@ use lockstep_engine::replica::{self, frames};
 use lockstep_engine::{FirstPart, PartMessage, StreamId, SyncOutcome};
 
 use crate::node::{Node, Running, Waiting, place};
-use crate::plan::{Bug, MS};
-use crate::world::{Class, Event, World};
+use crate::plan::MS;
+use crate::world::{Class, Event, Micros, World};
 
 fn checked(network: NetworkId, raw: Bytes) -> Result<CheckedBatch, InvalidBatch> {
     let batch = Batch::decode(network, raw.into())?;
@@ -39,8 +42,8 @@ impl World {
         let Some(running) = &mut self.nodes[node].running else { return };
         let mut effects = Vec::new();
         running.application.step(now, input, &mut effects);
-        let kept = running.application.candidates().counts();
-        self.checks.kept(node, kept);
+        let kept = running.application.kept();
+        self.checks.kept(node, &kept);
         self.application_effects(node, effects);
     }
 
@@ -77,10 +80,13 @@ impl World {
             Effect::FetchValue(height, peer) => self.fetch(node, height, place(&peer)),
             Effect::Publish { first, payload } => self.publish(node, first, payload),
             Effect::PushBatch(batch) => {
+                let word = Acknowledged { position: batch.position(), digest: batch.digest() };
+                self.checks.stores(node, &running.ledger, &word);
                 let frame = LaneMessage::Batch(batch.raw().clone().into()).encode();
                 self.broadcast(node, Class::Lanes, &frame);
             }
             Effect::Acknowledge(to, tips) => {
+                self.checks.acknowledges(node, &running.ledger, &tips);
                 let ack = Acknowledgement::sign(self.network, tips, &self.nodes[node].key);
                 let frame = LaneMessage::Acknowledgement(ack).encode();
                 match to {
@@ -96,10 +102,16 @@ impl World {
             Effect::TellStates(changes) => {
                 let source = (node, self.nodes[node].boot);
                 for change in changes {
-                    self.checks.told(source, change.id, change.state);
+                    let told = self.checks.entries.told(source, change.id, change.state);
+                    if node >= self.plan.liars {
+                        self.checks.expect(told);
+                    }
                 }
             }
-            Effect::Report(report) => self.trace.note(self.now, node, &report),
+            Effect::Report(report) => {
+                self.checks.reported(node, &report);
+                self.trace.note(self.now, node, &report);
+            }
             // The run of the engine ends, and the next one begins a moment later.
             Effect::Stop(Stop::MayVote) => self.later(MS, node, Event::Rerun),
             Effect::Stop(stop) => self.checks.fail(format!("node {node} stops: {stop}")),
@@ -108,10 +120,16 @@ impl World {
                 self.later(self.plan.work, node, Event::Work(Box::new(effect)))
             }
             effect => {
-                let after = self.rng.below(self.plan.work);
+                let after = self.work_time();
                 self.later(after, node, Event::Work(Box::new(effect)));
             }
         }
+    }
+
+    /// How long a piece of work takes.
+    fn work_time(&mut self) -> Micros {
+        let is_slow = self.is_faulty() && self.rng.chance(self.plan.slow);
+        self.rng.below(if is_slow { 1_500 * MS } else { self.plan.work })
     }
 
     fn reply(&mut self, node: usize, id: ReplyId, answer: Answer) {
@@ -139,12 +157,15 @@ impl World {
                     running.height_began.1 = std::time::Duration::ZERO;
                     self.tell_engine(node, replica::Input::SyncedBlockHanded(block));
                 }
+                SyncOutcome::PeerFault if node >= self.plan.liars && self.is_served_well(node) => {
+                    self.checks.fail(format!("node {node} blames an honest peer for its value"));
+                }
                 SyncOutcome::PeerFault | SyncOutcome::Retry => self.sync_again(node),
             },
             (Some(Waiting::Submitted(entries)), Answer::Submitted(answers)) => {
                 for (entry, answer) in entries.iter().zip(answers) {
                     if let Ok((state, _)) = answer {
-                        self.checks.accepted((node, boot), self.now, entry.id(), state);
+                        self.checks.entries.accepted((node, boot), entry.id(), state);
                     }
                 }
             }
@@ -166,7 +187,8 @@ impl World {
     }
 
     /// Sends the parts of a proposal to all.
-    pub(crate) fn publish(&mut self, node: usize, first: FirstPart, payload: Payload) {
+    pub(crate) fn publish(&mut self, node: usize, first: FirstPart, mut payload: Payload) {
+        self.lie_in_payload(node, &mut payload);
         let bytes = Bytes::from(payload.encode());
         let first = FirstPart { bytes_total: bytes.len() as u64, ..first };
         let first = self.lie_about(node, first);
@@ -188,33 +210,77 @@ impl World {
         let effect = self.lie_in_work(node, effect);
         let network = self.network;
         let now = self.nodes[node].clock.show(self.now);
-        let effect = match (self.plan.bug, effect) {
-            (Some(Bug::BlockNotWritten), Effect::PersistBlock { job, .. }) => {
-                let done = Done::BlockPersisted { job };
-                return self.later(0, node, Event::Application(Input::Done(done)));
-            }
-            (Some(Bug::BatchNotWritten), Effect::PersistBatches(job, batches)) => {
-                let done = Done::BatchesPersisted { job, batches, aside: Vec::new() };
-                return self.later(0, node, Event::Application(Input::Done(done)));
-            }
-            (_, effect) => effect,
-        };
         let done = match effect {
             Effect::SendBatches(to, range) => {
                 self.send_batches(node, place(&to), range);
                 Ok(Some(Done::BatchesSent(to)))
             }
             Effect::CommitBlock(decided) => self.commit(node, *decided),
+            Effect::PersistCertificate(certificate, evidence)
+                if self.loses_evidence(node, certificate.height, evidence.len()) =>
+            {
+                Err(format!("evidence of height {} is lost", certificate.height))
+            }
             effect => self.nodes[node].done(network, now, effect),
         };
         match done {
             Ok(Some(done)) => {
-                let after = self.rng.below(self.plan.work);
+                self.note_done(node, &done);
+                let done = self.lie_in_done(node, done);
+                let is_in_order = matches!(done, Done::EntriesChecked { .. });
+                let after = if is_in_order { 0 } else { self.work_time() };
                 self.later(after, node, Event::Application(Input::Done(done)));
             }
             Ok(None) => {}
-            Err(reason) => self.checks.fail(format!("node {node} fails: {reason}")),
+            Err(reason) if self.is_honest(node) => {
+                self.checks.fail(format!("node {node} fails: {reason}"));
+            }
+            Err(reason) => self.trace.note(self.now, node, &reason),
         }
+    }
+
+    /// What the rules need to know of work that is done.
+    fn note_done(&mut self, node: usize, done: &Done) {
+        let is_honest = self.is_honest(node);
+        if is_synced(done) {
+            self.checks.synced(node, &self.nodes[node].disk.store);
+        }
+        match done {
+            Done::BlockBuilt(built) => {
+                let block = built.header.hash();
+                self.checks.seen(block, built.header.timestamp_ms);
+                if is_honest {
+                    self.checks.built(block);
+                }
+            }
+            Done::ProposalOpened(opened) => {
+                if let Ok(payload) = &opened.payload {
+                    self.checks.seen(payload.header.hash(), payload.header.timestamp_ms);
+                }
+            }
+            Done::BatchesPersisted { batches, .. } if is_honest => {
+                let source = (node, self.nodes[node].boot);
+                self.checks.entries.stored(source, batches);
+            }
+            Done::ProposalSigned { proposal, signature: Some(_) } if is_honest => {
+                self.checks.signed_proposal(node, proposal);
+                self.checks.signature_leaves(node, &self.nodes[node].disk.guard);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether consensus had more evidence of a height than is written.
+    fn loses_evidence(&self, node: usize, height: Height, count: usize) -> bool {
+        let had = self.nodes[node].running.as_ref().map(|running| running.evidence);
+        had.is_some_and(|(of, had)| of == height && had > count)
+    }
+
+    /// Whether the value that a node is told to judge came from an honest peer.
+    fn is_served_well(&self, node: usize) -> bool {
+        let running = self.nodes[node].running.as_ref();
+        let from = running.and_then(|running| running.sync.served);
+        from.is_some_and(|from| self.is_honest(from))
     }
 
     fn commit(
@@ -250,6 +316,17 @@ impl World {
             self.send_as(node, to, Class::Lanes, &frame);
         }
     }
+}
+
+/// Whether it says that a write is synced.
+const fn is_synced(done: &Done) -> bool {
+    matches!(
+        done,
+        Done::BlockPersisted { .. }
+            | Done::BatchesPersisted { .. }
+            | Done::IncarnationTaken(_)
+            | Done::BlockCommitted(_)
+    )
 }
 
 impl Node {
@@ -331,8 +408,9 @@ impl Node {
                 let aside = ledger.store().put_batches(&batches).map_err(|e| text(&e))?;
                 Done::BatchesPersisted { job, batches, aside }
             }
-            Effect::PersistCertificate(certificate, _) => {
-                ledger.store().finalize(certificate, &[]).map_err(|e| text(&e))?;
+            Effect::PersistCertificate(certificate, evidence) => {
+                let evidence: Vec<_> = evidence.iter().map(evidence::encode).collect();
+                ledger.store().finalize(certificate, &evidence).map_err(|e| text(&e))?;
                 return Ok(None);
             }
             Effect::ReadUndecided { height, block, lanes } => {

@@ -1,40 +1,35 @@
 //! The world of one run: virtual time, the queue of what happens next, the network, and when which fault comes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use alloy_primitives::Address;
 use bytes::Bytes;
-use libp2p::PeerId;
-use lockstep_consensus::abstention::Abstention;
 use lockstep_consensus::application::effect::{self, Effect};
-use lockstep_consensus::application::input::{Input, MeshInput};
-use lockstep_consensus::guard::Origin;
+use lockstep_consensus::application::input::Input;
 use lockstep_core::params::{ChainKind, ChainParams, Genesis, NetworkParams};
 use lockstep_core::signing::{SigningKey, keyed_hash};
-use lockstep_core::types::{ChainId, Height, NetworkId, UnixMillis};
+use lockstep_core::types::{ChainId, NetworkId, UnixMillis};
 use lockstep_core::validator_set::{Validator, ValidatorSet};
 use lockstep_engine::replica;
 
-use crate::attacker::Attacker;
+use crate::attacker::{Attacker, Lie};
 use crate::checks::Checks;
 use crate::disk::Disk;
-use crate::node::{Clock, EPOCH_MS, Node, Waiting, peer};
-use crate::plan::{Bug, Crash, DiskFault, MS, Partition, Plan};
+use crate::node::{Clock, EPOCH_MS, Node};
+use crate::plan::{Crash, DiskFault, MS, Partition, Plan};
 use crate::rng::Rng;
 use crate::trace::Trace;
 
 /// Microseconds since the beginning of a run.
 pub(crate) type Micros = u64;
 
+/// What is said of a run that stands still.
+pub(crate) const STALL: &str = "no progress after the faults";
 /// After the last fault every validator must have decided some more heights within this time.
 const PROGRESS_WITHIN: Micros = 30_000 * MS;
 /// How many more.
 const PROGRESS_HEIGHTS: u64 = 3;
-/// How often a node tells its status.
-const STATUS_EVERY: Micros = 1_000 * MS;
-/// How often it does at its genesis.
-const GENESIS_STATUS_EVERY: Micros = 250 * MS;
+/// After the last fault every entry is decided within this time, or told to be dropped.
+const SETTLE_WITHIN: Micros = 12_000 * MS;
 /// Chains of the network.
 pub(crate) const CHAINS: [ChainId; 2] = [ChainId(7), ChainId(8)];
 
@@ -115,8 +110,18 @@ pub(crate) struct Outcome {
     pub(crate) crashes: u64,
     /// Times a node abstained.
     pub(crate) abstained: u64,
-    /// Lies told.
-    pub(crate) lies: u64,
+    /// Lies told, of each kind.
+    pub(crate) lies: BTreeMap<Lie, u64>,
+    /// Crashes, by what became of the disk.
+    pub(crate) disks: BTreeMap<DiskFault, u64>,
+    /// Partitions.
+    pub(crate) partitions: u64,
+    /// Flaps of links.
+    pub(crate) flaps: u64,
+    /// Jumps of clocks.
+    pub(crate) jumps: u64,
+    /// Frames that were lost.
+    pub(crate) lost: u64,
     /// Entries decided.
     pub(crate) entries: u64,
     /// Greatest round of a decision.
@@ -148,7 +153,7 @@ pub(crate) struct World {
     goal: Option<u64>,
 }
 
-fn genesis(keys: &[SigningKey]) -> Genesis {
+fn genesis(keys: &[SigningKey], bytes_per_second: u64) -> Genesis {
     let members = keys.iter().map(|key| Validator {
         address: key.address(),
         public_key: key.public_key(),
@@ -160,7 +165,7 @@ fn genesis(keys: &[SigningKey]) -> Genesis {
         kind: ChainKind::Opaque,
         block_time_ms: 0,
         gas_per_second: 0,
-        bytes_per_second: 1 << 20,
+        bytes_per_second,
         sequencers: vec![],
         gateways: vec![],
         joins_at: 0,
@@ -177,17 +182,16 @@ fn genesis(keys: &[SigningKey]) -> Genesis {
 impl World {
     /// The world of a seed.
     #[must_use]
-    pub(crate) fn new(seed: u64, bug: Option<Bug>, trace: Trace) -> Self {
+    pub(crate) fn new(seed: u64, trace: Trace) -> Self {
         let mut rng = Rng::new(seed);
-        let mut plan = Plan::draw(seed, &mut rng);
-        plan.bug = bug;
+        let plan = Plan::draw(seed, &mut rng);
         keyed_hash::switch(!plan.is_secp256k1);
         let mut keys: Vec<_> = (1u8..)
             .take(plan.nodes)
             .map(|i| SigningKey::from_bytes([i; 32]).expect("a key"))
             .collect();
         keys.sort_by_key(SigningKey::address);
-        let genesis = genesis(&keys);
+        let genesis = genesis(&keys, plan.bytes_per_second);
         let skew = i64::try_from(plan.skew_ms).expect("small");
         let drift = i64::try_from(plan.drift).expect("small");
         let mut around = |most: i64| {
@@ -210,7 +214,7 @@ impl World {
         let nodes: Vec<_> = nodes.collect();
         let attacker = Attacker::draw(&plan, &keys, genesis.network_id(), &mut rng);
         let mut this = Self {
-            checks: Checks::new(&genesis, plan.liars, plan.nodes),
+            checks: Checks::new(&genesis, &plan),
             attacker,
             plan,
             rng,
@@ -241,8 +245,8 @@ impl World {
         let plan = self.plan.clone();
         for crash in &plan.crashes {
             self.at(crash.at, crash.node, None, Event::Arm(*crash));
-            if crash.disk == DiskFault::RolledBack {
-                self.at(crash.at / 2, crash.node, None, Event::Remember);
+            if let Some(at) = crash.remembered() {
+                self.at(at, crash.node, None, Event::Remember);
             }
         }
         for partition in &plan.partitions {
@@ -308,9 +312,10 @@ impl World {
             self.checks.end();
         }
         self.outcome.violation = self.checks.violation.take();
+        self.outcome.lies = std::mem::take(&mut self.attacker.told);
         self.outcome.hash = self.trace.hash();
         self.outcome.time = self.now;
-        self.outcome.entries = self.checks.entries_decided();
+        self.outcome.entries = self.checks.entries.decided;
         (self.outcome, self.trace)
     }
 
@@ -326,13 +331,26 @@ impl World {
         let heights = self.plan.heights;
         let goal = *self.goal.get_or_insert_with(|| heights.max(most + PROGRESS_HEIGHTS));
         if least >= goal {
-            return true;
+            return self.is_settled();
         }
         let heights_left = goal.saturating_sub(most);
         let allowed = PROGRESS_WITHIN + heights_left * 2_000 * MS;
         if self.now > self.plan.heal_at + allowed {
             let at: Vec<_> = (0..self.nodes.len()).map(|node| self.height(node)).collect();
-            self.checks.fail(format!("no progress after the faults: heights {at:?}, goal {goal}"));
+            self.checks.fail(format!("{STALL}: heights {at:?}, goal {goal}"));
+        }
+        false
+    }
+
+    /// Whether all entries ended that must; it is a violation if it is too late.
+    fn is_settled(&mut self) -> bool {
+        // Where chains have little room, entries may wait until they expire: there it is enough that none is passed over.
+        if self.plan.is_tight() || self.checks.entries.is_settled() {
+            return true;
+        }
+        if self.now > self.plan.heal_at + SETTLE_WITHIN {
+            let reason = self.checks.entries.unsettled();
+            self.checks.fail(reason);
         }
         false
     }
@@ -376,129 +394,14 @@ impl World {
                 }
             }
             Event::Remember => self.nodes[node].disk.remember(),
-            Event::Part(partition) => self.part(partition.group),
+            Event::Part(partition) => {
+                self.outcome.partitions += 1;
+                self.part(partition.group);
+            }
             Event::Join => self.join(),
             Event::Flap => self.flap(),
             Event::Jump => self.jump(node),
             Event::Attack => self.attack(),
         }
-    }
-
-    /// Starts a node from its disks.
-    fn start(&mut self, node: usize) {
-        if self.nodes[node].running.is_some() {
-            return;
-        }
-        if !self.nodes[node].disk.guard.is_there() {
-            // The operator says what became of the last one; see `plan`.
-            let is_first = self.nodes[node].boot == 0;
-            let origin = if is_first { Origin::Fresh } else { Origin::Lost };
-            let is_used = is_first && !self.plan.is_fresh;
-            self.nodes[node].make_guard(self.now, &self.genesis, (origin, is_used));
-        }
-        let others: BTreeMap<PeerId, Address> = (0..self.nodes.len())
-            .filter(|other| *other != node)
-            .map(|other| (peer(other), self.nodes[other].key.address()))
-            .collect();
-        match self.nodes[node].open(self.now, &self.genesis, &others) {
-            Ok(effects) => self.application_effects(node, effects),
-            Err(reason) => {
-                return self.checks.fail(format!("node {node} does not start: {reason}"));
-            }
-        }
-        let abstains = self.nodes[node].running.as_ref().and_then(|running| running.abstains);
-        if let Some(Abstention::Height(_)) = abstains {
-            self.must_have_lost(node, &"guard and log differ");
-        }
-        self.start_engine(node);
-        for other in 0..self.nodes.len() {
-            if other != node && self.is_linked(node, other) {
-                self.link(node, other, true);
-            }
-        }
-        self.later(GENESIS_STATUS_EVERY, node, Event::Status);
-    }
-
-    /// Counts an effect down to a planned crash; `false` from the crash on.
-    pub(crate) fn counted(crash: &mut Option<Crash>) -> bool {
-        match crash {
-            None => true,
-            Some(crash) => {
-                crash.effects = crash.effects.saturating_sub(1);
-                crash.effects > 0
-            }
-        }
-    }
-
-    /// A node crashes.
-    pub(crate) fn crash(&mut self, node: usize) {
-        self.outcome.crashes += 1;
-        let crash = self.nodes[node].crash.take();
-        self.trace.note(self.now, node, &"crashes");
-        let fault = crash.map_or(DiskFault::Kept, |crash| crash.disk);
-        self.nodes[node].running = None;
-        self.nodes[node].boot += 1;
-        self.nodes[node].disk.crash(fault, &mut self.rng);
-        if matches!(self.plan.bug, Some(Bug::LogLost | Bug::NoGuard)) {
-            self.nodes[node].disk.log = crate::disk::Log::default();
-        }
-        self.nodes[node].has_lost |= fault != DiskFault::Kept;
-        let is_lost = !matches!(fault, DiskFault::Kept | DiskFault::GuardLost);
-        self.checks.crashed(node, is_lost);
-        for other in 0..self.nodes.len() {
-            if self.nodes[other].running.is_some() && self.is_linked(node, other) {
-                self.later(
-                    0,
-                    other,
-                    Event::Application(Input::Mesh(MeshInput::PeerDown(peer(node)))),
-                );
-            }
-        }
-        self.at(crash.map_or(0, |crash| crash.down), node, None, Event::Start);
-    }
-
-    /// A user submits some entries, in order, to one node.
-    fn submit(&mut self, node: usize) {
-        if self.now < self.plan.heal_at + 1_000 * MS {
-            self.at(self.plan.submit_every, node, None, Event::Submit);
-        }
-        let now = self.nodes[node].clock.show(self.now);
-        let boot = self.nodes[node].boot;
-        if self.nodes[node].running.is_none() {
-            return;
-        }
-        let count = 1 + self.rng.below(3);
-        let mut entries = Vec::new();
-        for _ in 0..count {
-            let kind = self.rng.below(8);
-            let lives = if self.rng.chance(100) { 300 } else { 20_000 };
-            entries.push(self.checks.new_entry((node, boot), kind, now.plus(lives)));
-        }
-        let running = self.nodes[node].running.as_mut().expect("it runs");
-        let reply = running.wait(Waiting::Submitted(entries.clone()));
-        self.application(node, Input::EntriesSubmitted { reply, entries });
-    }
-
-    /// The status goes to all, and again in a while.
-    fn tell_status(&mut self, node: usize) {
-        self.send_status(node);
-        self.look_at_claims(node);
-        let running = self.nodes[node].running.as_ref();
-        let is_first = running.is_some_and(|running| running.height() == Height::GENESIS);
-        let after = if is_first { GENESIS_STATUS_EVERY } else { STATUS_EVERY };
-        self.later(after, node, Event::Status);
-    }
-
-    /// Sets a timer of a node.
-    pub(crate) fn timer_length(&self, node: usize, after: Duration) -> Micros {
-        self.nodes[node].clock.length(after)
-    }
-
-    /// Heights that a peer says it has, as the network's oldest is 1.
-    pub(crate) fn send_status(&mut self, node: usize) {
-        let Some(running) = &self.nodes[node].running else { return };
-        let tip = running.height();
-        let frame = replica::frames::status(tip, Height(1));
-        self.broadcast(node, Class::Votes, &frame);
     }
 }

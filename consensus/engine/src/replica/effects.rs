@@ -9,6 +9,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{self, Poll, Waker};
 
+use lockstep_core::planted::{Bug, planted};
 use lockstep_core::signing::Signature;
 use lockstep_core::types::Round;
 use malachite::{ConsensusMsg, LivenessMsg, Resumable as _, Resume};
@@ -82,7 +83,7 @@ impl Shell {
     }
 
     fn sign(&mut self, effect: Wanted, host: &mut dyn Host) -> Answer {
-        if self.order.must_sync_to_sign() {
+        if self.order.must_sync_to_sign() && !planted(Bug::LogUnsynced) {
             host.carry_out(Effect::SyncLog);
             self.order.synced();
         }
@@ -118,6 +119,12 @@ impl Shell {
 
     fn verify(&self, effect: Wanted) -> Resume<Context> {
         match effect {
+            Wanted::VerifyExtendedCommitCertificate(.., r) if planted(Bug::SyncUnverified) => {
+                r.resume_with(Ok(()))
+            }
+            Wanted::VerifyCommitCertificate(.., r) if planted(Bug::SyncUnverified) => {
+                r.resume_with(Ok(()))
+            }
             Wanted::VerifySignature(message, key, r) => {
                 r.resume_with(self.is_signed(&message.message, &message.signature, &key))
             }
@@ -264,7 +271,8 @@ impl Shell {
     }
 
     fn sync_log(&mut self, host: &mut dyn Host) {
-        if self.has_log() && self.order.must_sync_on_request() {
+        let is_wanted = self.has_log() && self.order.must_sync_on_request();
+        if is_wanted && !planted(Bug::LogUnsynced) {
             host.carry_out(Effect::SyncLog);
             self.order.synced();
         }

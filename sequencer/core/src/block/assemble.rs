@@ -23,6 +23,7 @@ use crate::cut::Cut;
 use crate::dedup::{self, Decision, Dedup, Key};
 use crate::entry::{Body, CheckedEntry, Entry};
 use crate::limits::RECORDS_PER_CHAIN_MAX;
+use crate::planted::{Bug, planted};
 use crate::slice::{Content, Item, Slice, slices_root};
 use crate::state::{ChainState, Committed, State};
 use crate::types::{ChainId, Height, UnixMillis};
@@ -204,7 +205,9 @@ fn spend(
     };
     let short: Vec<_> = needs.iter().filter(is_short).map(|need| need.chain).collect();
     for chain in &short {
-        if let Some(budget) = budgets.get_mut(chain) {
+        if let Some(budget) = budgets.get_mut(chain)
+            && !planted(Bug::ShortDoesNotWait)
+        {
             budget.wait(lane);
         }
     }
@@ -212,7 +215,9 @@ fn spend(
         return Status::Waiting(*chain);
     }
     for need in needs {
-        if let Some(budget) = budgets.get_mut(&need.chain) {
+        if let Some(budget) = budgets.get_mut(&need.chain)
+            && !planted(Bug::NothingCharged)
+        {
             budget.charge(lane, &need.demand);
         }
     }
@@ -288,6 +293,9 @@ fn push_items(items: &mut BTreeMap<ChainId, Vec<Item>>, index: u32, entry: &Entr
         Body::Bundle(bundle) => {
             let legs = u32::try_from(bundle.legs().len()).expect("at most LEGS_MAX");
             for (place, leg) in (0..).zip(bundle.legs()) {
+                if planted(Bug::HalfBundle) && place > 0 {
+                    break;
+                }
                 let content = Content::Leg {
                     bundle: entry.id(),
                     leg: place,

@@ -11,6 +11,7 @@ use crate::cut::Cut;
 use crate::dedup::Dedup;
 use crate::header::Header;
 use crate::params::NetworkParams;
+use crate::planted::{Bug, planted};
 use crate::state::State;
 use crate::types::{BlockHash, Height, NetworkId, Round, UnixMillis};
 
@@ -164,12 +165,16 @@ pub fn check_header(state: &State, header: &Header, cut: &Cut) -> Result<(), Inv
     let committed = &state.committed;
     expect_equal!(Network, state.network_id, header.network_id);
     expect_equal!(Height, state.height.next(), header.height);
-    expect_equal!(Parent, state.head, header.parent);
-    if header.timestamp_ms <= state.timestamp {
+    if !planted(Bug::AnyParent) {
+        expect_equal!(Parent, state.head, header.parent);
+    }
+    if header.timestamp_ms <= state.timestamp && !planted(Bug::TimeGoesBack) {
         return Err(InvalidBlock::Timestamp { parent: state.timestamp, got: header.timestamp_ms });
     }
     let proposer = committed.validators.proposer(header.height, header.round).address;
-    expect_equal!(Proposer, proposer, header.proposer);
+    if !planted(Bug::AnyProposer) {
+        expect_equal!(Proposer, proposer, header.proposer);
+    }
     expect_equal!(ValidatorsHash, committed.validators.hash(), header.validators_hash);
     expect_equal!(
         NextValidatorsHash,
@@ -195,8 +200,12 @@ pub fn verify(
 ) -> Result<Assembly, InvalidBlock> {
     check_header(state, header, cut)?;
     let assembly = assemble(state, dedup, header.timestamp_ms, cut, batches)?;
-    expect_equal!(SlicesRoot, assembly.slices_root, header.slices_root);
-    expect_equal!(StateHash, assembly.committed.hash(), header.state_hash);
+    if !planted(Bug::AnySlices) {
+        expect_equal!(SlicesRoot, assembly.slices_root, header.slices_root);
+    }
+    if !planted(Bug::AnyState) {
+        expect_equal!(StateHash, assembly.committed.hash(), header.state_hash);
+    }
     Ok(assembly)
 }
 
@@ -205,14 +214,14 @@ pub fn verify(
 ///
 /// # Errors
 /// [`InvalidBlock::RoundMismatch`].
-pub const fn check_round(
+pub fn check_round(
     header: &Header,
     proposal: Round,
     valid_round: Option<Round>,
 ) -> Result<(), InvalidBlock> {
     let got = header.round;
     let is_too_early = got.0 < proposal.0 && valid_round.is_none();
-    if is_too_early || got.0 > proposal.0 {
+    if (is_too_early || got.0 > proposal.0) && !planted(Bug::RoundNotCompared) {
         return Err(InvalidBlock::RoundMismatch { proposal, valid_round, got });
     }
     Ok(())
@@ -221,7 +230,7 @@ pub const fn check_round(
 /// Whether a fresh proposal's time is near enough to `now`, when its first part arrived:
 /// `−delay_ms · (1 + round) − drift_ms ≤ timestamp − now ≤ drift_ms`.
 #[must_use]
-pub const fn is_timely(
+pub fn is_timely(
     params: &NetworkParams,
     round: Round,
     timestamp: UnixMillis,
@@ -229,7 +238,8 @@ pub const fn is_timely(
 ) -> bool {
     let rounds = (round.0 as u64).saturating_add(1);
     let late_ms_max = params.delay_ms.saturating_mul(rounds).saturating_add(params.drift_ms);
-    timestamp.since(now) <= params.drift_ms && now.since(timestamp) <= late_ms_max
+    let is_near = timestamp.since(now) <= params.drift_ms && now.since(timestamp) <= late_ms_max;
+    is_near || planted(Bug::AlwaysTimely)
 }
 
 /// The time a proposer gives its block: now, but later than the parent.
