@@ -3,6 +3,7 @@
 //! It speaks with the real transport to real nodes, follows the log over gRPC as a full node does, and signs whatever a
 //! scenario wants signed. It votes for nothing by itself, and remembers what the others say of consensus.
 
+use std::mem;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,16 +17,19 @@ use lockstep_consensus::mesh::class::Class;
 use lockstep_consensus::mesh::faults::Faults;
 use lockstep_consensus::mesh::handle::Handle;
 use lockstep_consensus::mesh::{self, Inbound, Running};
-use lockstep_core::batch::Batch;
+use lockstep_core::batch::{Acknowledged, Acknowledgement, Batch};
 use lockstep_core::block::{build_header, proposal_timestamp};
 use lockstep_core::certificate::{Proposal, Vote, VoteType};
 use lockstep_core::cut::Cut;
+use lockstep_core::entry::Entry;
 use lockstep_core::header::Header;
 use lockstep_core::params::Genesis;
 use lockstep_core::proposal::Payload;
 use lockstep_core::signing::SigningKey;
 use lockstep_core::state::State;
-use lockstep_core::types::{BlockHash, Height, NetworkId, Round, UnixMillis};
+use lockstep_core::types::{
+    BatchDigest, BlockHash, Height, Incarnation, NetworkId, Round, Sequence, UnixMillis,
+};
 use lockstep_node::clock;
 use lockstep_node::keys::{self, NETWORK_KEY, VALIDATOR_KEY};
 use lockstep_proto::v1;
@@ -154,6 +158,31 @@ impl Attacker {
     /// Pushes a batch to one peer.
     pub fn push(&self, to: PeerId, batch: &Batch) {
         self.send(to, Class::Lanes, LaneMessage::Batch(batch.raw().0.clone()).encode());
+    }
+
+    /// A batch of its lane.
+    #[must_use]
+    pub fn batch(
+        &self,
+        run: u64,
+        sequence: u64,
+        parent: BatchDigest,
+        entries: Vec<Entry>,
+    ) -> Batch {
+        let place = (Incarnation(run), Sequence(sequence));
+        Batch::sign(self.network, place, parent, entries, &self.key).expect("a batch")
+    }
+
+    /// Says to all that the batch is stored here, as if it were.
+    pub fn acknowledge(&self, batch: &Batch) {
+        let tip = Acknowledged { position: batch.header().position, digest: batch.digest() };
+        let word = Acknowledgement::sign(self.network, vec![tip], &self.key);
+        self.broadcast(Class::Lanes, LaneMessage::Acknowledgement(word).encode());
+    }
+
+    /// What the others send it on the lanes from now on; nobody else hears it then.
+    pub fn take_lanes(&mut self) -> mpsc::Receiver<Inbound> {
+        mem::replace(&mut self.lanes, mpsc::channel(1).1)
     }
 
     /// The state after the newest block that it followed.
