@@ -14,19 +14,14 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const ALL: [usize; 4] = [0, 1, 2, 3];
 const OWNER: usize = 1;
 const EXPIRES_MS: u64 = 55_000;
-/// The bucket holds 288 KiB. These and the others' are a third more, which is three seconds of the budget.
-const ACCOUNT: [usize; 50] = {
-    let mut sizes = [500; 50];
-    let mut index = 0;
-    // Large and small ones: where one has no room, the next would.
-    while index < sizes.len() {
-        sizes[index] = 9_000;
-        index += 3;
-    }
-    sizes
-};
-/// Of each other validator.
-const OTHERS_BYTES: usize = 80_000;
+/// Entries of the account. Every third is large: where it has no room, the next would.
+const ACCOUNT: u32 = 60;
+const LARGE: usize = 9_000;
+const SMALL: usize = 500;
+/// Time between two of them, so that new ones come while others wait, are under way, and come back.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// Of each other validator. The bucket holds 288 KiB, so with these it is as good as empty.
+const OTHERS_BYTES: usize = 90_000;
 
 async fn submit(cluster: &Cluster, index: usize, entry: &Entry) {
     cluster.node(index).ingress().await.submit(entry, None).await.expect("is accepted");
@@ -36,12 +31,15 @@ async fn submit(cluster: &Cluster, index: usize, entry: &Entry) {
 async fn entries_of_one_account_are_decided_in_order_over_budget_and_over_a_kill() {
     let mut cluster = Cluster::of_four().await;
     let expires = expires_in(EXPIRES_MS);
+    let bytes = |number| if number % 3 == 0 { LARGE } else { SMALL };
     let account: Vec<Entry> =
-        (0u32..).zip(ACCOUNT).map(|(number, bytes)| tight(number, bytes, expires)).collect();
+        (0..ACCOUNT).map(|number| tight(number, bytes(number), expires)).collect();
     for (number, index) in (1_000..).zip([0, 2, 3]) {
         submit(&cluster, index, &tight(number, OTHERS_BYTES, expires)).await;
     }
+    let mut ticks = tokio::time::interval(INTERVAL);
     for entry in &account {
+        ticks.tick().await;
         submit(&cluster, OWNER, entry).await;
     }
     // Some are decided and most are not.
@@ -51,7 +49,7 @@ async fn entries_of_one_account_are_decided_in_order_over_budget_and_over_a_kill
     cluster.node_mut(OWNER).kill().await;
     let last = account.last().expect("there are some").id();
     let before = place(&mut cluster.node(0).ingress().await, last).await;
-    assert_eq!(before, None, "nothing waited when it was killed");
+    assert_eq!(before, None, "nothing waited when it was killed, or the last has overtaken others");
     cluster.start(&[OWNER]).await;
 
     // Its memory is gone. The account sends all again, as it must: what the node has stored, or the log has, it knows.
