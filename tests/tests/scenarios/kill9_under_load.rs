@@ -57,7 +57,7 @@ fn stored(cluster: &Cluster, victim: usize) -> BTreeSet<EntryId> {
     let lane = state.committed.lanes.iter().find(|lane| lane.owner == owner).expect("its lane");
     let batches = ledger.store().batches_after(lane, LANE_AHEAD_BYTES_MAX).expect("the batches");
     let entries = batches.into_iter().flat_map(|raw| {
-        let batch = Batch::decode(state.network_id, raw.into()).expect("an own batch");
+        let batch = Batch::decode(state.network_id, raw).expect("an own batch");
         batch.entries().iter().map(|entry| entry.id()).collect::<Vec<_>>()
     });
     entries.collect()
