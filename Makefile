@@ -30,7 +30,7 @@ SIM = $(ENV) && cargo test --quiet --workspace --locked --features lockstep-sim/
 # A devnet of the log alone, and its help, need no programs but ours.
 WITH_PEERS := $(if $(filter --log-only --help -h,$(ARGS)),,--peers)
 
-.PHONY: help setup peers build release devnet test test-release sim sim-replay sim-mutants interop bench lint fmt doc vectors deny env clean-cache
+.PHONY: help setup peers build release devnet test test-release sim sim-replay sim-mutants interop bench attacks lint fmt doc vectors deny env clean-cache
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,10 +78,14 @@ interop: ## Run the end-to-end suite against real op-node, op-batcher and op-get
 bench: release ## Measure throughput, latency, memory and disk of four validators, as they ship
 	@$(ENV) && exec "$$CARGO_TARGET_DIR/release/lockstep" bench $(ARGS)
 
+attacks: ## Attack four validators; compare blocks and latency with those of the same run without (7 min; ARGS=lane: those with lane in the name)
+	@deploy/setup/build.sh
+	@$(ENV) && LOCKSTEP_ATTACKS="$(ARGS)" cargo test --workspace --locked --test attacks -- --nocapture
+
 lint: setup ## Check the format, then clippy: first what ships, then the tests
 	@cargo fmt --all --check
 	@$(ENV) && cargo clippy --workspace --locked --lib --bins -- -D warnings $(CLIPPY_CLONE)
-	@$(ENV) && for targets in --tests "--test interop" "--test release"; do \
+	@$(ENV) && for targets in --tests "--test interop" "--test release" "--test attacks"; do \
 		cargo clippy --workspace --locked $$targets -- -D warnings $(TEST_LINTS_OFF:%=-A clippy::%) $(CLIPPY_CLONE); done
 
 fmt: ## Format the code

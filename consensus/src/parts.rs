@@ -271,3 +271,6 @@ pub fn split(first: FirstPart, payload: &Bytes) -> Vec<(u64, PartContent)> {
     let contents = core::iter::once(PartContent::First(first)).chain(data);
     (0u64..).zip(contents.chain([PartContent::Fin])).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,13 @@
 //! It speaks with the real transport to real nodes, follows the log over gRPC as a full node does, and signs whatever a
 //! scenario wants signed. It votes for nothing by itself, and remembers what the others say of consensus.
 
+use std::mem;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use libp2p::PeerId;
 use libp2p::identity::Keypair;
 use lockstep_consensus::follower::Follower;
@@ -16,16 +18,19 @@ use lockstep_consensus::mesh::class::Class;
 use lockstep_consensus::mesh::faults::Faults;
 use lockstep_consensus::mesh::handle::Handle;
 use lockstep_consensus::mesh::{self, Inbound, Running};
-use lockstep_core::batch::Batch;
+use lockstep_core::batch::{Acknowledged, Acknowledgement, Batch};
 use lockstep_core::block::{build_header, proposal_timestamp};
 use lockstep_core::certificate::{Proposal, Vote, VoteType};
 use lockstep_core::cut::Cut;
+use lockstep_core::entry::Entry;
 use lockstep_core::header::Header;
 use lockstep_core::params::Genesis;
 use lockstep_core::proposal::Payload;
 use lockstep_core::signing::SigningKey;
 use lockstep_core::state::State;
-use lockstep_core::types::{BlockHash, Height, NetworkId, Round, UnixMillis};
+use lockstep_core::types::{
+    BatchDigest, BlockHash, Height, Incarnation, NetworkId, Round, Sequence, UnixMillis,
+};
 use lockstep_node::clock;
 use lockstep_node::keys::{self, NETWORK_KEY, VALIDATOR_KEY};
 use lockstep_proto::v1;
@@ -156,6 +161,31 @@ impl Attacker {
         self.send(to, Class::Lanes, LaneMessage::Batch(batch.raw().0.clone()).encode());
     }
 
+    /// A batch of its lane.
+    #[must_use]
+    pub fn batch(
+        &self,
+        run: u64,
+        sequence: u64,
+        parent: BatchDigest,
+        entries: Vec<Entry>,
+    ) -> Batch {
+        let place = (Incarnation(run), Sequence(sequence));
+        Batch::sign(self.network, place, parent, entries, &self.key).expect("a batch")
+    }
+
+    /// Says to all that the batch is stored here, as if it were.
+    pub fn acknowledge(&self, batch: &Batch) {
+        let tip = Acknowledged { position: batch.header().position, digest: batch.digest() };
+        let word = Acknowledgement::sign(self.network, vec![tip], &self.key);
+        self.broadcast(Class::Lanes, LaneMessage::Acknowledgement(word).encode());
+    }
+
+    /// What the others send it on the lanes from now on; nobody else hears it then.
+    pub fn take_lanes(&mut self) -> mpsc::Receiver<Inbound> {
+        mem::replace(&mut self.lanes, mpsc::channel(1).1)
+    }
+
     /// The state after the newest block that it followed.
     #[must_use]
     pub fn state(&self) -> State {
@@ -169,13 +199,11 @@ impl Attacker {
         let mut blocks = log.stream_blocks(Some(next)).await.expect("the node serves");
         loop {
             let state = self.state();
-            let proposer = state.committed.validators.proposer(state.height.next(), Round(0));
             let is_newest = node.height().await == state.height;
-            if is_newest && proposer.address == self.key.address() {
+            if is_newest && self.is_turn(&state) {
                 return state;
             }
-            let block =
-                tokio::time::timeout(HEIGHT_PATIENCE, futures::StreamExt::next(&mut blocks));
+            let block = tokio::time::timeout(HEIGHT_PATIENCE, blocks.next());
             let block = block.await.expect("a block in time").expect("the stream goes on");
             let block = block.expect("a block");
             self.follower
@@ -183,6 +211,28 @@ impl Attacker {
                 .await
                 .expect("an honest block");
         }
+    }
+
+    /// Follows the log for ever, as long as the node serves it, and gives each new state to `act`.
+    pub async fn at_each_height(&self, node: &Node, mut act: impl AsyncFnMut(&State)) {
+        let next = self.state().height.next();
+        let mut blocks =
+            node.log_client().await.stream_blocks(Some(next)).await.expect("the node serves");
+        while let Some(block) = blocks.next().await {
+            let block = block.expect("a block");
+            self.follower
+                .apply(block.synced_value, block.certificate)
+                .await
+                .expect("an honest block");
+            act(&self.state()).await;
+        }
+    }
+
+    /// Whether round 0 of the height after `state` is this validator's turn.
+    #[must_use]
+    pub fn is_turn(&self, state: &State) -> bool {
+        let proposer = state.committed.validators.proposer(state.height.next(), Round(0));
+        proposer.address == self.key.address()
     }
 
     /// A valid block without entries for the height after `state`.
@@ -222,6 +272,13 @@ impl Attacker {
         }
     }
 
+    /// The parts say that the block had a polka in an earlier round; the signed proposal is a fresh one of that round.
+    pub fn propose_with_a_polka_that_never_was(&self, header: &Header, cut: &Cut, round: Round) {
+        let (signed, payload) = proposal_of(header.height, header, cut);
+        let parts = Proposal { round, valid_round: Some(Round(0)), ..signed };
+        self.propose_apart(parts, signed, payload);
+    }
+
     /// Proposes these bytes as a block.
     pub fn propose_payload(&self, proposal: Proposal, payload: Bytes) {
         self.propose_apart(proposal, proposal, payload);
@@ -229,18 +286,48 @@ impl Attacker {
 
     /// Prevotes for a block to some only.
     pub fn prevote_to(&self, peers: &[PeerId], height: Height, round: Round, block: BlockHash) {
-        let vote = Vote { height, round, vote_type: VoteType::Prevote, block: Some(block) };
+        let vote_type = VoteType::Prevote;
+        self.vote_to(peers, Vote { height, round, vote_type, block: Some(block) });
+    }
+
+    /// Votes to some only.
+    pub fn vote_to(&self, peers: &[PeerId], vote: Vote) {
+        let kind = match vote.vote_type {
+            VoteType::Prevote => v1::VoteKind::Prevote,
+            VoteType::Precommit => v1::VoteKind::Precommit,
+        };
+        let block = vote.block.map(|block| Bytes::copy_from_slice(block.0.as_slice()));
         let signed = v1::SignedVote {
-            height: height.0,
-            round: round.0,
-            kind: v1::VoteKind::Prevote.into(),
-            block: Bytes::copy_from_slice(block.0.as_slice()),
+            height: vote.height.0,
+            round: vote.round.0,
+            kind: kind.into(),
+            block: block.unwrap_or_default(),
             validator: Bytes::copy_from_slice(self.key.address().as_slice()),
             signature: Bytes::copy_from_slice(&self.key.sign(vote.digest(self.network)).0),
         };
         let frame = v1::VotesFrame { message: Some(Message::Vote(signed)) }.encode_to_vec();
         for peer in peers {
             self.send(*peer, Class::Votes, frame.clone());
+        }
+    }
+
+    /// One proposal of garbage for each of its rounds, of the height after `state` and the two behind it: 33 kB.
+    pub fn propose_in_all_rounds(&self, state: &State) {
+        let validators = state.committed.validators.iter().count();
+        let rounds = u32::try_from(validators.saturating_mul(64)).expect("few");
+        let (header, cut) = self.valid_block(state);
+        for ahead in 0..3 {
+            let height = Height(header.height.0.saturating_add(ahead));
+            for round in (0..rounds).map(Round) {
+                let proposer = state.committed.validators.proposer(height, round);
+                if proposer.address != self.key.address() {
+                    continue;
+                }
+                let header = Header { height, round, ..header.clone() };
+                let proposal = Proposal { height, round, valid_round: None, block: header.hash() };
+                let payload = Payload { header, cut: cut.clone(), batches: Vec::new() };
+                self.propose_payload(proposal, payload.encode().0);
+            }
         }
     }
 

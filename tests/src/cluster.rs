@@ -30,7 +30,7 @@ use lockstep_rpc::client::verified::VerifyingLog;
 use tempfile::TempDir;
 
 use crate::attacker::Attacker;
-use crate::entries::{EVM_A, EVM_B, OPAQUE, SEQUENCED, sequencer};
+use crate::entries::{EVM_A, EVM_B, OPAQUE, SEQUENCED, TIGHT, TIGHT_BYTES_PER_SECOND, sequencer};
 use crate::node::{Node, Ports};
 use crate::wait::until;
 
@@ -96,6 +96,10 @@ impl Cluster {
                 ChainEntry {
                     sequencers: vec![sequencer().address().to_string()],
                     ..chain(SEQUENCED.0, Kind::Opaque)
+                },
+                ChainEntry {
+                    bytes_per_second: TIGHT_BYTES_PER_SECOND,
+                    ..chain(TIGHT.0, Kind::Opaque)
                 },
             ],
         };

@@ -19,6 +19,11 @@ pub const OPAQUE: ChainId = ChainId(903);
 /// A chain that is not EVM and whose sequencer signs records.
 pub const SEQUENCED: ChainId = ChainId(904);
 
+/// A chain that is not EVM and has room for [`TIGHT_BYTES_PER_SECOND`] only.
+pub const TIGHT: ChainId = ChainId(905);
+/// The budget of [`TIGHT`]. Its bucket holds one entry of the greatest size, 288 KiB, and is full at first.
+pub const TIGHT_BYTES_PER_SECOND: u64 = 40_000;
+
 /// The sequencer key of [`SEQUENCED`].
 #[must_use]
 pub fn sequencer() -> SigningKey {
@@ -49,6 +54,15 @@ pub fn opaque(text: &str) -> Entry {
 pub fn opaque_until(text: &str, expires: UnixMillis) -> Entry {
     let bytes = text.as_bytes().to_vec().into();
     let transaction = Transaction { chain: OPAQUE, kind: ChainKind::Opaque, bytes };
+    Entry::new(Body::Transaction(transaction), expires, None).expect("the bytes are few enough")
+}
+
+/// An entry of so many bytes for [`TIGHT`], told apart by its number.
+#[must_use]
+pub fn tight(number: u32, bytes: usize, expires: UnixMillis) -> Entry {
+    let mut body = number.to_be_bytes().to_vec();
+    body.resize(bytes.max(body.len()), 0x7a);
+    let transaction = Transaction { chain: TIGHT, kind: ChainKind::Opaque, bytes: body.into() };
     Entry::new(Body::Transaction(transaction), expires, None).expect("the bytes are few enough")
 }
 

@@ -19,6 +19,7 @@
 pub mod attacker;
 pub mod cluster;
 pub mod entries;
+pub mod landed;
 pub mod load;
 pub mod node;
 pub mod raw;

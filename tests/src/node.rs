@@ -10,7 +10,7 @@ use lockstep_core::header::Header;
 use lockstep_core::types::{EntryId, Height};
 use lockstep_node::commands::init;
 use lockstep_node::config::{NodeConfig, NodeOptions};
-use lockstep_proto::convert::ingress::{EntryState, StatusKey};
+use lockstep_proto::convert::ingress::EntryState;
 use lockstep_rpc::client::{Endpoint, IngressClient, LogClient};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use crate::landed;
 use crate::wait::until;
 
 /// How long a node has to end after SIGTERM.
@@ -242,12 +243,7 @@ impl Node {
 
     /// The state of an entry; `None` if it knows nothing of it.
     pub async fn status(&self, id: EntryId) -> Option<EntryState> {
-        let status = self.ingress().await.status(StatusKey::Id(id)).await;
-        match status {
-            Ok(status) => Some(status.state),
-            Err(error) if error.is_not_found() => None,
-            Err(error) => panic!("{}: {error}", self.name),
-        }
+        landed::state(&mut self.ingress().await, id).await
     }
 
     /// An answer of the HTTP listener.

@@ -2,14 +2,19 @@
 //!
 //! The scripts' own functions run, with programs of the test's in front of the machine's. Nothing is fetched or compiled.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 use lockstep_tests::cluster::program;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
+/// How long scripts may run: a few seconds on a free machine. What they wait for must not come to more.
+const DEADLINE: Duration = Duration::from_secs(60);
 /// Reads the scripts, without running one.
 const SCRIPTS: &str = "set -euo pipefail
 . deploy/setup/env.sh
@@ -81,17 +86,31 @@ impl Machine {
         for name in SET_BY_ENV {
             bash.env_remove(name);
         }
-        let output = bash
+        // Not pipes: a process that outlives the scripts would hold them open.
+        let (said, warned) = (self.directory.path().join("out"), self.directory.path().join("err"));
+        let child = bash
             .arg("-c")
             .arg(format!("{SCRIPTS}{script}"))
             .current_dir(root())
             .env("PATH", format!("{}:{path}", bin.display()))
             .env("LOCKSTEP_CACHE", self.cache())
             .envs(variables.iter().copied())
-            .output()
+            .stdout(File::create(&said).expect("a file"))
+            .stderr(File::create(&warned).expect("a file"))
+            .spawn()
             .expect("bash runs");
-        let text = [output.stdout, output.stderr].concat();
-        String::from_utf8(text).expect("text")
+        let is_in_time = ends_in_time(child);
+        let text = [said, warned].map(|file| fs::read(file).expect("what was said")).concat();
+        let text = String::from_utf8(text).expect("text");
+        assert!(is_in_time, "the scripts go on after {DEADLINE:?}:\n{text}");
+        text
+    }
+
+    /// The process that a program of the machine's left its number of, if it runs.
+    fn left_running(&self) -> Option<Pid> {
+        let pid = fs::read_to_string(self.cache().join("pid")).ok()?;
+        let is_there = Path::new("/proc").join(pid.trim()).exists();
+        pid.trim().parse().ok().filter(|_| is_there).map(Pid::from_raw)
     }
 
     fn run(&self, script: &str) -> String {
@@ -109,6 +128,29 @@ impl Machine {
             .collect();
         assert!(left.is_empty(), "left behind: {left:?}");
     }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Only where a test fails.
+        if let Some(pid) = self.left_running() {
+            kill(pid, Signal::SIGKILL).ok();
+        }
+    }
+}
+
+/// Waits for a process; false if it had to be ended.
+fn ends_in_time(mut child: Child) -> bool {
+    let begin = Instant::now();
+    while child.try_wait().expect("it can be waited for").is_none() {
+        if begin.elapsed() >= DEADLINE {
+            child.kill().expect("it ends");
+            child.wait().expect("it ends");
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
 }
 
 fn root() -> &'static Path {
@@ -315,6 +357,10 @@ mkdir -p $bin && printf '#!/bin/sh\\n' >$bin/anvil && chmod +x $bin/anvil
 /// Goes on for longer than a test, and says which process it is.
 const FOR_EVER: &str = "echo $$ >$LOCKSTEP_CACHE/pid && exec sleep 1000\n";
 
+/// Waits until that has begun.
+const AWAIT_OTHER: &str =
+    "for _ in {1..300}; do [ -e $LOCKSTEP_CACHE/pid ] && break; sleep 0.1; done";
+
 /// Builds with what runs beside it. Gives what was said, the exit code, and the machine.
 fn build(machine: &Machine) -> (String, i32) {
     let target = machine.cache().join("clone");
@@ -325,12 +371,6 @@ fn build(machine: &Machine) -> (String, i32) {
     let code = said.lines().find_map(|line| line.strip_prefix("exit ")).expect("an exit code");
     let code = code.parse().expect("a number");
     (said, code)
-}
-
-/// Whether the process that a program of the machine's left its number of goes on.
-fn goes_on(machine: &Machine) -> bool {
-    let pid = fs::read_to_string(machine.cache().join("pid")).expect("it began");
-    Path::new("/proc").join(pid.trim()).exists()
 }
 
 /// Files in the cache whose name begins so.
@@ -357,31 +397,31 @@ fn build_makes_the_programs_beside_ours_and_leaves_nothing_else() {
 
 #[test]
 fn build_that_fails_shows_all_that_cargo_said_and_ends_what_runs_beside_it() {
-    let cargo = "until [ -e $LOCKSTEP_CACHE/pid ]; do sleep 0.1; done
+    let cargo = format!(
+        "{AWAIT_OTHER}
         printf '   Compiling a v0.1.0\\n    Building [==>] 1/2: a\\rwarning: unused\\n\\nerror: no such type\\n'
         printf '   Compiling the C part of it\\n    Blocking at the end'
-        exit 101\n";
-    let machine = building(cargo, FOR_EVER, NPM);
+        exit 101\n"
+    );
+    let machine = building(&cargo, FOR_EVER, NPM);
     let (said, code) = build(&machine);
     assert_eq!(code, 101, "{said}");
     let expected = "warning: unused\n\nerror: no such type\n   Compiling the C part of it\n    Blocking at the end\n";
     assert!(said.contains(expected), "{said}");
     assert!(!said.contains("Compiling a v0.1.0"), "{said}");
-    assert!(!goes_on(&machine), "Go goes on");
+    assert_eq!(machine.left_running(), None, "Go goes on");
     assert!(!machine.cache().join("clone/lockstep-build-done").exists(), "it counts as built");
 }
 
 #[test]
 fn program_beside_ours_that_cannot_be_built_ends_the_build_at_once() {
-    let npm = "#!/bin/bash
-        until [ -e $LOCKSTEP_CACHE/pid ]; do sleep 0.1; done
-        echo 'no such package' && exit 1\n";
-    let machine = building(FOR_EVER, GO_BUILDS, npm);
+    let npm = format!("#!/bin/bash\n{AWAIT_OTHER}\necho 'no such package' && exit 1\n");
+    let machine = building(FOR_EVER, GO_BUILDS, &npm);
     let (said, code) = build(&machine);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("no such package"), "{said}");
     assert!(said.contains("error: the programs beside ours were not built"), "{said}");
-    assert!(!goes_on(&machine), "cargo goes on");
+    assert_eq!(machine.left_running(), None, "cargo goes on");
 }
 
 #[test]

@@ -370,3 +370,6 @@ const fn handed(proposed: &Proposed, is_valid: bool) -> ProposedBlock {
     let Proposal { height, round, valid_round, block } = proposed.proposal;
     ProposedBlock { height, round, valid_round, proposer: proposed.proposer, block, is_valid }
 }
+
+#[cfg(test)]
+mod tests;

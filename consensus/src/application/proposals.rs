@@ -100,7 +100,7 @@ struct Arrival {
 /// Complete proposals of later heights, and how many are being opened.
 #[derive(Debug, Default)]
 pub(super) struct Early {
-    waiting: BTreeMap<PeerId, Vec<Complete>>,
+    pub(super) waiting: BTreeMap<PeerId, Vec<Complete>>,
     opening: BTreeMap<PeerId, usize>,
 }
 

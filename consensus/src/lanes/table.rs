@@ -296,6 +296,23 @@ mod tests {
     }
 
     #[test]
+    fn lane_waits_while_too_many_of_its_bytes_are_on_their_way_to_a_quorum() {
+        let mut table = table();
+        let (mut parent, mut bytes, mut sequence) = (BatchDigest::ZERO, 0, 0);
+        let mut last = None;
+        while table.has_room() {
+            assert!(bytes < IN_FLIGHT_BYTES_MAX);
+            let next = batch(sequence, parent, &[7; 100_000]);
+            (parent, bytes, sequence) = (next.digest(), bytes + next.raw().len(), sequence + 1);
+            table.insert(next.clone());
+            last = Some(next);
+        }
+        assert!(bytes >= IN_FLIGHT_BYTES_MAX);
+        say(&mut table, &last.unwrap());
+        assert!(table.has_room(), "a quorum stores them all");
+    }
+
+    #[test]
     fn word_stands_for_all_before_it_and_until_a_newer_one_holds_here() {
         let first = batch(0, BatchDigest::ZERO, b"0");
         let second = batch(1, first.digest(), b"1");

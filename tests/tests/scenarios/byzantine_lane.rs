@@ -1,24 +1,30 @@
 //! A validator that lies on its lane and sends garbage: the other three go on, agree, and decide nothing that is bad.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alloy_primitives::B256;
 use libp2p::PeerId;
 use lockstep_consensus::lanes::wire::LaneMessage;
+use lockstep_consensus::mesh::Inbound;
 use lockstep_consensus::mesh::class::Class;
-use lockstep_core::batch::{Acknowledged, Acknowledgement, Batch};
+use lockstep_core::batch::{Batch, BatchPosition};
 use lockstep_core::entry::{Body, Entry, Transaction};
+use lockstep_core::limits::LANE_AHEAD_BATCHES_MAX;
 use lockstep_core::params::ChainKind;
-use lockstep_core::types::{BatchDigest, Incarnation, Sequence};
+use lockstep_core::signing::SigningKey;
+use lockstep_core::types::{BatchDigest, EntryId, Incarnation, Sequence};
 use lockstep_node::clock;
 use lockstep_node::keys::{NETWORK_KEY, read_network_key};
-use lockstep_proto::convert::ingress::EntryState;
 use lockstep_tests::attacker::Attacker;
 use lockstep_tests::cluster::Cluster;
 use lockstep_tests::entries::{EVM_A, expires_in, opaque, wallet};
-use lockstep_tests::load::Load;
+use lockstep_tests::landed::{self, Place, until_landed};
+use lockstep_tests::load::{Load, assert_order};
+use lockstep_tests::node::Node;
 use lockstep_tests::raw::RawPeer;
 use lockstep_tests::wait::until;
+use tokio::sync::mpsc;
 
 const OTHERS: [usize; 3] = [1, 2, 3];
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,16 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const BOUND: Duration = Duration::from_secs(15);
 const HEIGHTS: u64 = 12;
 
-fn batch(attacker: &Attacker, run: u64, sequence: u64, parent: BatchDigest, entry: Entry) -> Batch {
-    let place = (Incarnation(run), Sequence(sequence));
-    Batch::sign(attacker.network, place, parent, vec![entry], &attacker.key).expect("a batch")
-}
-
-/// Says to all that the batch is stored here.
-fn acknowledge(attacker: &Attacker, batch: &Batch) {
-    let tip = Acknowledged { position: batch.header().position, digest: batch.digest() };
-    let word = Acknowledgement::sign(attacker.network, vec![tip], &attacker.key);
-    attacker.broadcast(Class::Lanes, LaneMessage::Acknowledgement(word).encode());
+fn others(cluster: &Cluster) -> [&Node; 3] {
+    OTHERS.map(|index| cluster.node(index))
 }
 
 /// The others decide a dozen heights in time, with a load, and agree.
@@ -43,57 +41,186 @@ async fn assert_goes_on(cluster: &Cluster) {
     let load = Load::start(cluster.nodes.iter().skip(1));
     cluster.until_more(&OTHERS, HEIGHTS, BOUND).await;
     let accepted = load.stop().await;
-    for id in accepted.keys().take(20) {
-        until("the load is decided", PATIENCE, async || {
-            matches!(cluster.node(1).status(*id).await, Some(EntryState::Decided(_))).then_some(())
-        })
-        .await;
-    }
+    let ids: Vec<EntryId> = accepted.keys().copied().collect();
+    assert!(!ids.is_empty());
+    let places = until_landed(others(cluster), &ids, PATIENCE).await;
+    assert_order(&accepted, &places);
     cluster.assert_agreement(&OTHERS).await;
     cluster.assert_healthy(&OTHERS).await;
 }
 
-/// Whether a node's log has the entry.
-async fn is_decided(cluster: &Cluster, entry: &Entry) -> bool {
-    matches!(cluster.node(1).status(entry.id()).await, Some(EntryState::Decided(_)))
+/// Where the others have an entry decided, if they do; fails unless all say the same.
+async fn place(cluster: &Cluster, entry: &Entry) -> Option<Place> {
+    let mut told = BTreeSet::new();
+    for index in OTHERS {
+        told.insert(landed::place(&mut cluster.node(index).ingress().await, entry.id()).await);
+    }
+    assert_eq!(told.len(), 1, "they disagree on {}: {told:?}", entry.id());
+    told.pop_first().flatten()
 }
 
+/// Waits until the others have all of these entries decided, each at one place.
+async fn until_decided(cluster: &Cluster, entries: &[Entry]) -> BTreeMap<EntryId, Place> {
+    let ids: Vec<EntryId> = entries.iter().map(Entry::id).collect();
+    until_landed(others(cluster), &ids, PATIENCE).await
+}
+
+/// How often a node's log says this.
+fn said(cluster: &Cluster, index: usize, what: &str) -> usize {
+    cluster.node(index).log().matches(what).count()
+}
+
+/// Fails if somebody acknowledged two batches of one position.
+fn assert_one_word_each(lanes: &mut mpsc::Receiver<Inbound>) {
+    let mut words: BTreeMap<(PeerId, BatchPosition), BTreeSet<BatchDigest>> = BTreeMap::new();
+    while let Ok(frame) = lanes.try_recv() {
+        let Ok(LaneMessage::Acknowledgement(word)) = LaneMessage::decode(frame.body) else {
+            continue;
+        };
+        for tip in word.tips {
+            words.entry((frame.from, tip.position)).or_default().insert(tip.digest);
+        }
+    }
+    assert!(words.len() > OTHERS.len(), "it heard next to nothing: {words:?}");
+    for ((peer, position), digests) in words {
+        assert_eq!(digests.len(), 1, "{peer} acknowledged two batches of {position:?}");
+    }
+}
+
+/// Sends what is asked for, as the lane's owner should, for ever.
+async fn serve(attacker: &Attacker, lanes: &mut mpsc::Receiver<Inbound>, batches: &[Batch]) {
+    while let Some(frame) = lanes.recv().await {
+        let Ok(LaneMessage::Request(range)) = LaneMessage::decode(frame.body) else { continue };
+        let is_asked = |batch: &&Batch| {
+            let position = batch.header().position;
+            (position.owner, position.incarnation) == (range.owner, range.incarnation)
+                && (range.first..=range.last).contains(&position.sequence)
+        };
+        batches.iter().filter(is_asked).for_each(|batch| attacker.push(frame.from, batch));
+    }
+}
+
+const TWICE: &str = "a lane signed two batches at one position";
+
+/// Two batches of one position are no evidence yet, as two votes are: whoever gets both says so in its log. What holds is
+/// that all take one of the two, the same, and nothing of the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lane_that_signs_two_batches_at_one_position_stops_nobody() {
-    let (cluster, attacker) = Cluster::of_three_and_an_attacker().await;
-    let peers: Vec<PeerId> = attacker.mesh.peers_up();
+async fn lane_that_signs_two_batches_at_one_position_is_cut_at_one_of_them_by_all() {
+    let (cluster, mut attacker) = Cluster::of_three_and_an_attacker().await;
+    let peers = OTHERS.map(|index| cluster.peer(index).0);
     let run = clock::now().0;
 
     // An honest batch of this lane is decided, so it is not the harness that keeps the others out.
     let honest = opaque("honest");
-    let first = batch(&attacker, run, 0, BatchDigest::ZERO, honest.clone());
-    for peer in &peers {
-        attacker.push(*peer, &first);
+    let first = attacker.batch(run, 0, BatchDigest::ZERO, vec![honest.clone()]);
+    for peer in peers {
+        attacker.push(peer, &first);
     }
-    until("an honest batch is decided", PATIENCE, async || {
-        is_decided(&cluster, &honest).await.then_some(())
-    })
-    .await;
+    until_decided(&cluster, &[honest]).await;
 
     // Two batches at one position, each to some; three times, so that each of the three is once alone with its own.
-    let mut parents = vec![first.digest()];
-    for (sequence, alone) in (1u64..).zip(&peers) {
-        let parent = parents.last().copied().expect("the first");
-        let left = batch(&attacker, run, sequence, parent, opaque(&format!("left {sequence}")));
-        let right = batch(&attacker, run, sequence, parent, opaque(&format!("right {sequence}")));
-        for peer in &peers {
-            attacker.push(*peer, if peer == alone { &right } else { &left });
+    let mut parent = first.digest();
+    for (sequence, alone) in (1u64..).zip(OTHERS) {
+        let (left, right) =
+            (opaque(&format!("left {sequence}")), opaque(&format!("right {sequence}")));
+        let left_batch = attacker.batch(run, sequence, parent, vec![left.clone()]);
+        let right_batch = attacker.batch(run, sequence, parent, vec![right.clone()]);
+        let before: usize = OTHERS.iter().map(|index| said(&cluster, *index, TWICE)).sum();
+        for (index, peer) in OTHERS.into_iter().zip(peers) {
+            attacker.push(peer, if index == alone { &right_batch } else { &left_batch });
         }
         // It acknowledges what it pushed, so that nobody attaches the batch to a proposal for its sake.
-        acknowledge(&attacker, &left);
+        attacker.acknowledge(&left_batch);
+        let decided = until("one of the two is decided", PATIENCE, async || {
+            let mut client = cluster.node(1).ingress().await;
+            let left = landed::place(&mut client, left.id()).await;
+            let right = landed::place(&mut client, right.id()).await;
+            left.or(right)
+        })
+        .await;
+        cluster.until_height(&OTHERS, decided.0, PATIENCE).await;
         assert_goes_on(&cluster).await;
-        let (left_entry, right_entry) =
-            (opaque(&format!("left {sequence}")), opaque(&format!("right {sequence}")));
-        let both =
-            (is_decided(&cluster, &left_entry).await, is_decided(&cluster, &right_entry).await);
-        assert_ne!(both, (true, true), "two batches of one position are decided");
-        parents.push(if both.1 { right.digest() } else { left.digest() });
+        let both = (place(&cluster, &left).await, place(&cluster, &right).await);
+        assert!(matches!(both, (Some(_), None) | (None, Some(_))), "{both:?}");
+        let after: usize = OTHERS.iter().map(|index| said(&cluster, *index, TWICE)).sum();
+        assert!(after > before, "nobody says that position {sequence} was signed twice");
+        parent = if both.0.is_some() { left_batch.digest() } else { right_batch.digest() };
     }
+    // The lane goes on behind the branch that was taken.
+    let next = opaque("next");
+    let next_batch = attacker.batch(run, 4, parent, vec![next.clone()]);
+    for peer in peers {
+        attacker.push(peer, &next_batch);
+    }
+    until_decided(&cluster, &[next]).await;
+    assert_one_word_each(&mut attacker.take_lanes());
+    cluster.assert_no_evidence(&OTHERS).await;
+    cluster.finish().await;
+}
+
+/// Batches of one validator's lane, more than are checked, wait or are written at a time, in one go and backward.
+const FLOOD: u64 = 300;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flood_gap_far_batches_and_those_of_a_stranger_stop_nobody() {
+    let (cluster, mut attacker) = Cluster::of_three_and_an_attacker().await;
+    let mut lanes = attacker.take_lanes();
+    let peers = OTHERS.map(|index| cluster.peer(index).0);
+    let push = |batches: &[Batch]| {
+        for batch in batches.iter().rev() {
+            peers.iter().for_each(|peer| attacker.push(*peer, batch));
+        }
+    };
+    let entries = |what: &str, count| -> Vec<Entry> {
+        (0..count).map(|n| opaque(&format!("{what} {n}"))).collect()
+    };
+    let chain = |attacker: &Attacker, run, first: u64, entries: &[Entry]| -> Vec<Batch> {
+        let mut parent = match first {
+            0 => BatchDigest::ZERO,
+            _ => BatchDigest(B256::repeat_byte(0xdd)),
+        };
+        let next = |(sequence, entry): (u64, &Entry)| {
+            let batch = attacker.batch(run, sequence, parent, vec![entry.clone()]);
+            parent = batch.digest();
+            batch
+        };
+        (first..).zip(entries).map(next).collect()
+    };
+
+    // A stranger's lane.
+    let run = clock::now().0;
+    let key = SigningKey::from_bytes([0x77; 32]).expect("a key");
+    let stranger = opaque("a stranger's");
+    let place_of = (Incarnation(run), Sequence(0));
+    let entry = vec![stranger.clone()];
+    let strange = Batch::sign(attacker.network, place_of, BatchDigest::ZERO, entry, &key);
+    push(&[strange.expect("a batch")]);
+
+    // Nothing can follow in the lane: the batch before is missing, the place too far ahead, or the run not begun.
+    let (gap, far) = (entries("behind a gap", 5), entries("far", 5));
+    push(&chain(&attacker, run, 1, &gap));
+    push(&chain(&attacker, run, LANE_AHEAD_BATCHES_MAX as u64, &far));
+    push(&chain(&attacker, run + 1, LANE_AHEAD_BATCHES_MAX as u64, &entries("farther", 5)));
+    assert_goes_on(&cluster).await;
+
+    // A flood that is in order when it is all there: those that were dropped are asked for, of those who have them.
+    let flood = entries("flood", FLOOD);
+    let flooding = chain(&attacker, run + 2, 0, &flood);
+    push(&flooding);
+    let decided = async {
+        assert_goes_on(&cluster).await;
+        until_decided(&cluster, &flood).await
+    };
+    let places = tokio::select! {
+        places = decided => places,
+        () = serve(&attacker, &mut lanes, &flooding) => panic!("the mesh has ended"),
+    };
+    let in_order: Vec<Place> = flood.iter().map(|entry| places[&entry.id()]).collect();
+    assert!(in_order.is_sorted(), "{in_order:?}");
+    for entry in gap.iter().chain(&far).chain([&stranger]) {
+        assert_eq!(place(&cluster, entry).await, None, "{} is decided", entry.id());
+    }
+    cluster.assert_agreement(&OTHERS).await;
     cluster.assert_no_evidence(&OTHERS).await;
     cluster.finish().await;
 }
@@ -111,16 +238,14 @@ async fn batch_with_one_bad_entry_is_never_decided() {
     let bad = Entry::new(body, expires_in(30_000), None).expect("its shape is right");
     assert!(bad.clone().check(attacker.network).is_err());
     let good = opaque("in one batch with a bad one");
-    let place = (Incarnation(run), Sequence(0));
     let entries = vec![good.clone(), bad.clone(), opaque("behind a bad one")];
-    let bad_batch = Batch::sign(attacker.network, place, BatchDigest::ZERO, entries, &attacker.key);
-    let bad_batch = bad_batch.expect("a batch");
+    let bad_batch = attacker.batch(run, 0, BatchDigest::ZERO, entries);
     for peer in attacker.mesh.peers_up() {
         attacker.push(peer, &bad_batch);
     }
     assert_goes_on(&cluster).await;
-    assert!(!is_decided(&cluster, &bad).await);
-    assert!(!is_decided(&cluster, &good).await, "the batch stands or falls as a whole");
+    assert_eq!(place(&cluster, &bad).await, None);
+    assert_eq!(place(&cluster, &good).await, None, "the batch stands or falls as a whole");
     cluster.finish().await;
 }
 

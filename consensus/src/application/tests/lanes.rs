@@ -168,3 +168,124 @@ fn acknowledgements_and_requests_of_one_peer_are_handled_one_at_a_time() {
     }
     assert_eq!((sends(&effects), checks(&effects)), (vec![0, 9], 2), "the newest stands for all");
 }
+
+fn chain(bench: &Bench, owner: u8, count: u64) -> Vec<CheckedBatch> {
+    let mut parent = BatchDigest::ZERO;
+    let next = |sequence| {
+        let batch = bench.batch(owner, sequence, parent, &format!("{sequence}"));
+        parent = batch.digest();
+        batch
+    };
+    (0..count).map(next).collect()
+}
+
+/// Which batches are to be checked, by their sequence.
+fn checked(effects: &[Effect]) -> Vec<u64> {
+    let of = |effect: &Effect| match effect {
+        Effect::CheckBatches(CheckJob::Lane(_), raw) => Some(raw.clone()),
+        _ => None,
+    };
+    let raws = effects.iter().filter_map(of).flatten();
+    raws.map(|raw| Batch::position_of(&raw).unwrap().sequence.0).collect()
+}
+
+#[test]
+fn oldest_batch_that_waits_for_its_check_gives_way() {
+    let mut bench = Bench::new(1);
+    let mut effects = Vec::new();
+    for batch in chain(&bench, 2, 30) {
+        let message = LaneMessage::Batch(batch.raw().clone().into());
+        let input = MeshInput::LaneMessageReceived { from: peer(2), message };
+        bench.app.step(bench.now, Input::Mesh(input), &mut effects);
+    }
+    assert_eq!(checked(&effects), (0..8).collect::<Vec<_>>());
+    effects.clear();
+    for _ in 0..30 {
+        let batches = vec![Err(lockstep_core::batch::InvalidBatch::Version)];
+        let done = Done::BatchesChecked { job: CheckJob::Lane(peer(2)), batches };
+        bench.app.step(bench.now, Input::Done(done), &mut effects);
+    }
+    assert_eq!(checked(&effects), (14..30).collect::<Vec<_>>(), "8 to 13 gave way");
+}
+
+#[test]
+fn group_has_a_bound_and_the_rest_is_written_with_the_next() {
+    let mut bench = Bench::new(1);
+    for batch in chain(&bench, 2, 70) {
+        bench.app.lanes.to_write.push_back((Some(peer(2)), batch));
+    }
+    let written = |bench: &mut Bench| {
+        let mut effects = Vec::new();
+        bench.app.step(bench.now, Input::TimerFired(Timer::Group), &mut effects);
+        let count = effects.iter().find_map(|e| match e {
+            Effect::PersistBatches(_, batches) => Some(batches.len()),
+            _ => None,
+        });
+        for effect in effects {
+            if let Some(done) = bench.carry_out(effect) {
+                bench.step(Input::Done(done));
+            }
+        }
+        count
+    };
+    assert_eq!(written(&mut bench), Some(64));
+    assert_eq!(written(&mut bench), Some(6));
+    assert_eq!(written(&mut bench), None);
+}
+
+#[test]
+fn answer_to_one_request_has_a_bound() {
+    let mut bench = Bench::new(1);
+    for (first, last, expected) in [(0, 9, 9), (5, 5_000, 68), (0, u64::MAX, 63), (u64::MAX, 1, 1)]
+    {
+        let (first, last) = (Sequence(first), Sequence(last));
+        let (owner, incarnation) = (key(1).address(), Incarnation(1));
+        let message = LaneMessage::Request(BatchRange { owner, incarnation, first, last });
+        let from = peer(2);
+        bench.step(Input::Mesh(MeshInput::LaneMessageReceived { from, message }));
+        let sent = bench.take().into_iter().find_map(|e| match e {
+            Effect::SendBatches(_, range) => Some(range.last.0),
+            _ => None,
+        });
+        assert_eq!(sent, Some(expected), "{first} to {last}");
+        bench.step(Input::Done(Done::BatchesSent(from)));
+    }
+}
+
+#[test]
+fn acknowledgement_that_is_not_its_peers_own_keeps_the_peer_out_and_counts_nothing() {
+    let mut bench = Bench::new(1);
+    let batch = bench.batch(2, 0, BatchDigest::ZERO, "one");
+    push(&mut bench, 2, batch.raw().clone().into());
+    let tip =
+        lockstep_core::batch::Acknowledged { position: batch.position(), digest: batch.digest() };
+    let word = |network, n: u8| Acknowledgement::sign(network, vec![tip], &key(n));
+    let mut broken = word(bench.network, 4);
+    broken.signature.0[64] = 3;
+    let elsewhere = lockstep_core::types::NetworkId::ZERO;
+    for (from, word) in [
+        (2, word(bench.network, 3)),
+        (3, word(elsewhere, 3)),
+        (4, broken),
+        (99, word(bench.network, 99)),
+    ] {
+        let (from, message) = (peer(from), LaneMessage::Acknowledgement(word));
+        bench.step(Input::Mesh(MeshInput::LaneMessageReceived { from, message }));
+    }
+    let of = |effect: &Effect| match effect {
+        Effect::Disconnect(from, misdeed) => Some((*from, misdeed.clone())),
+        _ => None,
+    };
+    let gone: Vec<_> = bench.said.iter().filter_map(of).collect();
+    assert!(
+        matches!(
+            &gone[..],
+            [(a, Misdeed::Signer { .. }), (b, Misdeed::Network), (c, Misdeed::Signature(_))]
+                if [*a, *b, *c] == [peer(2), peer(3), peer(4)]
+        ),
+        "{gone:?}"
+    );
+    let up = [2, 3, 4].map(|n| key(n).address()).into();
+    let batches = [batch];
+    assert_eq!(bench.app.lanes.table.unacknowledged(&batches, &up).len(), 1);
+}

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::application::candidates::{PROPOSALS_PER_PROPOSER_MAX, ROUNDS_AHEAD_MAX};
+use crate::application::proposals::{EARLY_PER_PEER_MAX, OPENING_PER_PEER_MAX, Refusal};
 use crate::application::tickets::TICKETS_PER_PEER_MAX;
 
 #[test]
@@ -324,6 +325,133 @@ fn turn_that_comes_to_nothing_leaves_no_question_open() {
     let (height, reply) = (Height(9), bench.reply());
     bench.step(Input::Engine(EngineInput::ValueRequested { height, round: Round(0), reply }));
     assert!(!is_open(&bench, reply), "another height");
+}
+
+/// All parts of a payload under a first part.
+fn send(bench: &mut Bench, from: u8, first: FirstPart, payload: &Bytes) -> Vec<Effect> {
+    let mut id = first.proposal.round.0.to_be_bytes().to_vec();
+    id.extend_from_slice(first.proposal.block.0.as_slice());
+    let mut effects = Vec::new();
+    for (sequence, content) in split(first, payload) {
+        let part = PartMessage { stream: StreamId(id.clone().into()), sequence, content };
+        let received = EngineInput::PartReceived { from: peer(from), part };
+        bench.app.step(bench.now, Input::Engine(received), &mut effects);
+    }
+    effects
+}
+
+fn payload(block: &Block) -> Bytes {
+    let (header, cut) = (block.header.clone(), block.cut.clone());
+    Payload { header, cut, batches: Vec::new() }.encode().into()
+}
+
+fn first_part(bench: &Bench, n: u8, proposal: Proposal, payload: &Bytes) -> FirstPart {
+    let signature = key(n).sign(proposal.part_digest(bench.network));
+    let (proposer, bytes_total) = (key(n).address(), payload.len() as u64);
+    FirstPart { proposal, proposer, bytes_total, signature }
+}
+
+#[test]
+fn each_reason_not_to_open_a_proposal_is_no_verdict_on_its_block() {
+    let mut bench = Bench::new(1);
+    let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    let (n, block) = (bench.turn(round), bench.block(round, &[], 0));
+    let other = bench.block(round, &[], 1);
+    let proposal = bench.proposal(round, None, &block);
+    let good = payload(&block);
+    let first = first_part(&bench, n, proposal, &good);
+    let stranger = key(n % 4 + 1).sign(proposal.part_digest(bench.network));
+    let garbage = Bytes::from_static(b"garbage");
+    let of = |payload: &Bytes| FirstPart { bytes_total: payload.len() as u64, ..first };
+    let later = (round + 1..).find(|r| bench.turn(*r) == n).unwrap();
+    let of_later = first_part(&bench, n, bench.proposal(later, None, &block), &good);
+    let refused = |first: FirstPart, payload: Bytes, is_it: &dyn Fn(&Refusal) -> bool| {
+        let mut bench = Bench::new(1);
+        for effect in send(&mut bench, n, first, &payload) {
+            if let Some(done) = bench.carry_out(effect) {
+                bench.step(Input::Done(done));
+            }
+        }
+        let reports =
+            bench.reports(|r| matches!(r, Report::ProposalRefused { reason, .. } if is_it(reason)));
+        assert_eq!((reports, bench.app.candidates().counts()), (1, (0, 0)), "{:?}", bench.said);
+    };
+    let signer = FirstPart { signature: stranger, ..first };
+    refused(signer, good.clone(), &|r| matches!(r, Refusal::Signer { .. }));
+    let mut wrong = first.signature;
+    wrong.0[64] = 3;
+    let unsigned = FirstPart { signature: wrong, ..first };
+    refused(unsigned, good.clone(), &|r| matches!(r, Refusal::Signature(_)));
+    refused(of(&garbage), garbage.clone(), &|r| matches!(r, Refusal::Payload(_)));
+    let of_other = payload(&other);
+    refused(of(&of_other), of_other.clone(), &|r| matches!(r, Refusal::OtherBlock { .. }));
+    refused(of_later, good.clone(), &|r| matches!(r, Refusal::Round(_)));
+
+    for effect in send(&mut bench, n, first, &good) {
+        if let Some(done) = bench.carry_out(effect) {
+            bench.step(Input::Done(done));
+        }
+    }
+    assert_eq!(bench.handed(block.hash()), 1, "it was not the test");
+}
+
+#[test]
+fn so_many_proposals_of_a_peer_are_opened_at_a_time_and_anothers_beside_them() {
+    let mut bench = Bench::new(1);
+    let n = (0..4).map(|r| bench.turn(r)).find(|n| *n != 1).unwrap();
+    let round = (0..4).find(|r| bench.turn(*r) == n).unwrap();
+    let mut opening = Vec::new();
+    for ms in 0..=OPENING_PER_PEER_MAX as u64 {
+        let block = bench.block(round, &[], ms);
+        let good = payload(&block);
+        let first = first_part(&bench, n, bench.proposal(round, None, &block), &good);
+        opening.extend(send(&mut bench, n, first, &good));
+        if ms == 0 {
+            // Another peer's copies of the first.
+            opening.extend(send(&mut bench, n % 4 + 1, first, &good));
+        }
+    }
+    let opens = |effects: &[Effect]| {
+        effects.iter().filter(|e| matches!(e, Effect::OpenProposal { .. })).count()
+    };
+    let is_busy = |e: &&Effect| {
+        matches!(e, Effect::Report(Report::ProposalRefused { reason: Refusal::Busy, .. }))
+    };
+    assert_eq!(opens(&opening), OPENING_PER_PEER_MAX + 1);
+    assert_eq!(opening.iter().filter(is_busy).count(), 1);
+    // Each that is opened makes room for one.
+    let done = bench.carry_out(opening.remove(0)).unwrap();
+    bench.step(Input::Done(done));
+    let block = bench.block(round, &[], 100);
+    let good = payload(&block);
+    let first = first_part(&bench, n, bench.proposal(round, None, &block), &good);
+    assert_eq!(opens(&send(&mut bench, n, first, &good)), 1);
+}
+
+#[test]
+fn farthest_proposal_of_a_later_height_gives_way_among_one_peers() {
+    let mut bench = Bench::new(1);
+    let block = bench.block(0, &[], 0);
+    let mut ahead = Bench::new(1);
+    decide(&mut ahead, &block);
+    let round = (0..4).find(|r| ahead.turn(*r) != 1).unwrap();
+    let next = ahead.block(round, &[], 0);
+    let n = ahead.turn(round);
+    let honest = first_part(&ahead, n, ahead.proposal(round, None, &next), &payload(&next));
+    // Of the height behind the next one: what comes of it must not keep the next one's out.
+    for byte in 0..=EARLY_PER_PEER_MAX as u8 {
+        let garbage = Bytes::copy_from_slice(&[byte]);
+        let height = next.header.height.next();
+        let block = BlockHash(alloy_primitives::B256::repeat_byte(byte));
+        let proposal = Proposal { height, round: Round(0), valid_round: None, block };
+        let first = first_part(&bench, n, proposal, &garbage);
+        assert!(send(&mut bench, n, first, &garbage).is_empty());
+    }
+    send(&mut bench, n, honest, &payload(&next));
+    let kept: usize = bench.app.early.waiting.values().map(Vec::len).sum();
+    assert_eq!(kept, EARLY_PER_PEER_MAX);
+    decide(&mut bench, &block);
+    assert_eq!(bench.handed(next.hash()), 1);
 }
 
 /// Decides a block at a bench as consensus does.
