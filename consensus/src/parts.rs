@@ -262,14 +262,25 @@ impl Stream {
     }
 }
 
-/// Cuts a payload into the parts of a stream: first, data, end, with their places.
-pub fn split(first: FirstPart, payload: &Bytes) -> Vec<(u64, PartContent)> {
+/// The parts of a proposal's stream: first, data, end.
+///
+/// The stream is named by height, round, block and a checksum of the payload. A proposal that is published again may have
+/// other batches with it; under one name its parts would meet what is left of the first time, and be refused.
+pub fn split(first: FirstPart, payload: &Bytes) -> Vec<PartMessage> {
+    let proposal = first.proposal;
+    let mut id = Vec::with_capacity(48);
+    id.extend_from_slice(&proposal.height.0.to_be_bytes());
+    id.extend_from_slice(&proposal.round.0.to_be_bytes());
+    id.extend_from_slice(proposal.block.0.as_slice());
+    id.extend_from_slice(&crc32fast::hash(payload).to_be_bytes());
+    let stream = StreamId(id.into());
     let data = (0..payload.len())
         .step_by(PART_BYTES_MAX)
         .map(|at| payload.slice(at..payload.len().min(at.saturating_add(PART_BYTES_MAX))))
         .map(PartContent::Data);
     let contents = core::iter::once(PartContent::First(first)).chain(data);
-    (0u64..).zip(contents.chain([PartContent::Fin])).collect()
+    let message = |(sequence, content)| PartMessage { stream: stream.clone(), sequence, content };
+    (0u64..).zip(contents.chain([PartContent::Fin])).map(message).collect()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use lockstep_core::types::{
     BatchDigest, BlockHash, ChainId, Height, Incarnation, NetworkId, Round, Sequence, UnixMillis,
 };
 use lockstep_core::validator_set::{Validator, ValidatorSet};
-use lockstep_engine::{FirstPart, PartMessage, ProposalTicket, StreamId};
+use lockstep_engine::{FirstPart, ProposalTicket};
 
 use super::effect::{Answer, Effect, ReplyId, Report};
 use super::input::{
@@ -343,10 +343,7 @@ impl Bench {
             bytes_total: payload.len() as u64,
             signature: key(n).sign(proposal.part_digest(self.network)),
         };
-        let mut id = proposal.round.0.to_be_bytes().to_vec();
-        id.extend_from_slice(proposal.block.0.as_slice());
-        for (sequence, content) in split(first, &payload) {
-            let part = PartMessage { stream: StreamId(id.clone().into()), sequence, content };
+        for part in split(first, &payload) {
             self.step(Input::Engine(EngineInput::PartReceived { from: peer(n), part }));
         }
     }

@@ -300,7 +300,7 @@ mod tests {
         let mut table = table();
         let (mut parent, mut bytes, mut sequence) = (BatchDigest::ZERO, 0, 0);
         let mut last = None;
-        while table.has_room() {
+        while table.has_room(&set()) {
             assert!(bytes < IN_FLIGHT_BYTES_MAX);
             let next = batch(sequence, parent, &[7; 100_000]);
             (parent, bytes, sequence) = (next.digest(), bytes + next.raw().len(), sequence + 1);
@@ -309,7 +309,7 @@ mod tests {
         }
         assert!(bytes >= IN_FLIGHT_BYTES_MAX);
         say(&mut table, &last.unwrap());
-        assert!(table.has_room(), "a quorum stores them all");
+        assert!(table.has_room(&set()), "a quorum stores them all");
     }
 
     #[test]

@@ -67,11 +67,9 @@ fn parts_in_any_order_are_the_payload_and_its_time_is_that_of_the_first() {
         let mut assembler = Assembler::new(HEIGHT);
         let (last, others) = order.split_last().unwrap();
         let mut at = NOW;
-        let mut came = |(sequence, content): &(u64, PartContent)| {
+        let mut came = |part: &PartMessage| {
             at = at.plus(10);
-            let stream = StreamId(Bytes::from_static(b"s"));
-            let part = PartMessage { stream, sequence: *sequence, content: content.clone() };
-            (at, assembler.insert(at, 1, part))
+            (at, assembler.insert(at, 1, part.clone()))
         };
         let mut arrived = None;
         for part in others {
@@ -80,13 +78,29 @@ fn parts_in_any_order_are_the_payload_and_its_time_is_that_of_the_first() {
             // The same part again changes nothing.
             let (_, again) = came(part);
             assert_eq!(again, Ok(Progress::Pending));
-            arrived = arrived.or((part.0 == 0).then_some(at));
+            arrived = arrived.or((part.sequence == 0).then_some(at));
         }
         let (at, result) = came(last);
         let Ok(Progress::Complete(complete)) = result else { panic!("{result:?}") };
         assert_eq!(complete.payload, payload);
         assert_eq!(complete.arrived, arrived.unwrap_or(at), "order {turn}");
     }
+}
+
+/// What others acknowledged meanwhile is not sent again, and what is left of the first time does not stand in its way.
+#[test]
+fn proposal_that_is_published_again_with_other_batches_is_put_together() {
+    let mut assembler = Assembler::new(HEIGHT);
+    let mut put = |part: &PartMessage| assembler.insert(NOW, 1, part.clone());
+    let parts = |payload: &[u8]| {
+        let payload = Bytes::copy_from_slice(payload);
+        split(first_at(HEIGHT, payload.len()), &payload)
+    };
+    let (before, again) = (parts(b"with a batch"), parts(b"without"));
+    // Its end is lost with the connection.
+    assert!(before[..2].iter().all(|part| put(part) == Ok(Progress::Pending)));
+    assert!(again[..2].iter().all(|part| put(part) == Ok(Progress::Pending)));
+    assert!(matches!(put(&again[2]), Ok(Progress::Complete(_))));
 }
 
 /// A stream of parts, of which the last is refused: the rest of the stream is forgotten with it.

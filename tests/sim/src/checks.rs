@@ -83,8 +83,6 @@ pub(crate) struct Checks {
     bytes_per_second: u64,
     bytes_capacity: u64,
     validators: ValidatorSet,
-    /// Frames of a peer come in order, each once.
-    is_lossless: bool,
     last: Option<(Header, Cut)>,
 }
 
@@ -118,7 +116,6 @@ impl Checks {
             bytes_per_second: genesis.chains[0].bytes_per_second,
             bytes_capacity: genesis.chains[0].bytes_capacity(),
             validators: genesis.validators.clone(),
-            is_lossless: plan.is_lossless(),
             last: None,
             addresses,
         }
@@ -366,9 +363,6 @@ impl Checks {
         let is_honest = |peer: &PeerId| place(peer) >= self.liars;
         let is_ours = |block: &BlockHash| self.built.contains(block);
         let is_wrong = match report {
-            // A proposal that is published again may have other batches with it: where frames are lost between, its parts
-            // meet those of the first time.
-            Report::PartRefused { .. } if !self.is_lossless => false,
             Report::PartRefused { from, .. } | Report::ValueWrong(from, ..) => is_honest(from),
             Report::ProposalRefused { from, reason, .. } => {
                 let may_be = matches!(reason, Refusal::TooFar { .. } | Refusal::Busy);

@@ -16,7 +16,7 @@ use lockstep_core::proposal::{Payload, SyncedValue};
 use lockstep_core::signing::{Signature, SigningKey};
 use lockstep_core::types::{BatchDigest, Height, Incarnation, Round, Sequence, UnixMillis};
 use lockstep_engine::replica::frames;
-use lockstep_engine::{FirstPart, PartMessage, ProposalTicket, StreamId};
+use lockstep_engine::{FirstPart, ProposalTicket};
 
 use crate::attacker::{Lie, some_block};
 use crate::node::peer;
@@ -32,7 +32,8 @@ const BATCHES: u64 = 30;
 impl World {
     /// A valid block without entries after a liar's newest one.
     pub(crate) fn make_block(&mut self, liar: usize, round: Round) -> Option<(Header, Cut)> {
-        let later = self.rng.below(300);
+        let is_ahead = self.attacker.lies().contains(&Lie::Future) && self.rng.chance(300);
+        let later = self.rng.below(if is_ahead { 60_000 } else { 300 });
         let ledger = &self.nodes[liar].running.as_ref()?.ledger;
         let state = ledger.state();
         let time = UnixMillis(state.timestamp.0 + 1 + later);
@@ -82,9 +83,7 @@ impl World {
             bytes_total: payload.len() as u64,
             signature: key.sign(proposal.part_digest(self.network)),
         };
-        let stream = StreamId(Bytes::copy_from_slice(proposal.block.0.as_slice()));
-        for (sequence, content) in lockstep_consensus::parts::split(first, &payload) {
-            let part = PartMessage { stream: stream.clone(), sequence, content };
+        for part in lockstep_consensus::parts::split(first, &payload) {
             self.send_to_all(liar, Class::Parts, &frames::part(&part).expect("a short part"));
         }
         let signature = key.sign(proposal.digest(self.network));

@@ -175,13 +175,6 @@ impl Plan {
         }
     }
 
-    /// Whether frames of a peer and class come in order, each once.
-    #[must_use]
-    pub(crate) fn is_lossless(&self) -> bool {
-        let is_cut = !self.partitions.is_empty() || self.flaps > 0 || !self.crashes.is_empty();
-        self.in_order && self.loss + self.twice + self.late == 0 && !is_cut
-    }
-
     /// Whether chains have less room than users want.
     #[must_use]
     pub(crate) const fn is_tight(&self) -> bool {

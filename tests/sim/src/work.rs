@@ -192,14 +192,7 @@ impl World {
         let bytes = Bytes::from(payload.encode());
         let first = FirstPart { bytes_total: bytes.len() as u64, ..first };
         let first = self.lie_about(node, first);
-        let proposal = first.proposal;
-        let mut id = Vec::with_capacity(44);
-        id.extend_from_slice(&proposal.height.0.to_be_bytes());
-        id.extend_from_slice(&proposal.round.0.to_be_bytes());
-        id.extend_from_slice(proposal.block.0.as_slice());
-        let stream = StreamId(id.into());
-        for (sequence, content) in split(first, &bytes) {
-            let part = PartMessage { stream: stream.clone(), sequence, content };
+        for part in split(first, &bytes) {
             let frame = frames::part(&part).expect("our own parts fit");
             self.broadcast(node, Class::Parts, &frame);
         }

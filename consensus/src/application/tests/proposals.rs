@@ -94,8 +94,7 @@ fn timely_is_asked_of_the_first_part_not_of_the_last() {
         bytes_total: payload.len() as u64,
         signature: key(n).sign(proposal.part_digest(bench.network)),
     };
-    for (sequence, content) in split(first, &payload) {
-        let part = PartMessage { stream: StreamId(Bytes::from_static(b"s")), sequence, content };
+    for part in split(first, &payload) {
         bench.step(Input::Engine(EngineInput::PartReceived { from: peer(n), part }));
         // Each part is a minute behind the one before it.
         bench.now = bench.now.plus(60_000);
@@ -329,11 +328,8 @@ fn turn_that_comes_to_nothing_leaves_no_question_open() {
 
 /// All parts of a payload under a first part.
 fn send(bench: &mut Bench, from: u8, first: FirstPart, payload: &Bytes) -> Vec<Effect> {
-    let mut id = first.proposal.round.0.to_be_bytes().to_vec();
-    id.extend_from_slice(first.proposal.block.0.as_slice());
     let mut effects = Vec::new();
-    for (sequence, content) in split(first, payload) {
-        let part = PartMessage { stream: StreamId(id.clone().into()), sequence, content };
+    for part in split(first, payload) {
         let received = EngineInput::PartReceived { from: peer(from), part };
         bench.app.step(bench.now, Input::Engine(received), &mut effects);
     }
