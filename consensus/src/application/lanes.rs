@@ -294,7 +294,7 @@ impl Application {
     ) {
         for batch in batches {
             let position = batch.position();
-            if aside.contains(&position) {
+            if aside.contains(&position) && !planted(Bug::SecondBatchHeld) {
                 effects.push(Effect::Report(Report::LaneEquivocation(position)));
                 continue;
             }

@@ -136,8 +136,8 @@ impl Plan {
         let heal_at = calm + 300 * MS + rng.below(FAULTS_MAX);
         let may_lose = liars < third;
         let mut crashes = Self::crashes(rng, nodes, may_lose, calm..heal_at);
-        if may_lose && crashes.is_empty() && rng.chance(200) {
-            crashes.push(Self::odd_crash(rng, nodes, liars, calm..heal_at));
+        if may_lose && rng.chance(200) {
+            crashes = vec![Self::odd_crash(rng, nodes, liars, calm..heal_at)];
         }
         let partitions = Self::partitions(rng, nodes, calm..heal_at);
         let some =
@@ -183,7 +183,12 @@ impl Plan {
 
     /// `may_lose`: one node may lose data or guard. It abstains for a while, so it is one of the third that may fail.
     fn crashes(rng: &mut Rng, nodes: usize, may_lose: bool, when: Range<Micros>) -> Vec<Crash> {
-        let count = if rng.chance(600) { 1 + rng.below(4) } else { 0 };
+        let (count, down) = match rng.below(100) {
+            // So many that several are down, or come back, at one height.
+            0..8 => (12, 300 * MS),
+            8..64 => (1 + rng.below(4), 2_000 * MS),
+            _ => (0, MS),
+        };
         let lost = (may_lose && rng.chance(400)).then(|| rng.place(nodes));
         let mut crashes = Vec::new();
         for _ in 0..count {
@@ -201,7 +206,7 @@ impl Plan {
                 at: when.start + rng.below(when.end - when.start),
                 node,
                 effects: u32::try_from(1 + rng.below(400)).expect("few"),
-                down: rng.below(2_000 * MS),
+                down: rng.below(down),
                 disk,
             });
         }

@@ -1,5 +1,6 @@
 //! The application of a node: what it wants is done here, in the node's own words and with its own store and guard.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,16 +24,25 @@ use lockstep_core::proposal::Payload;
 use lockstep_core::signing;
 use lockstep_core::types::{BlockHash, Height, NetworkId, Sequence, UnixMillis};
 use lockstep_engine::replica::{self, frames};
-use lockstep_engine::{FirstPart, PartMessage, StreamId, SyncOutcome};
+use lockstep_engine::{FirstPart, SyncOutcome};
 
 use crate::node::{Node, Running, Waiting, place};
 use crate::plan::MS;
 use crate::world::{Class, Event, Micros, World};
 
-fn checked(network: NetworkId, raw: Bytes) -> Result<CheckedBatch, InvalidBatch> {
-    let batch = Batch::decode(network, raw.into())?;
-    batch.check_owner()?;
-    batch.check()
+/// Batches that were checked, by their bytes: what one node finds of a batch every node does.
+#[derive(Debug, Default)]
+pub(crate) struct Checked(HashMap<Bytes, Result<CheckedBatch, InvalidBatch>>);
+
+impl Checked {
+    fn check(&mut self, network: NetworkId, raw: Bytes) -> Result<CheckedBatch, InvalidBatch> {
+        let check = |raw: Bytes| {
+            let batch = Batch::decode(network, raw.into())?;
+            batch.check_owner()?;
+            batch.check()
+        };
+        self.0.entry(raw).or_insert_with_key(|raw| check(raw.clone())).clone()
+    }
 }
 
 impl World {
@@ -209,6 +219,10 @@ impl World {
                 Ok(Some(Done::BatchesSent(to)))
             }
             Effect::CommitBlock(decided) => self.commit(node, *decided),
+            Effect::CheckBatches(job, raw) => {
+                let batches = raw.into_iter().map(|raw| self.checked.check(network, raw)).collect();
+                Ok(Some(Done::BatchesChecked { job, batches }))
+            }
             Effect::PersistCertificate(certificate, evidence)
                 if self.loses_evidence(node, certificate.height, evidence.len()) =>
             {
@@ -338,10 +352,6 @@ impl Node {
                 let signer = signing::recover(digest, &first.signature);
                 let payload = Payload::decode(&payload.into());
                 Done::ProposalOpened(Box::new(Opened { from, first, arrived, signer, payload }))
-            }
-            Effect::CheckBatches(job, raw) => {
-                let batches = raw.into_iter().map(|raw| checked(network, raw)).collect();
-                Done::BatchesChecked { job, batches }
             }
             Effect::CheckAcknowledgement(from, acknowledgement) => {
                 let signer = acknowledgement.signer();

@@ -18,6 +18,7 @@ use crate::node::{Clock, EPOCH_MS, Node};
 use crate::plan::{Crash, DiskFault, MS, Partition, Plan};
 use crate::rng::Rng;
 use crate::trace::Trace;
+use crate::work::Checked;
 
 /// Microseconds since the beginning of a run.
 pub(crate) type Micros = u64;
@@ -142,6 +143,7 @@ pub(crate) struct World {
     pub(crate) checks: Checks,
     pub(crate) attacker: Attacker,
     pub(crate) trace: Trace,
+    pub(crate) checked: Checked,
     pub(crate) outcome: Outcome,
     queue: BTreeMap<(Micros, u64), Scheduled>,
     scheduled: u64,
@@ -224,6 +226,7 @@ impl World {
             nodes,
             trace,
             outcome: Outcome::default(),
+            checked: Checked::default(),
             queue: BTreeMap::new(),
             scheduled: 0,
             cut: BTreeSet::new(),
