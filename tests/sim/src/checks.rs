@@ -61,6 +61,8 @@ pub(crate) struct Checks {
     sent: BTreeSet<Signature>,
     /// Blocks that a node was seen to hold.
     held: BTreeSet<(usize, u64, BlockHash)>,
+    /// Batches that a node was seen to have written.
+    written: BTreeSet<(usize, u64, BatchDigest)>,
     /// Users' entries.
     pub(crate) entries: Entries,
     wrong_clocks: BTreeSet<usize>,
@@ -103,6 +105,7 @@ impl Checks {
             signed: BTreeMap::new(),
             sent: BTreeSet::new(),
             held: BTreeSet::new(),
+            written: BTreeSet::new(),
             entries: Entries::new(addresses.clone(), liars, is_tight),
             wrong_clocks: BTreeSet::new(),
             torn: BTreeSet::new(),
@@ -258,6 +261,9 @@ impl Checks {
             .iter()
             .any(|lane| lane.owner == batch.position.owner && batch.position <= lane.batch())
         {
+            return;
+        }
+        if !self.written.insert((node, self.boots[node], batch.digest)) {
             return;
         }
         let held = ledger.store().batch_with_digest(&batch.position, batch.digest);
