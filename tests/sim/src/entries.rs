@@ -18,6 +18,8 @@ use crate::world::CHAINS;
 
 /// How long an entry that must not expire lives, in milliseconds.
 pub(crate) const LONG_MS: u64 = 20_000;
+/// No clock is more than that ahead of log time.
+const CLOCK_AHEAD_MS: u64 = 4_000;
 
 /// A copy of an entry that a user submitted to a node.
 #[derive(Debug)]
@@ -266,7 +268,8 @@ impl Entries {
         Ok(())
     }
 
-    /// An entry is decided: no earlier one of its node and chains still waits.
+    /// An entry is decided: no earlier one of its node and chains still waits. What expires soon its node may have given up
+    /// already, by a clock that jumped ahead.
     fn passed_over(
         &self,
         (node, boot, number): (usize, u64, u64),
@@ -277,7 +280,8 @@ impl Entries {
             let Some(tracked) = self.all.get(id).filter(|tracked| tracked.decided.is_none()) else {
                 continue;
             };
-            let is_alive = |copy: &Copy| copy.boot == boot && copy.expires > time;
+            let is_alive =
+                |copy: &Copy| copy.boot == boot && copy.expires > time.plus(CLOCK_AHEAD_MS);
             let shares = tracked.chains.iter().any(|chain| chains.contains(chain));
             if shares && tracked.copies.get(&node).is_some_and(is_alive) {
                 return Err(format!("node {node}: entry {number} passes entry {earlier} over"));
