@@ -87,7 +87,7 @@ impl Actor for Log {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Msg::Append(_, entry, reply) if !self.order().must_append(&entry) => {
-                reply.send(Ok(()))?
+                reply.send(Ok(()))?;
             }
             Msg::Flush(reply) if !self.order().must_sync_on_request() => reply.send(Ok(()))?,
             Msg::Flush(reply) => {
@@ -95,7 +95,9 @@ impl Actor for Log {
                 self.order().synced();
                 self.wal.cast(Msg::Flush(reply))?;
             }
-            message => self.wal.cast(message)?,
+            Msg::Append(..) | Msg::StartedHeight(..) | Msg::Reset(..) | Msg::Dump => {
+                self.wal.cast(message)?;
+            }
         }
         Ok(())
     }
