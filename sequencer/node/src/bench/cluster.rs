@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use eyre::{WrapErr as _, bail};
+use lockstep_consensus::guard::Origin;
 
-use crate::config::NodeOptions;
+use crate::commands::init;
+use crate::config::{NodeConfig, NodeOptions, Role};
 use crate::devnet::health;
 use crate::devnet::layout::{Layout, Plan};
 use crate::devnet::process::{self, Process, Program};
@@ -112,7 +114,7 @@ impl Cluster {
     }
 }
 
-/// Writes the row's options into the files that were made.
+/// Writes the row's options into the files that were made. The genesis is another one then, and so are the guards.
 fn tune(layout: &Layout, interval_ms: u64) -> eyre::Result<()> {
     let text = fs::read_to_string(&layout.genesis_file).wrap_err("reading the genesis")?;
     let mut genesis: GenesisFile = toml::from_str(&text).wrap_err("reading the genesis")?;
@@ -127,6 +129,43 @@ fn tune(layout: &Layout, interval_ms: u64) -> eyre::Result<()> {
         options.grpc.quota.submissions_per_second = 1_000_000;
         options.grpc.quota.bytes_per_second = 1 << 30;
         fs::write(&place.config, toml::to_string(&options)?).wrap_err("writing options")?;
+        let config = NodeConfig::load(&place.config)?;
+        if let Role::Validator(validator) = &config.role {
+            fs::remove_dir_all(&validator.guard_dir).wrap_err("removing a guard")?;
+        }
+        init::make(&config, Origin::Fresh).wrap_err("making a guard")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_consensus::guard::Guard;
+
+    use super::*;
+    use crate::keys;
+
+    #[test]
+    fn guards_are_of_the_genesis_that_a_row_asks_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            directory: folder.path().join("bench"),
+            validators: VALIDATORS,
+            chains: Plan::open_chains(2),
+            keep: false,
+            base_port: None,
+            port_blocks: 0,
+        };
+        let layout = Layout::prepare(&plan).unwrap();
+        tune(&layout, 50).unwrap();
+        let genesis = GenesisFile::load(&layout.genesis_file).unwrap();
+        assert_eq!(genesis.params.block_interval_ms, 50);
+        for place in &layout.places {
+            let Role::Validator(validator) = NodeConfig::load(&place.config).unwrap().role else {
+                panic!("a validator")
+            };
+            let key = keys::read_validator_key(&validator.validator_key).unwrap();
+            Guard::open(&validator.guard_dir, genesis.network_id(), key).unwrap();
+        }
+    }
 }
