@@ -14,7 +14,7 @@
 //! ([`Guard::create`]), with a [`Mark`] under which nothing is signed until that is safe.
 //!
 //! What it does not do: it remembers what was signed, not what consensus was locked on. When the engine's write-ahead
-//! log lacks more than one of the messages signed at a height ([`Guard::ahead_of`]), locks may be lost with them, and
+//! log lacks more than one of the votes signed at a height ([`Guard::ahead_of`]), locks may be lost with them, and
 //! the node must abstain until that height is decided ([`Guard::abstain_until_decided`]).
 //!
 //! Every call blocks (a `fdatasync`). After an input or output error it signs nothing until it is opened again.
@@ -130,11 +130,11 @@ pub struct WalView {
 pub enum Ahead {
     /// Equal: go on.
     No,
-    /// One message is signed that the log lacks: ordinary after a crash between signing and logging. Go on.
+    /// One vote is signed that the log lacks: ordinary after a crash between signing and logging. Go on.
     One,
     /// More than one is: the log was lost, and locks with it. Abstain until `height` is decided.
     More {
-        /// Highest height with a signed message that the log lacks.
+        /// Highest height with a signed vote that the log lacks.
         height: Height,
     },
     /// The log has an own message that the guard lacks: the guard's file was lost or restored. Abstain until
@@ -289,6 +289,9 @@ impl Guard {
     }
 
     /// Compares with the engine's write-ahead log. Call it at start, before anything is signed.
+    ///
+    /// Votes are counted alone. A proposal is signed when its block is written; consensus logs it when it publishes it, and never
+    /// if the block was too late for its round. It carries no lock.
     #[must_use]
     pub fn ahead_of(&self, wal: &WalView) -> Ahead {
         let inner = self.lock();
@@ -302,6 +305,7 @@ impl Guard {
             .messages
             .range(first..)
             .map(|(id, _)| *id)
+            .filter(|id| id.step != Step::Proposal || planted(Bug::ProposalsMissed))
             .filter(|id| !of_height.clone().any(|own| own == id))
             .collect();
         match lacking.as_slice() {

@@ -114,11 +114,12 @@ impl<Peer: Ord + Clone> Assembler<Peer> {
         self.streams.len()
     }
 
-    /// Forgets proposals below `height`, the one now being decided.
+    /// Forgets proposals below `height`, the one now being decided, and those whose height is not known yet: their first part
+    /// was of no use, or comes after others of its stream.
     pub fn advance(&mut self, height: Height) {
         self.height = height;
         self.streams
-            .retain(|_, s| s.first.as_ref().is_none_or(|first| first.proposal.height >= height));
+            .retain(|_, s| s.first.as_ref().is_some_and(|first| first.proposal.height >= height));
     }
 
     /// Takes one part, which came `now`.

@@ -30,6 +30,7 @@ use alloy_primitives::Bytes;
 
 pub use self::body::TakenEntry;
 pub use self::index::{Located, Lookup};
+pub use self::lanes::Aside;
 pub use self::log::{
     BLOCKS_READ_MAX, EVIDENCE_READ_MAX, LogStore, Maintenance, StoredBlock, Undecided,
 };

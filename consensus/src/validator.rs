@@ -384,7 +384,7 @@ async fn supervise(
     }
 }
 
-/// Stays up, says why, and signs nothing, until the operator stops it.
+/// Stays up, says why, and signs nothing, until the operator stops it. Who submits is told at once that it stops.
 async fn halt(
     parts: Parts,
     health: &watch::Sender<Health>,
@@ -394,8 +394,10 @@ async fn halt(
     error!(%reason, "halted; see the runbook: deploy/runbooks/halted.md");
     parts.context.metrics.halt();
     health.send_replace(Health::Halted { reason });
+    let Parts { context, shell, _kept: kept, .. } = parts;
+    drop(shell);
     stopped(&mut stop).await;
-    drop(parts);
+    drop((context, kept));
 }
 
 async fn run_engine(

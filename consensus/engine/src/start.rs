@@ -1,7 +1,7 @@
 //! Starts malachite: the one place that instantiates it. All of its generic code is compiled here.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -111,6 +111,9 @@ async fn start_in(
         Actor::spawn(None, actor, stopped).await.map_err(|error| StartError::engine(&error))?;
 
     let wal_path = wal_path(&config);
+    if matches!(config.mode, Mode::Follower) {
+        forget(&wal_path).await?;
+    }
     let parts = Parts {
         moniker: config.moniker.clone(),
         consensus_config: consensus_config(),
@@ -148,6 +151,16 @@ fn wal_path(config: &Config) -> PathBuf {
             path.push(".follower");
             path.into()
         }
+    }
+}
+
+/// Removes a follower's log: it holds nothing that is needed, and a torn one would keep malachite from starting.
+async fn forget(path: &Path) -> Result<(), StartError> {
+    match tokio::fs::remove_file(path).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StartError::Engine { reason: format!("removing {}: {error}", path.display()) })
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

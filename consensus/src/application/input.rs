@@ -6,7 +6,7 @@ use std::sync::Arc;
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p::PeerId;
-use lockstep_core::batch::{Acknowledgement, BatchPosition, CheckedBatch, InvalidBatch};
+use lockstep_core::batch::{Acknowledgement, CheckedBatch, InvalidBatch};
 use lockstep_core::block::{Assembly, InvalidBlock};
 use lockstep_core::certificate::{Certificate, Proposal};
 use lockstep_core::cut::Cut;
@@ -24,7 +24,7 @@ use crate::abstention::Abstention;
 use crate::lanes::wire::LaneMessage;
 use crate::ledger::DecidedBlock;
 use crate::settle::{Earlier, Place};
-use crate::store::Undecided;
+use crate::store::{Aside, Undecided};
 
 /// One thing that happened. Nothing in it is checked, unless its name says so.
 #[derive(Debug)]
@@ -289,9 +289,9 @@ pub enum Done {
         job: BatchesJob,
         /// The batches.
         batches: Vec<CheckedBatch>,
-        /// Positions among them at which the store holds another batch of the owner. The new one is kept aside, and must not
-        /// be acknowledged: a word on the other one may be out already, also from before a restart.
-        aside: Vec<BatchPosition>,
+        /// Those among them at whose position the store holds another batch of the owner. The new one is kept aside, and must
+        /// not be acknowledged: a word on the other one may be out already, also from before a restart.
+        aside: Vec<Aside>,
     },
     /// [`super::effect::Effect::SignBatch`].
     BatchSigned {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p::PeerId;
-use lockstep_core::batch::{Acknowledgement, Batch, BatchPosition, CheckedBatch, InvalidBatch};
+use lockstep_core::batch::{Acknowledgement, Batch, CheckedBatch, InvalidBatch};
 use lockstep_core::lane::{BatchRange, Inserted};
 use lockstep_core::planted::{Bug, planted};
 use lockstep_core::signing::InvalidSignature;
@@ -21,6 +21,7 @@ use crate::lanes::asked::Asked;
 use crate::lanes::own::OwnLane;
 use crate::lanes::table::Table;
 use crate::lanes::wire::LaneMessage;
+use crate::store::Aside;
 
 /// Batches of one peer that are being checked or wait to be written.
 const CHECKS_PER_PEER_MAX: usize = 8;
@@ -264,7 +265,7 @@ impl Application {
         &mut self,
         now: UnixMillis,
         batches: Vec<CheckedBatch>,
-        aside: &[BatchPosition],
+        aside: &[Aside],
         effects: &mut Vec<Effect>,
     ) {
         self.lanes.is_writing = false;
@@ -289,12 +290,12 @@ impl Application {
     pub(super) fn insert(
         &mut self,
         batches: Vec<CheckedBatch>,
-        aside: &[BatchPosition],
+        aside: &[Aside],
         effects: &mut Vec<Effect>,
     ) {
         for batch in batches {
             let position = batch.position();
-            if aside.contains(&position) && !planted(Bug::SecondBatchHeld) {
+            if aside.contains(&(position, batch.digest())) && !planted(Bug::SecondBatchHeld) {
                 effects.push(Effect::Report(Report::LaneEquivocation(position)));
                 continue;
             }

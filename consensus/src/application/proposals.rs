@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use alloy_primitives::Address;
 use libp2p::PeerId;
-use lockstep_core::batch::{Batch, BatchPosition, CheckedBatch, InvalidBatch};
+use lockstep_core::batch::{Batch, CheckedBatch, InvalidBatch};
 use lockstep_core::block::{self, InvalidBlock};
 use lockstep_core::certificate::Proposal;
 use lockstep_core::cut::LaneStep;
@@ -29,6 +29,7 @@ use super::effect::{Answer, BatchesJob, CheckJob, Effect, ReplyId, Report};
 use super::input::Opened;
 use crate::lanes::table::Attached;
 use crate::parts::{Complete, Progress};
+use crate::store::Aside;
 
 /// Complete proposals of later heights that wait per peer.
 pub const EARLY_PER_PEER_MAX: usize = 4;
@@ -413,7 +414,7 @@ impl Application {
         &mut self,
         now: UnixMillis,
         block: BlockHash,
-        (batches, aside): (Vec<CheckedBatch>, &[BatchPosition]),
+        (batches, aside): (Vec<CheckedBatch>, &[Aside]),
         effects: &mut Vec<Effect>,
     ) {
         let attached: Attached =

@@ -487,9 +487,9 @@ fn ahead_of_the_log_by_one_is_ordinary_and_by_more_is_not() {
     vote(&guard, id(6, 0, Step::Precommit), 1).unwrap();
     assert_eq!(ahead(7, &[]), Ahead::No);
     ask(&guard, proposal, 1).unwrap();
-    assert_eq!(ahead(7, &[]), Ahead::One);
-    assert_eq!(ahead(7, &[proposal]), Ahead::No);
+    assert_eq!(ahead(7, &[]), Ahead::No, "a block that was too late for its round");
     vote(&guard, prevote, 1).unwrap();
+    assert_eq!(ahead(7, &[]), Ahead::One, "the proposal does not count");
     vote(&guard, precommit, 1).unwrap();
     assert_eq!(ahead(7, &[proposal, prevote]), Ahead::One);
     assert_eq!(ahead(7, &[precommit, proposal, prevote]), Ahead::No);

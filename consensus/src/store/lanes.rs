@@ -24,8 +24,8 @@ const RANGES_PRUNED_MAX: usize = 256;
 /// Bytes of shards that go into one write, so that others are not kept waiting.
 const SHARDS_WRITE_BYTES: usize = 1 << 20;
 
-/// Names a batch that is kept aside.
-pub(super) type Aside = (BatchPosition, BatchDigest);
+/// Names a batch that is kept aside: its position, where another one stands, and its digest.
+pub type Aside = (BatchPosition, BatchDigest);
 
 /// What of the batch at a position is remembered until it is decided: so a commit sees without reading that the
 /// positions hold what the cut names.
@@ -60,12 +60,12 @@ struct Found {
 impl LogStore {
     /// Writes batches and syncs once. Then they may be acknowledged. Writing one twice is no harm.
     ///
-    /// Returns the positions that hold another batch of the same owner already: the owner signed two. The new one is
+    /// Returns those at whose position another batch of the same owner stands already: the owner signed two. The new one is
     /// kept as well, in case it is decided, but must not be acknowledged.
     ///
     /// # Errors
     /// [`StoreError`]: the node must stop.
-    pub fn put_batches(&self, batches: &[CheckedBatch]) -> Result<Vec<BatchPosition>, StoreError> {
+    pub fn put_batches(&self, batches: &[CheckedBatch]) -> Result<Vec<Aside>, StoreError> {
         self.put_with_batches(WriteBatch::new(), batches)
     }
 
@@ -78,7 +78,7 @@ impl LogStore {
         &self,
         payload: &Undecided,
         batches: &[CheckedBatch],
-    ) -> Result<Vec<BatchPosition>, StoreError> {
+    ) -> Result<Vec<Aside>, StoreError> {
         let mut write = WriteBatch::new();
         let (key, value) = payload.to_item();
         write.put(Space::Undecided, key, value);
@@ -89,7 +89,7 @@ impl LogStore {
         &self,
         mut write: WriteBatch,
         batches: &[CheckedBatch],
-    ) -> Result<Vec<BatchPosition>, StoreError> {
+    ) -> Result<Vec<Aside>, StoreError> {
         let _order = lock(&self.batches);
         let Placed { links, asides } = self.place(batches, &mut write)?;
         if !write.is_empty() {
@@ -97,11 +97,10 @@ impl LogStore {
             let durability = if is_buffered { Durability::Buffered } else { Durability::Synced };
             self.write(&write, durability)?;
         }
-        let positions = asides.iter().map(|(position, _)| *position).collect();
         let mut memory = self.memory_mut();
         memory.links.extend(links);
-        memory.conflicts.extend(asides);
-        Ok(positions)
+        memory.conflicts.extend(asides.iter().copied());
+        Ok(asides)
     }
 
     /// Decides for each batch whether it takes its position, is there already, or goes aside. The caller holds the

@@ -550,8 +550,8 @@ fn a_second_batch_at_a_position_is_kept_aside_and_wins_if_it_is_decided() {
         {
             let log = home.open();
             log.put_batches(&mine).unwrap();
-            let positions: Vec<BatchPosition> = theirs.iter().map(CheckedBatch::position).collect();
-            assert_eq!(log.put_batches(&theirs).unwrap(), positions);
+            let asides: Vec<_> = theirs.iter().map(|b| (b.position(), b.digest())).collect();
+            assert_eq!(log.put_batches(&theirs).unwrap(), asides);
             assert_eq!(log.put_batches(&mine).unwrap(), []);
         }
         let log = home.open();

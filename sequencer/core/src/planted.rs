@@ -46,6 +46,8 @@ bugs! {
     OvertakenPeerBlamed = "overtaken-peer-blamed",
     /// The result of an earlier request of sync counts for the present one.
     StaleSyncCounts = "stale-sync-counts",
+    /// A proposal that consensus never logged counts as a sign of a lost log.
+    ProposalsMissed = "proposals-missed",
     /// A turn that comes to nothing leaves the engine's question open.
     QuestionLeftOpen = "question-left-open",
 

@@ -64,6 +64,10 @@ async fn wipe(cluster: &mut Cluster) {
 /// Starts the victim with a new guard; it contradicts none of its votes, and votes once the log goes on.
 async fn comes_back(cluster: &mut Cluster, origin: Origin) {
     cluster.node(VICTIM).init(origin).expect("a guard");
+    // The log of an earlier time as a follower is torn. It holds nothing that is needed.
+    let data = cluster.node(VICTIM).data();
+    fs::create_dir_all(&data).expect("is made");
+    fs::write(data.join("consensus.wal.follower"), [0; 12]).expect("is written");
     cluster.start(&[VICTIM]).await;
     cluster.node(FROZEN).thaw();
     during("nobody sees two votes of one round", LIE_IN_WAIT, async || {

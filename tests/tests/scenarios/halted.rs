@@ -9,6 +9,7 @@ use lockstep_core::types::Height;
 use lockstep_node::config::FaultOptions;
 use lockstep_proto::convert::log::BlockAt;
 use lockstep_tests::cluster::{Cluster, INTERVAL};
+use lockstep_tests::entries;
 use lockstep_tests::wait::{during, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,6 +35,11 @@ async fn assert_halted(cluster: &Cluster, reason: &str) {
     .await;
     assert_eq!(victim.get("/readyz").await.status, 503);
     assert!(victim.log().contains("deploy/runbooks/halted.md"), "{}", victim.last_words());
+    let submitted = tokio::time::timeout(INTERVAL * 10, async {
+        victim.ingress().await.submit(&entries::opaque("to a halted node"), None).await
+    });
+    let answer = submitted.await.expect("who submits is not left waiting").expect_err("it stops");
+    assert!(answer.to_string().contains("stopping"), "{answer}");
     during("it stays halted", INTERVAL * 10, async || {
         victim.get("/healthz").await.status == 503 && victim.metric("lockstep_halted").await == 1
     })

@@ -137,7 +137,7 @@ async fn log_that_fails_gives_no_signature() {
 }
 
 #[tokio::test]
-async fn nothing_is_signed_when_the_logs_file_is_gone() {
+async fn nothing_is_signed_when_the_logs_file_is_gone_or_another() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("wal");
     std::fs::write(&path, "").unwrap();
@@ -145,6 +145,8 @@ async fn nothing_is_signed_when_the_logs_file_is_gone() {
     let log = fake::log_at(path.clone()).await;
     let adapter = SignerAdapter { signer, failures: Failures::new(), log };
     adapter.sign_proposal(proposal()).await.unwrap();
-    std::fs::remove_file(path).unwrap();
+    std::fs::rename(&path, folder.path().join("moved")).unwrap();
     assert!(adapter.sign_vote(vote()).await.unwrap_err().to_string().contains("is gone"));
+    std::fs::write(&path, "").unwrap();
+    assert!(adapter.sign_vote(vote()).await.is_err(), "it is another file");
 }

@@ -10,7 +10,8 @@
 //! abstain until others decide the height. With f silent validators beside it nobody would.
 //!
 //! **The own message itself is not synced for its publication**: the signer holds it, durably. So there are as many syncs as
-//! malachite makes. The next signature syncs it, so at most one own message is ahead of the log.
+//! malachite makes. The next signature syncs it, so at most one own vote is ahead of the log. A proposal may be missing for good:
+//! the application has it signed when its block is written, and malachite passes it over if its round is past that step.
 //!
 //! **The signer writes what it signed to the log**, because malachite appends nothing during a replay: a message that is
 //! signed there would be missing for as long as the height lasts. Malachite's own append of it is left out.

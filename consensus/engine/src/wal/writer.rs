@@ -1,6 +1,7 @@
 //! Malachite's write-ahead log in the order that [`super::order`] demands: an actor before malachite's own, and the signer's
 //! way past it.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,14 +21,16 @@ use crate::signing::SignError;
 pub(crate) struct Log {
     /// Malachite's own actor.
     wal: WalRef<Context>,
-    /// Its file.
+    /// Its file, and which one it was when it was opened; `None` if it could not be looked at.
     path: PathBuf,
+    file: Option<(u64, u64)>,
     order: Arc<Mutex<Order>>,
 }
 
 impl Log {
     pub(crate) fn new(wal: WalRef<Context>, path: PathBuf) -> Self {
-        Self { wal, path, order: Arc::new(Mutex::new(Order::opened())) }
+        let file = std::fs::metadata(&path).ok().map(|file| (file.dev(), file.ino()));
+        Self { wal, path, file, order: Arc::new(Mutex::new(Order::opened())) }
     }
 
     fn order(&self) -> MutexGuard<'_, Order> {
@@ -37,8 +40,9 @@ impl Log {
     /// Makes everything durable that led to what is going to be signed. A file that somebody removed would take it all, and
     /// the next start find nothing.
     pub(crate) async fn sync_to_sign(&self) -> Result<(), SignError> {
-        if !matches!(tokio::fs::try_exists(&self.path).await, Ok(true)) {
-            return Err(failed(format!("{} is gone", self.path.display())));
+        let found = tokio::fs::metadata(&self.path).await.ok();
+        if found.is_none() || found.map(|file| (file.dev(), file.ino())) != self.file {
+            return Err(failed(format!("{} is gone, or another file", self.path.display())));
         }
         if self.order().must_sync_to_sign() {
             answer(ractor::call!(self.wal, Msg::Flush))?;

@@ -47,6 +47,25 @@ fn batch_is_not_acknowledged_at_a_position_where_the_store_holds_another() {
     assert_eq!(bench.said.iter().find_map(said), Some(first.digest()));
 }
 
+/// The one that takes the place is held, though its twin comes with it.
+#[test]
+fn of_two_batches_of_one_position_in_one_group_the_first_is_held() {
+    let mut bench = Bench::new(1);
+    let first = bench.batch(2, 0, BatchDigest::ZERO, "first");
+    let twin = bench.batch(2, 0, BatchDigest::ZERO, "its twin");
+    let other = bench.batch(3, 0, BatchDigest::ZERO, "before them");
+    push(&mut bench, 3, other.raw().clone().into());
+    push(&mut bench, 2, first.raw().clone().into());
+    push(&mut bench, 2, twin.raw().clone().into());
+    bench.step(Input::TimerFired(Timer::Group));
+    let is_first = |e: &Effect| match e {
+        Effect::Acknowledge(None, tips) => tips.iter().any(|tip| tip.digest == first.digest()),
+        _ => false,
+    };
+    assert!(bench.said.iter().any(is_first));
+    assert_eq!(bench.reports(|r| matches!(r, Report::LaneEquivocation(_))), 1);
+}
+
 #[test]
 fn group_waits_for_the_one_before_it_and_for_a_pause() {
     let mut bench = Bench::new(1);
