@@ -375,7 +375,8 @@ impl Checks {
                 is_honest(from) && !may_be
             }
             Report::BlockInvalid { block, .. } | Report::CutBroken { block, .. } => is_ours(block),
-            Report::AttachedInvalid(block, _) => is_ours(block),
+            // A liar sends an honest proposal on, with batches of its own making.
+            Report::AttachedInvalid(block, _) => self.liars == 0 && is_ours(block),
             Report::CandidatesFull(Proposal { height, round, .. }) => {
                 let proposer = self.validators.proposer(*height, *round).address;
                 self.addresses[self.liars..].contains(&proposer)
