@@ -40,8 +40,9 @@ impl Log {
     /// Makes everything durable that led to what is going to be signed. A file that somebody removed would take it all, and
     /// the next start find nothing.
     pub(crate) async fn sync_to_sign(&self) -> Result<(), SignError> {
-        let found = tokio::fs::metadata(&self.path).await.ok();
-        if found.is_none() || found.map(|file| (file.dev(), file.ino())) != self.file {
+        // Not on a thread of its own: a name that is looked up at every signature is in memory.
+        let found = std::fs::metadata(&self.path).ok().map(|file| (file.dev(), file.ino()));
+        if found.is_none() || found != self.file {
             return Err(failed(format!("{} is gone, or another file", self.path.display())));
         }
         if self.order().must_sync_to_sign() {
