@@ -168,6 +168,10 @@ impl World {
 
     /// Sends a frame; a liar's may be another one.
     pub(crate) fn send_as(&mut self, from: usize, to: usize, class: Class, frame: &Bytes) {
+        // A liar's own program is not attacked.
+        if from == to {
+            return;
+        }
         if self.is_honest(from) {
             return self.send(from, to, class, frame.clone());
         }
