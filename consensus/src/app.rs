@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::abstention::Abstention;
 use crate::application::Application;
 use crate::application::effect::{Answer, Effect, ReplyId, Stop};
-use crate::application::input::{Done, EngineInput, Finalized, Input, MeshInput};
+use crate::application::input::{Claimed, Done, EngineInput, Finalized, Input, MeshInput};
 use crate::checker::Checker;
 use crate::claims::Standing;
 use crate::guard::Guard;
@@ -231,8 +231,9 @@ impl Shell {
                     None => self.stopped = Some(Ended::Engine),
                 },
                 Ok(()) = self.standing.changed() => {
-                    let may_begin = self.standing.borrow_and_update().may_begin;
-                    self.step(Input::Mesh(MeshInput::GenesisAgreed(may_begin)));
+                    let Standing { highest, may_begin, .. } = *self.standing.borrow_and_update();
+                    let claimed = Claimed { highest, is_genesis: may_begin };
+                    self.step(Input::Mesh(MeshInput::Claimed(claimed)));
                 }
                 timer = self.timers.next() => self.step(Input::TimerFired(timer)),
                 Some(submission) = self.submissions.recv() => {

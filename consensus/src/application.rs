@@ -53,7 +53,7 @@ use self::deciding::Deciding;
 use self::effect::{
     Answer, BatchesJob, BlockJob, Effect, PersistJob, ReplyId, Report, Stop, Timer,
 };
-use self::input::{Done, EngineInput, Finalized, Input, MeshInput};
+use self::input::{Claimed, Done, EngineInput, Finalized, Input, MeshInput};
 use self::lanes::LaneSide;
 pub use self::lanes::WAITING_PER_PEER_MAX;
 use self::peers::Peers;
@@ -129,14 +129,14 @@ pub struct Application {
     lanes: LaneSide,
     tracker: Tracker,
     submissions: Submissions,
-    /// Asked where to start, while no quorum is up.
+    /// Asked where to start, while no quorum is up and nobody claims a later height.
     ready: Option<ReplyId>,
     /// Asked for the next height while this one's block is being written.
     finalized: Option<Finalized>,
     /// Become a voter once this is over.
     abstains: Option<Abstention>,
-    /// The validators that are up show the network to be at its genesis.
-    is_genesis_agreed: bool,
+    /// Of the validators that are up, in this run of the engine.
+    claimed: Claimed,
 }
 
 impl Application {
@@ -163,7 +163,7 @@ impl Application {
             ready: None,
             finalized: None,
             abstains: None,
-            is_genesis_agreed: false,
+            claimed: Claimed::default(),
             state,
         };
         this.begin_lanes(&mut effects);
@@ -238,9 +238,10 @@ impl Application {
                 self.tickets.forget(peer);
                 self.early.forget(peer);
             }
-            MeshInput::GenesisAgreed(is_agreed) => {
-                self.is_genesis_agreed = is_agreed;
+            MeshInput::Claimed(claimed) => {
+                self.claimed = claimed;
                 self.stop_abstaining(effects);
+                self.start_when_ready(effects);
             }
             MeshInput::LaneMessageReceived { from, message } => {
                 self.on_lane_message(from, message, effects);
@@ -317,7 +318,7 @@ impl Application {
         undecided: Vec<crate::store::Undecided>,
         effects: &mut Vec<Effect>,
     ) {
-        (self.abstains, self.is_genesis_agreed) = (abstains, false);
+        (self.abstains, self.claimed) = (abstains, Claimed::default());
         self.forget_height(effects);
         (self.ready, self.finalized, self.syncing) = (None, None, None);
         // A block that is being written becomes the newest one all the same: the run begins behind it.
@@ -327,21 +328,24 @@ impl Application {
         self.stop_abstaining(effects);
     }
 
-    /// Consensus starts once a quorum is up, because before its first messages would reach nobody; and never at a height
-    /// whose block is being written.
+    /// Consensus starts once a quorum is up, because before its first messages would reach nobody; or once somebody claims
+    /// a later height, because nothing is synced before; and never at a height whose block is being written.
     fn start_when_ready(&self, effects: &mut Vec<Effect>) {
         let is_committing = self.deciding.as_ref().is_some_and(Deciding::is_committing);
-        if self.ready.is_some() && self.has_quorum() && !is_committing {
+        if self.ready.is_some() && self.may_start() && !is_committing {
             effects.push(Effect::SetTimer(Timer::Settle, SETTLE));
         }
     }
 
+    fn may_start(&self) -> bool {
+        self.has_quorum() || self.claimed.highest > self.state.height
+    }
+
     fn on_settled(&mut self, now: UnixMillis, effects: &mut Vec<Effect>) {
-        let Some(reply) =
-            self.ready.take_if(|_| self.peers.has_quorum(&self.state.committed.validators))
-        else {
+        if !self.may_start() {
             return;
-        };
+        }
+        let Some(reply) = self.ready.take() else { return };
         let start = self.start_height(now);
         let (height, peers) = (start.height, self.peers.count_up());
         effects.push(Effect::Report(Report::Started { height, peers }));
@@ -361,7 +365,7 @@ impl Application {
 
     fn stop_abstaining(&mut self, effects: &mut Vec<Effect>) {
         let (decided, time) = (self.state.height, self.state.timestamp);
-        let is_over = |why: &mut Abstention| why.is_over(decided, time, self.is_genesis_agreed);
+        let is_over = |why: &mut Abstention| why.is_over(decided, time, self.claimed.is_genesis);
         if self.abstains.take_if(is_over).is_some() {
             effects.push(Effect::Stop(Stop::MayVote));
         }

@@ -8,6 +8,7 @@
 //! | how far is the log? | the highest height that more than 1/3 of the power claims to have reached |
 //! | is the network at its genesis? | a quorum, this node among it, claims to have decided nothing |
 //! | may somebody know better? | a connected validator claims a height: see [`CONTEST_PATIENCE`] |
+//! | is there something to sync? | a connected validator claims a later height |
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 pub(crate) struct Standing {
     /// The log has this height at least, unless more than a third of the power lies.
     pub(crate) reached: Height,
+    /// The highest that any of them claims: worth no more than to ask for it.
+    pub(crate) highest: Height,
     /// The network is at its genesis: a fresh guard may sign height 1.
     pub(crate) may_begin: bool,
 }
@@ -70,6 +73,12 @@ impl Claims {
             }
         }
         Height::GENESIS
+    }
+
+    /// The highest height that a validator claims.
+    fn highest(&self, set: &ValidatorSet) -> Height {
+        let of_validators = self.0.iter().filter(|(address, _)| set.get(**address).is_some());
+        of_validators.map(|(_, height)| *height).max().unwrap_or(Height::GENESIS)
     }
 
     /// Whether a quorum with `me`, which is at the genesis, claims to be there.
@@ -119,7 +128,8 @@ pub(crate) async fn watch(
             .collect();
         let claims = Claims(claims);
         let set = &state.committed.validators;
-        let mut now = Standing { reached: claims.reached(set), may_begin: false };
+        let (reached, highest) = (claims.reached(set), claims.highest(set));
+        let mut now = Standing { reached, highest, may_begin: false };
         if state.height == Height::GENESIS {
             engine.claim_genesis();
             let genesis = claims.genesis(set, me);
@@ -186,6 +196,17 @@ mod tests {
         assert_eq!(claims(&[(2, 70)]).reached(&three), Height::GENESIS, "a third is not more");
         let heavy = set(&[1, 5, 1, 1]);
         assert_eq!(claims(&[(2, 70), (3, 80), (4, 80)]).reached(&heavy), Height(70));
+    }
+
+    #[test]
+    fn highest_is_what_any_validator_claims() {
+        let four = set(&[1, 1, 1, 1]);
+        assert_eq!(claims(&[]).highest(&four), Height::GENESIS);
+        assert_eq!(
+            claims(&[(2, 5), (3, 7), (9, 80)]).highest(&four),
+            Height(7),
+            "9 is no validator"
+        );
     }
 
     #[test]

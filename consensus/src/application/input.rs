@@ -144,6 +144,15 @@ pub enum EngineInput {
     },
 }
 
+/// What follows from the heights that the validators that are up claim to have decided. Any of them may lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// The highest.
+    pub highest: Height,
+    /// They show the network to be at its genesis.
+    pub is_genesis: bool,
+}
+
 /// What the mesh tells.
 #[derive(Debug)]
 pub enum MeshInput {
@@ -151,8 +160,8 @@ pub enum MeshInput {
     PeerUp(PeerId),
     /// It can't any more.
     PeerDown(PeerId),
-    /// Whether the validators that are up show the network to be at its genesis.
-    GenesisAgreed(bool),
+    /// What the validators that are up claim of their heights.
+    Claimed(Claimed),
     /// A frame of the lanes.
     LaneMessageReceived {
         /// Who sent it; authenticated.

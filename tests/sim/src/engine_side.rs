@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_consensus::abstention::{self, Abstention};
-use lockstep_consensus::application::input::{EngineInput, Finalized, Input, MeshInput};
+use lockstep_consensus::application::input::{Claimed, EngineInput, Finalized, Input, MeshInput};
 use lockstep_consensus::guard::{self, Guard};
 use lockstep_core::certificate::{Proposal, Vote};
 use lockstep_core::planted::{Bug, planted};
@@ -122,6 +122,7 @@ impl World {
         let voter = running.abstains.is_none().then(|| key.address());
         running.replica = Replica::new(network, voter);
         running.run += 1;
+        running.claimed = Default::default();
         running.engine_timers.clear();
         running.sync = crate::node::Sync { number: running.sync.number, ..Default::default() };
         running.replies.retain(|_, waiting| matches!(waiting, Waiting::Submitted(_)));
@@ -194,7 +195,8 @@ impl World {
     pub(crate) fn vote_or_follow(&mut self, node: usize, is_refused: bool) {
         let Some(running) = &mut self.nodes[node].running else { return };
         let state = running.ledger.state();
-        let why = abstention::after(&running.guard, &state, running.genesis.0, is_refused);
+        let why =
+            abstention::after(&running.guard, &state, running.claimed.0.is_genesis, is_refused);
         running.abstains = why.expect("a guard in memory does not fail");
         if let Some(Abstention::Height(_)) = running.abstains {
             self.must_have_lost(node, &"the guard refused");
@@ -202,7 +204,7 @@ impl World {
         self.start_engine(node);
     }
 
-    /// Whether the peers show the network to be at its genesis, as `claims.rs` has it.
+    /// What the peers claim of their heights, as `claims.rs` has it.
     pub(crate) fn look_at_claims(&mut self, node: usize) {
         let linked: Vec<_> = (0..self.nodes.len())
             .filter(|other| *other != node && self.is_linked(node, *other))
@@ -214,11 +216,14 @@ impl World {
         let none = claims.clone().filter(|tip| **tip == Height::GENESIS).count() + 1;
         let is_contested = claims.clone().any(|tip| *tip > Height::GENESIS);
         let is_at_genesis = running.height() == Height::GENESIS && none >= quorum;
-        let since = is_at_genesis.then(|| running.genesis.1.unwrap_or(now));
-        let is_agreed = since.is_some_and(|since| !is_contested || now - since >= CONTEST_PATIENCE);
-        let was = std::mem::replace(&mut running.genesis, (is_agreed, since)).0;
-        if was != is_agreed {
-            let input = MeshInput::GenesisAgreed(is_agreed);
+        let since = is_at_genesis.then(|| running.claimed.1.unwrap_or(now));
+        let is_genesis =
+            since.is_some_and(|since| !is_contested || now - since >= CONTEST_PATIENCE);
+        let highest = claims.max().copied().unwrap_or(Height::GENESIS);
+        let claimed = Claimed { highest, is_genesis };
+        let was = std::mem::replace(&mut running.claimed, (claimed, since)).0;
+        if was != claimed {
+            let input = MeshInput::Claimed(claimed);
             self.later(0, node, Event::Application(Input::Mesh(input)));
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use libp2p::PeerId;
 use lockstep_consensus::abstention::{Abstention, use_mark_up};
 use lockstep_consensus::application::effect::{Effect, ReplyId, Timer};
+use lockstep_consensus::application::input::Claimed;
 use lockstep_consensus::application::peers::Peers;
 use lockstep_consensus::application::{self, Application};
 use lockstep_consensus::guard::{Guard, Mark, MessageId, Origin, Step, WalView};
@@ -146,8 +147,8 @@ pub(crate) struct Running {
     pub(crate) height_began: (Micros, Duration),
     /// Decided values that are asked for.
     pub(crate) sync: Sync,
-    /// Whether the peers show the network to be at its genesis, and since when a quorum of them does.
-    pub(crate) genesis: (bool, Option<Micros>),
+    /// What the peers claim of their heights, and since when a quorum of them is at the genesis.
+    pub(crate) claimed: (Claimed, Option<Micros>),
 }
 
 impl Running {
@@ -220,7 +221,7 @@ impl Node {
             evidence: (Height::GENESIS, 0),
             height_began: (now, Duration::ZERO),
             sync: Sync::default(),
-            genesis: (false, None),
+            claimed: (Claimed::default(), None),
         });
         Ok(effects)
     }

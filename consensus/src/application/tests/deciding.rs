@@ -3,6 +3,7 @@
 use super::*;
 use crate::abstention::Abstention;
 use crate::application::effect::{Stop, Timer};
+use crate::application::input::Claimed;
 
 fn fetched(bench: &mut Bench, from: u8, height: Height, value: Option<Bytes>, block: &Block) {
     let value = value.map(|value| (value, block.certificate()));
@@ -221,15 +222,36 @@ fn next_run_of_the_engine_begins_behind_the_block_that_is_being_written() {
 }
 
 #[test]
+fn consensus_starts_without_a_quorum_if_somebody_claims_a_later_height() {
+    let mut bench = Bench::new(1);
+    for other in [2, 3, 4] {
+        bench.step(Input::Mesh(MeshInput::PeerDown(peer(other))));
+    }
+    bench.step(Input::Engine(EngineInput::Started { abstains: None, undecided: Vec::new() }));
+    let reply = bench.reply();
+    bench.step(Input::Engine(EngineInput::Ready { reply }));
+    bench.step(Input::Mesh(MeshInput::PeerUp(peer(2))));
+    for (highest, starts) in [(Height::GENESIS, false), (Height(7), true)] {
+        bench.take();
+        bench.step(Input::Mesh(MeshInput::Claimed(Claimed { highest, is_genesis: false })));
+        let settles = |e: &Effect| matches!(e, Effect::SetTimer(Timer::Settle, _));
+        assert_eq!(bench.said.iter().any(settles), starts, "{highest}");
+    }
+    bench.step(Input::TimerFired(Timer::Settle));
+    assert!(matches!(bench.answer(reply), Some(Answer::Start(_))), "{:?}", bench.said);
+}
+
+#[test]
 fn network_that_was_at_its_genesis_in_an_earlier_run_is_asked_for_anew() {
     use crate::guard::Origin;
     let mut bench = Bench::new(1);
-    bench.step(Input::Mesh(MeshInput::GenesisAgreed(true)));
+    let at_genesis = Claimed { highest: Height::GENESIS, is_genesis: true };
+    bench.step(Input::Mesh(MeshInput::Claimed(at_genesis)));
     let why = Abstention::Marked { origin: Origin::Fresh, until: UnixMillis(u64::MAX) };
     let started = EngineInput::Started { abstains: Some(why), undecided: Vec::new() };
     bench.step(Input::Engine(started));
     let stops = |bench: &Bench| bench.said.iter().any(|e| matches!(e, Effect::Stop(Stop::MayVote)));
     assert!(!stops(&bench));
-    bench.step(Input::Mesh(MeshInput::GenesisAgreed(true)));
+    bench.step(Input::Mesh(MeshInput::Claimed(at_genesis)));
     assert!(stops(&bench));
 }
