@@ -9,6 +9,9 @@
 use alloy_primitives::{B256, Keccak256};
 use alloy_rlp::{Decodable, Encodable};
 
+#[cfg(feature = "keyed-hash")]
+mod remembered;
+
 /// The version byte in front of every canonical encoding, and the version of the protocol's rules.
 pub const VERSION: u8 = 1;
 
@@ -81,6 +84,14 @@ pub mod tag {
 /// The caller makes sure that the pieces are self-delimiting (fixed lengths, or one RLP item at the end).
 #[must_use]
 pub fn hash(tag: Tag, pieces: &[&[u8]]) -> B256 {
+    #[cfg(feature = "keyed-hash")]
+    if crate::signing::keyed_hash::is_on() {
+        return remembered::hash(tag, pieces);
+    }
+    keccak(tag, pieces)
+}
+
+fn keccak(tag: Tag, pieces: &[&[u8]]) -> B256 {
     let mut hasher = Keccak256::new();
     hasher.update(tag.0);
     for piece in pieces {

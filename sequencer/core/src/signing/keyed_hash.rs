@@ -18,7 +18,7 @@ pub fn switch(on: bool) {
     IS_ON.set(on);
 }
 
-pub(super) fn is_on() -> bool {
+pub(crate) fn is_on() -> bool {
     IS_ON.get()
 }
 
