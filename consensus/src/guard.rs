@@ -398,8 +398,7 @@ impl Inner {
             return Err(SignError::Marked { id, origin: mark.origin });
         }
         if let Some(signed) = self.messages.get(&id) {
-            let is_same_round = signed.valid_round == valid_round;
-            if signed.block == block && (is_same_round || planted(Bug::GuardIgnoresValidRound)) {
+            if signed.block == block && signed.valid_round == valid_round {
                 return Ok(Some(*signed));
             }
             if planted(Bug::GuardSignsTwice) {
@@ -411,7 +410,9 @@ impl Inner {
             return Err(SignError::Floor { id, floor: self.floor });
         }
         match self.messages.last_key_value() {
-            Some((newest, _)) if id < *newest => Err(SignError::Lower { id, newest: *newest }),
+            Some((newest, _)) if id < *newest && !planted(Bug::GuardSignsLower) => {
+                Err(SignError::Lower { id, newest: *newest })
+            }
             _ => Ok(None),
         }
     }

@@ -68,8 +68,8 @@ bugs! {
     GuardSignsTwice = "guard-signs-twice",
     /// The guard forgets what it signed when it is opened.
     GuardForgets = "guard-forgets",
-    /// The guard does not compare valid rounds.
-    GuardIgnoresValidRound = "guard-ignores-valid-round",
+    /// The guard signs below its newest message.
+    GuardSignsLower = "guard-signs-lower",
 
     // Written, then said.
 
