@@ -1,6 +1,7 @@
 //! What must hold at every step of a run. The first rule that breaks ends it.
 
 mod blocks;
+mod proposals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use lockstep_core::types::{BatchDigest, BlockHash, ChainId, Height, NetworkId, R
 use lockstep_core::validator_set::ValidatorSet;
 use lockstep_engine::Evidence;
 
+use self::proposals::Proposals;
 use crate::disk::{GuardFiles, Log};
 use crate::entries::Entries;
 use crate::node::place;
@@ -85,6 +87,7 @@ pub(crate) struct Checks {
     bytes_per_second: u64,
     bytes_capacity: u64,
     validators: ValidatorSet,
+    proposals: Proposals,
     last: Option<(Header, Cut)>,
 }
 
@@ -119,6 +122,7 @@ impl Checks {
             bytes_per_second: genesis.chains[0].bytes_per_second,
             bytes_capacity: genesis.chains[0].bytes_capacity(),
             validators: genesis.validators.clone(),
+            proposals: Proposals::default(),
             last: None,
             addresses,
         }

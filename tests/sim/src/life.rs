@@ -40,7 +40,12 @@ impl World {
             .map(|other| (peer(other), self.nodes[other].key.address()))
             .collect();
         match self.nodes[node].open(self.now, &self.genesis, &others) {
-            Ok(effects) => self.application_effects(node, effects),
+            Ok(effects) => {
+                let running = self.nodes[node].running.as_ref();
+                let height = running.map(|running| running.height()).unwrap_or_default();
+                self.checks.starts(node, height.next());
+                self.application_effects(node, effects);
+            }
             Err(reason) => {
                 return self.checks.fail(format!("node {node} does not start: {reason}"));
             }

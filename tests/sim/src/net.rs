@@ -131,6 +131,9 @@ impl World {
             }
             Class::Parts => match replica::frames::read_part(frame) {
                 Ok(part) => {
+                    if self.is_honest(from) {
+                        self.checks.part_came((from, to), &part);
+                    }
                     let input = EngineInput::PartReceived { from: peer(from), part };
                     self.application(to, Input::Engine(input));
                 }

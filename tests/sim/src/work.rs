@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lockstep_consensus::application::effect::{Answer, Effect, ReplyId, Stop};
+use lockstep_consensus::application::effect::{Answer, Effect, ReplyId, Report, Stop};
 use lockstep_consensus::application::input::{
     Built, Committed, Done, EngineInput, Input, Opened, Submitted, Verification,
 };
@@ -50,11 +50,29 @@ impl World {
     pub(crate) fn application(&mut self, node: usize, input: Input) {
         let now = self.nodes[node].clock.show(self.now);
         let Some(running) = &mut self.nodes[node].running else { return };
+        let asked = self.checks.asks(node, &input);
         let mut effects = Vec::new();
         running.application.step(now, input, &mut effects);
         let kept = running.application.kept();
         self.checks.kept(node, &kept);
+        self.checks.answered(node, asked, &effects);
+        self.look_at_forks(node, &effects);
         self.application_effects(node, effects);
+    }
+
+    /// Blocks that wait at a fork do not lie on the node's own disk.
+    fn look_at_forks(&mut self, node: usize, effects: &[Effect]) {
+        let Some(running) = &self.nodes[node].running else { return };
+        for effect in effects {
+            let Effect::Report(Report::BlockWaits { block, ranges }) = effect else { continue };
+            if ranges.is_empty() {
+                let state = running.ledger.state();
+                let (height, lanes) = (state.height.next(), &state.committed.lanes);
+                let held = undecided(running.ledger.store(), height, *block, lanes);
+                let is_held = held.expect("it reads its store").is_some();
+                self.checks.waits_at_fork(node, *block, is_held);
+            }
+        }
     }
 
     /// Begins effects in order, until the node crashes.
