@@ -68,6 +68,8 @@ pub(crate) enum Lie {
     BadAttached,
     /// Batches of many runs, far ahead, some of them invalid.
     LaneFlood,
+    /// Blocks of rounds to come are from the future, and nodes that start are told of them again. Only some profiles have it.
+    FutureRounds,
 }
 
 pub(crate) const LIES: [Lie; 20] = [
@@ -106,6 +108,10 @@ pub(crate) struct Attacker {
     acts: u64,
     /// The newest proposal of each of its validators, for nodes that start.
     proposals: BTreeMap<usize, Bytes>,
+    /// Its proposals of rounds to come, by height and liar.
+    pub(crate) ahead: Vec<(Height, usize, Bytes)>,
+    /// Valid blocks that were not proposed, of the newest heights.
+    pub(crate) others: BTreeMap<Height, Bytes>,
     /// Frames that its validators sent, to be sent again.
     past: VecDeque<(usize, Class, Bytes)>,
 }
@@ -119,12 +125,15 @@ impl Attacker {
         network: NetworkId,
         rng: &mut Rng,
     ) -> Self {
-        let lies = LIES.into_iter().filter(|_| rng.chance(300)).collect();
+        let mut lies: BTreeSet<_> = LIES.into_iter().filter(|_| rng.chance(300)).collect();
+        lies.extend(plan.lies.iter().copied());
         let lies = if plan.liars > 0 { lies } else { BTreeSet::new() };
         Self {
             lies,
             told: BTreeMap::new(),
             proposals: BTreeMap::new(),
+            ahead: Vec::new(),
+            others: BTreeMap::new(),
             keys: keys[..plan.liars].to_vec(),
             network,
             acts: 0,
@@ -246,6 +255,14 @@ impl World {
                 self.at(after, to, None, Event::Frame { from, to, class: Class::Votes, frame });
             }
         }
+        let height = self.checks.height(to);
+        self.attacker.ahead.retain(|(of, ..)| *of > height);
+        for (_, from, frame) in self.attacker.ahead.clone() {
+            if from != to {
+                let after = self.rng.below(50 * MS);
+                self.at(after, to, None, Event::Frame { from, to, class: Class::Votes, frame });
+            }
+        }
     }
 
     /// The first part of a liar's proposal may claim other rounds.
@@ -298,7 +315,7 @@ impl World {
                 0 => *bytes = Bytes::from_static(b"no value"),
                 1 => certificate.block = some_block(&mut self.rng),
                 2 => self.forge(from, certificate),
-                _ => self.swap_value(from, bytes),
+                _ => self.swap_value(from, certificate.height, bytes),
             }
         }
         if let Ok(frame) = frames::value_response(number, first, values) {
@@ -306,9 +323,11 @@ impl World {
         }
     }
 
-    /// Another valid block of the next height in place of the decided one.
-    fn swap_value(&mut self, liar: usize, bytes: &mut Bytes) {
-        if let Some((value, _)) = self.made_up_value(liar) {
+    /// Another valid block in place of the decided one: of this height if there is one.
+    fn swap_value(&mut self, liar: usize, height: Height, bytes: &mut Bytes) {
+        if let Some(value) = self.attacker.others.get(&height) {
+            *bytes = value.clone();
+        } else if let Some((value, _)) = self.made_up_value(liar) {
             *bytes = value;
         }
     }
@@ -374,6 +393,12 @@ impl World {
             }
             if self.lies(liar, Lie::LaneFlood, 200) {
                 self.flood_lanes(liar);
+            }
+            if self.lies(liar, Lie::FutureRounds, 500) {
+                self.propose_ahead(liar);
+            }
+            if self.attacker.lies.contains(&Lie::WrongValues) {
+                self.keep_other_block(liar);
             }
         }
     }

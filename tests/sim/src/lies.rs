@@ -26,6 +26,8 @@ use crate::world::{CHAINS, Class, World};
 /// Blocks that are made for the first round of the liar's own, and for each other round.
 const FLOOD: usize = 12;
 const FORGED: usize = 2;
+/// Blocks that are kept to be passed off as decided ones.
+const OTHERS_MAX: usize = 8;
 /// Batches of one flood.
 const BATCHES: u64 = 30;
 
@@ -34,6 +36,11 @@ impl World {
     pub(crate) fn make_block(&mut self, liar: usize, round: Round) -> Option<(Header, Cut)> {
         let is_ahead = self.attacker.lies().contains(&Lie::Future) && self.rng.chance(300);
         let later = self.rng.below(if is_ahead { 60_000 } else { 300 });
+        self.make_block_later(liar, round, later)
+    }
+
+    /// The same, so many milliseconds later than its parent.
+    fn make_block_later(&mut self, liar: usize, round: Round, later: u64) -> Option<(Header, Cut)> {
         let ledger = &self.nodes[liar].running.as_ref()?.ledger;
         let state = ledger.state();
         let time = UnixMillis(state.timestamp.0 + 1 + later);
@@ -69,12 +76,45 @@ impl World {
         }
     }
 
+    /// Proposes a block from the future for this liar's next turn of the height, and keeps the proposal.
+    pub(crate) fn propose_ahead(&mut self, liar: usize) {
+        let Some(running) = &self.nodes[liar].running else { return };
+        let Some((height, Some(round))) = running.replica.position() else { return };
+        if height != running.height().next() {
+            return;
+        }
+        let me = self.attacker.key(liar).address();
+        let validators = &self.genesis.validators;
+        let mut rounds = (round.0 + 1..=round.0 + 10).map(Round);
+        let Some(round) = rounds.find(|of| validators.proposer(height, *of).address == me) else {
+            return;
+        };
+        let later = 5_000 + self.rng.below(60_000);
+        let Some((header, cut)) = self.make_block_later(liar, round, later) else { return };
+        let proposal = Proposal { height, round, valid_round: None, block: header.hash() };
+        let payload = Payload { header, cut, batches: Vec::new() };
+        let frame = self.propose_to_all(liar, (proposal, me), &payload);
+        self.attacker.ahead.push((height, liar, frame));
+    }
+
+    /// Keeps a valid block of the next height, to pass it off as the one that will be decided.
+    pub(crate) fn keep_other_block(&mut self, liar: usize) {
+        let Some((header, cut)) = self.make_block_later(liar, Round(0), 0) else { return };
+        let height = header.height;
+        let value = SyncedValue { header, cut, batches: Vec::new() };
+        self.attacker.others.insert(height, value.encode().into());
+        while self.attacker.others.len() > OTHERS_MAX {
+            self.attacker.others.pop_first();
+        }
+    }
+
+    /// Sends a proposal with all its parts. Returns the frame that consensus is sent.
     fn propose_to_all(
         &mut self,
         liar: usize,
         (proposal, proposer): (Proposal, alloy_primitives::Address),
         payload: &Payload,
-    ) {
+    ) -> Bytes {
         let key = self.attacker.key(liar).clone();
         let payload = Bytes::from(payload.encode());
         let first = FirstPart {
@@ -88,7 +128,9 @@ impl World {
         }
         let signature = key.sign(proposal.digest(self.network));
         let ticket = ProposalTicket::new(peer(liar), proposal, proposer, signature);
-        self.send_to_all(liar, Class::Votes, &frames::proposal(&ticket));
+        let frame = frames::proposal(&ticket);
+        self.send_to_all(liar, Class::Votes, &frame);
+        frame
     }
 
     /// Sends a frame of the attacker's own making to everybody.

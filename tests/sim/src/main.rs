@@ -34,6 +34,7 @@ mod life;
 mod net;
 mod node;
 mod plan;
+mod profile;
 mod rng;
 mod trace;
 mod work;

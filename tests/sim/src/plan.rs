@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use crate::attacker::Lie;
+use crate::profile::Profile;
 use crate::rng::Rng;
 use crate::world::Micros;
 
@@ -69,6 +71,17 @@ pub(crate) struct Partition {
     pub(crate) group: u64,
 }
 
+/// How long consensus waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For a proposal, in milliseconds.
+    pub(crate) propose_ms: u64,
+    /// For votes, in milliseconds.
+    pub(crate) vote_ms: u64,
+    /// How much longer in each round, in milliseconds.
+    pub(crate) delta_ms: u64,
+}
+
 /// The whole draw.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -122,15 +135,22 @@ pub(crate) struct Plan {
     pub(crate) flaps: u64,
     /// When the last fault ends.
     pub(crate) heal_at: Micros,
+    /// What consensus waits for a step at first, and how much more in each round; `None`: as ever.
+    pub(crate) patience: Option<Patience>,
+    /// Lies that are told whatever else is.
+    pub(crate) lies: Vec<Lie>,
 }
 
 impl Plan {
     /// Draws the plan of a seed.
     #[must_use]
     pub(crate) fn draw(seed: u64, rng: &mut Rng) -> Self {
+        let profile = Profile::draw(&mut Rng::new(!seed));
         let nodes = if rng.chance(60) { 7 } else { 4 };
         let third = (nodes - 1) / 3;
         let liars = if rng.chance(600) { 1 + rng.place(third) } else { 0 };
+        let (nodes, liars) = profile.map_or((nodes, liars), |one| one.validators(liars));
+        let third = (nodes - 1) / 3;
         let is_fresh = rng.chance(150);
         let calm = 300 * MS;
         let heal_at = calm + 300 * MS + rng.below(FAULTS_MAX);
@@ -146,7 +166,7 @@ impl Plan {
         let is_tight = nodes == 4 && rng.chance(40);
         let (bytes_per_second, length) =
             if is_tight { (20_000 + rng.below(100_000), 60_000) } else { (1 << 20, 200) };
-        Self {
+        let mut plan = Self {
             nodes,
             liars,
             is_fresh,
@@ -172,7 +192,13 @@ impl Plan {
             partitions,
             flaps: some(rng, 300, 6),
             heal_at,
+            patience: None,
+            lies: Vec::new(),
+        };
+        if let Some(profile) = profile {
+            profile.shape(&mut plan, &mut Rng::new(!seed));
         }
+        plan
     }
 
     /// Whether chains have less room than users want.

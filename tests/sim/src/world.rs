@@ -15,7 +15,7 @@ use crate::attacker::{Attacker, Lie};
 use crate::checks::Checks;
 use crate::disk::Disk;
 use crate::node::{Clock, EPOCH_MS, Node};
-use crate::plan::{Crash, DiskFault, MS, Partition, Plan};
+use crate::plan::{Crash, DiskFault, MS, Partition, Patience, Plan};
 use crate::rng::Rng;
 use crate::trace::Trace;
 use crate::work::Checked;
@@ -155,7 +155,12 @@ pub(crate) struct World {
     goal: Option<u64>,
 }
 
-fn genesis(keys: &[SigningKey], bytes_per_second: u64) -> Genesis {
+fn genesis(keys: &[SigningKey], bytes_per_second: u64, patience: Option<Patience>) -> Genesis {
+    let mut params = NetworkParams::default();
+    if let Some(Patience { propose_ms, vote_ms, delta_ms }) = patience {
+        (params.propose_ms, params.prevote_ms, params.precommit_ms, params.timeout_delta_ms) =
+            (propose_ms, vote_ms, vote_ms, delta_ms);
+    }
     let members = keys.iter().map(|key| Validator {
         address: key.address(),
         public_key: key.public_key(),
@@ -175,7 +180,7 @@ fn genesis(keys: &[SigningKey], bytes_per_second: u64) -> Genesis {
     Genesis {
         name: "simulation".to_owned(),
         timestamp: UnixMillis(EPOCH_MS - 1_000),
-        params: NetworkParams::default(),
+        params,
         validators: ValidatorSet::new(members.collect()).expect("distinct keys in order"),
         chains: CHAINS.into_iter().map(chain).collect(),
     }
@@ -193,7 +198,7 @@ impl World {
             .map(|i| SigningKey::from_bytes([i; 32]).expect("a key"))
             .collect();
         keys.sort_by_key(SigningKey::address);
-        let genesis = genesis(&keys, plan.bytes_per_second);
+        let genesis = genesis(&keys, plan.bytes_per_second, plan.patience);
         let skew = i64::try_from(plan.skew_ms).expect("small");
         let drift = i64::try_from(plan.drift).expect("small");
         let mut around = |most: i64| {
