@@ -1,8 +1,8 @@
 //! Checks signatures on a thread pool, off the async runtime, once per entry and node.
 //!
 //! An entry that reaches a node twice (from its submitter and in another validator's lane, or in four lanes) is
-//! checked once: the last `CACHED_ENTRIES_MAX` checked entries are remembered by id, and only the identical bytes
-//! are taken from memory. The pool bounds its queue by the callers: each awaits its own check. What users submit takes
+//! checked once: the last `CACHED_ENTRIES_MAX` checked entries are remembered by id, which commits to all their signatures but
+//! the gateway's. So copies of one transaction with many expiries cost no more than one. The pool bounds its queue by the callers: each awaits its own check. What users submit takes
 //! turns, a request at a time; and what consensus waits for has threads of its own: a flood never stands before a vote.
 
 use std::num::NonZeroUsize;
@@ -119,14 +119,15 @@ impl Checker {
 
     fn remembered(&self, entry: &Entry) -> Option<CheckedEntry> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.get(&entry.id()).filter(|checked| checked.entry().raw() == entry.raw()).cloned()
+        cache.get(&entry.id()).cloned()
     }
 
     fn check_now(&self, entry: &Entry) -> Result<CheckedEntry, InvalidEntry> {
-        if let Some(checked) = self.remembered(entry) {
-            return Ok(checked);
+        let entry = entry.clone();
+        if let Some(checked) = self.remembered(&entry) {
+            return entry.check_as_copy(self.network, &checked);
         }
-        let checked = entry.clone().check(self.network)?;
+        let checked = entry.check(self.network)?;
         self.remember(&checked);
         Ok(checked)
     }

@@ -1,6 +1,7 @@
 //! A steady load on some nodes, with a journal of what each accepted and when.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,10 +48,13 @@ impl Load {
     /// Sends entries to these nodes, every second one a signed transaction, until it is stopped.
     #[must_use]
     pub fn start<'a>(nodes: impl Iterator<Item = &'a Node>) -> Self {
+        // Each load has entries of its own: one that was decided a minute ago would be decided again.
+        static LOADS: AtomicU8 = AtomicU8::new(0);
+        let load = LOADS.fetch_add(1, Ordering::Relaxed);
         let journal = Shared::default();
         let mut tasks = JoinSet::new();
         for (index, node) in nodes.enumerate() {
-            tasks.spawn(run(index, node.endpoint(), journal.clone()));
+            tasks.spawn(run((load, index), node.endpoint(), journal.clone()));
         }
         Self { journal, tasks }
     }
@@ -83,9 +87,9 @@ pub fn assert_order(journal: &Journal, places: &BTreeMap<EntryId, Place>) {
 }
 
 /// Sends to one node, and connects again for as long as that takes.
-async fn run(node: usize, endpoint: String, journal: Shared) {
+async fn run((load, node): (u8, usize), endpoint: String, journal: Shared) {
     let number = u8::try_from(node).unwrap_or(u8::MAX);
-    let mut wallet = wallet(EVM_A, number);
+    let mut wallet = wallet(EVM_A, load.wrapping_mul(8).wrapping_add(number));
     let mut endpoint = Endpoint::new(endpoint);
     endpoint.call_timeout = Duration::from_secs(2);
     let mut count = 0u64;
@@ -102,7 +106,7 @@ async fn run(node: usize, endpoint: String, journal: Shared) {
             let expires = expires_in(EXPIRES_MS);
             let (chain, entry) = match count % 2 {
                 0 => (EVM_A, wallet.transaction(expires).expect("a transaction")),
-                _ => (OPAQUE, opaque_until(&format!("load {count} of {node}"), expires)),
+                _ => (OPAQUE, opaque_until(&format!("load {load}: {count} of {node}"), expires)),
             };
             match client.submit(&entry, None).await {
                 Ok(_) => {

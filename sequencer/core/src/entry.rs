@@ -185,18 +185,38 @@ impl Entry {
     /// [`InvalidEntry`] names the first that is wrong.
     pub fn check(self, network: NetworkId) -> Result<CheckedEntry, InvalidEntry> {
         let transactions = self.check_transactions()?;
-        let gateway = match &self.gateway {
-            None => None,
-            Some(signature) => Some(
-                signing::recover(Self::gateway_digest(network, self.id), signature)
-                    .map_err(InvalidEntry::Gateway)?,
-            ),
-        };
+        let gateway = self.check_gateway(network)?;
         let record_signer = match &self.body {
             Body::Record(record) => Some(record.signer(network).map_err(InvalidEntry::Record)?),
             Body::Transaction(_) | Body::Bundle(_) => None,
         };
         Ok(CheckedEntry { entry: self, transactions, gateway, record_signer })
+    }
+
+    /// Checks an entry of which a copy was checked: what its id commits to is not checked again. Of a copy that differs in its
+    /// expiry alone no signature is.
+    ///
+    /// # Errors
+    /// As [`Entry::check`].
+    pub fn check_as_copy(
+        self,
+        network: NetworkId,
+        checked: &CheckedEntry,
+    ) -> Result<CheckedEntry, InvalidEntry> {
+        if checked.entry.id != self.id {
+            return self.check(network);
+        }
+        let gateway = match self.gateway == checked.entry.gateway {
+            true => checked.gateway,
+            false => self.check_gateway(network)?,
+        };
+        Ok(CheckedEntry { entry: self, gateway, ..checked.clone() })
+    }
+
+    fn check_gateway(&self, network: NetworkId) -> Result<Option<Address>, InvalidEntry> {
+        let digest = Self::gateway_digest(network, self.id);
+        let signer = self.gateway.as_ref().map(|signature| signing::recover(digest, signature));
+        signer.transpose().map_err(InvalidEntry::Gateway)
     }
 
     fn check_transactions(&self) -> Result<Vec<CheckedTransaction>, InvalidEntry> {

@@ -95,6 +95,32 @@ fn a_gateways_signature_is_for_one_network_and_one_entry() {
 }
 
 #[test]
+fn a_copy_is_checked_in_what_its_id_does_not_commit_to() {
+    let entry = new(transaction(CHAIN, ChainKind::Evm, evm(CHAIN, 0, 21_000))).unwrap();
+    let admitted = entry.admitted_by(NETWORK, &key(7)).unwrap();
+    let later = Entry::new(entry.body.clone(), EXPIRES.plus(1), None).unwrap();
+    let full = |entry: &Entry| entry.clone().check(NETWORK).unwrap();
+    for known in [full(&entry), full(&admitted)] {
+        for copy in [&entry, &admitted, &later, &new(limits()).unwrap()] {
+            assert_eq!(copy.clone().check_as_copy(NETWORK, &known), Ok(full(copy)));
+        }
+    }
+    let refused = Some(Signature([0xff; 65]));
+    let refused = Entry::new(entry.body.clone(), EXPIRES, refused).unwrap();
+    let answer = refused.check_as_copy(NETWORK, &full(&entry));
+    assert!(matches!(answer, Err(InvalidEntry::Gateway(_))), "{answer:?}");
+
+    let mut unsigned = evm(CHAIN, 0, 21_000).to_vec();
+    *unsigned.last_mut().unwrap() ^= 1;
+    let body = transaction(CHAIN, ChainKind::Evm, Bytes::from(unsigned));
+    let entry = new(body.clone()).unwrap();
+    let known = CheckedEntry { entry, ..full(&admitted) };
+    let copy = Entry::new(body, EXPIRES.plus(1), admitted.gateway).unwrap();
+    let answer = copy.check_as_copy(NETWORK, &known).unwrap();
+    assert_eq!(answer.transactions(), known.transactions(), "not checked again");
+}
+
+#[test]
 fn sizes_hold_at_the_limit() {
     assert!(new(opaque(TRANSACTION_BYTES_MAX)).is_ok());
     let legs = |last: usize| {
