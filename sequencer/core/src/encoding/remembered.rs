@@ -36,7 +36,7 @@ pub(super) fn hash(tag: Tag, pieces: &[&[u8]]) -> B256 {
             hashes.clear();
             *bytes = 0;
         }
-        *bytes += input.len();
+        *bytes = bytes.saturating_add(input.len());
         hashes.insert(input.clone(), hash);
         hash
     })
