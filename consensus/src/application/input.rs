@@ -144,7 +144,7 @@ pub enum EngineInput {
     },
 }
 
-/// What follows from the heights that the validators that are up claim to have decided. Any of them may lie.
+/// What connected validators claim to have decided. Any of them may lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claimed {
     /// The highest.
@@ -160,7 +160,7 @@ pub enum MeshInput {
     PeerUp(PeerId),
     /// It can't any more.
     PeerDown(PeerId),
-    /// What the validators that are up claim of their heights.
+    /// Connected validators claim other heights than before.
     Claimed(Claimed),
     /// A frame of the lanes.
     LaneMessageReceived {
