@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::context::Context;
 use crate::hub::{self, Hub};
+use crate::locks::Locks;
 use crate::outbox::Outbox;
 use crate::wire::votes::VotesMessage;
 use crate::wire::{self, WireError};
@@ -21,6 +22,7 @@ use crate::wire::{self, WireError};
 pub(crate) struct Network {
     pub(crate) hub: Arc<Hub>,
     pub(crate) outbox: Outbox,
+    pub(crate) locks: Arc<Locks>,
 }
 
 /// Told when the actor is stopped in good order. Malachite does so by itself only when it halts for safety.
@@ -91,6 +93,11 @@ impl Actor for Network {
 
 impl Network {
     fn votes(&self, message: &VotesMessage) {
+        if let Some(vote) = message.vote() {
+            for (peer, frame) in self.locks.published(vote) {
+                self.outbox.send_votes(peer, frame);
+            }
+        }
         if let Some(frame) = sendable(wire::votes::encode(message)) {
             self.outbox.broadcast_votes(frame);
         }

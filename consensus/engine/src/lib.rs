@@ -10,6 +10,7 @@ mod failure;
 mod handle;
 mod hub;
 mod inbox;
+mod locks;
 mod network;
 mod outbox;
 mod quota;

@@ -95,6 +95,11 @@ impl Outbox {
         self.first(Outgoing::Broadcast { class: Class::Votes, frame });
     }
 
+    /// Sends a frame of class `Votes` to one peer.
+    pub(crate) fn send_votes(&self, to: PeerId, frame: Bytes) {
+        self.first(Outgoing::Send { to, class: Class::Votes, frame });
+    }
+
     /// Has the transport close a peer's connection.
     pub(crate) fn disconnect(&self, peer: PeerId, reason: String) {
         tracing::warn!(%peer, %reason, "disconnecting peer");

@@ -19,6 +19,7 @@ use crate::context::{Context, Part};
 use crate::failure::{Failure, Failures};
 use crate::hub::{self, Hub};
 use crate::inbox::{Inbox, ProposalTicket, described};
+use crate::locks::Locks;
 use crate::network::{Class, Incoming, PeerId, Transport};
 use crate::outbox::{Outbox, count};
 use crate::request::{PartContent, PartMessage, Request};
@@ -32,6 +33,7 @@ pub(crate) struct Reader {
     pub(crate) hub: Arc<Hub>,
     pub(crate) outbox: Outbox,
     pub(crate) inbox: Inbox,
+    pub(crate) locks: Arc<Locks>,
     /// How often the status is told when nothing else makes the sync actor tell it; `None` if it does so by itself.
     pub(crate) reminder: Option<Duration>,
 }
@@ -81,7 +83,10 @@ impl Reader {
         match message {
             Incoming::Listening(address) => self.hub.listening(address),
             Incoming::Up(peer) => self.hub.up(peer),
-            Incoming::Down(peer) => self.hub.down(peer),
+            Incoming::Down(peer) => {
+                self.hub.down(peer);
+                self.locks.down(peer);
+            }
             Incoming::Frame { from, class, frame } => match self.hub.admit(from, class) {
                 Some(true) => self.frame(from, class, frame),
                 Some(false) => count(&self.outbox.counters.over_quota),
@@ -112,6 +117,11 @@ impl Reader {
             if height == Height::GENESIS {
                 return;
             }
+        }
+        if let Some(vote) = message.vote()
+            && let Some(polka) = self.locks.received(from, &vote.message)
+        {
+            self.outbox.send_votes(from, polka);
         }
         match message {
             VotesMessage::Consensus(SignedConsensusMsg::Vote(vote))
@@ -229,7 +239,7 @@ mod tests {
     use alloy_primitives::{Address, B256};
     use lockstep_core::certificate::{Certificate, Proposal};
     use lockstep_core::signing::Signature;
-    use lockstep_core::types::{BlockHash, Round};
+    use lockstep_core::types::{BlockHash, NetworkId, Round};
     use malachitebft_app_channel::app::types::core as mc;
     use malachitebft_sync::{RawDecidedValue, Response, ValueResponse};
     use prost::Message as _;
@@ -241,10 +251,15 @@ mod tests {
     use crate::hub::tests::Recorder;
     use crate::inbox::{PROPOSALS_PER_PEER_MAX, Waiting, inbox};
     use crate::outbox::outbox;
+    use crate::signing::Verifier;
     use malachitebft_app_channel::app::engine::network::Status;
 
     fn peer(byte: u8) -> PeerId {
         PeerId::from_bytes(&[0, 1, byte]).unwrap()
+    }
+
+    fn locks() -> Arc<Locks> {
+        Arc::new(Locks::new(Verifier::new(NetworkId::ZERO)))
     }
 
     /// A reader of which peers 1 and 2 are up, what malachite is told, and what waits for the application.
@@ -258,7 +273,8 @@ mod tests {
         hub.subscribe(Box::new(malachite.clone()));
         malachite.take();
         let (inbox, waiting) = inbox();
-        (Reader { hub, outbox: outbox().0, inbox, reminder: None }, malachite, waiting)
+        let (outbox, locks) = (outbox().0, locks());
+        (Reader { hub, outbox, inbox, locks, reminder: None }, malachite, waiting)
     }
 
     /// A frame with a proposal by the validator `proposer`.
@@ -388,7 +404,8 @@ mod tests {
         let transport = Transport::new(outgoing, received);
         let hub = Arc::new(Hub::new(&transport));
         let (inbox, _waiting) = inbox();
-        let reader = Reader { hub: hub.clone(), outbox: outbox().0, inbox, reminder: None };
+        let (outbox, locks) = (outbox().0, locks());
+        let reader = Reader { hub: hub.clone(), outbox, inbox, locks, reminder: None };
         let (_stop, stopped) = oneshot::channel();
         let peer = PeerId::from_bytes(&[0, 1, 1]).unwrap();
         let part = PartMessage {
@@ -418,8 +435,8 @@ mod tests {
         let (outgoing, _) = mpsc::channel(1);
         let (_, received) = mpsc::channel(4);
         let hub = Arc::new(Hub::new(&Transport::new(outgoing, received)));
-        let reader =
-            Reader { hub: hub.clone(), outbox: outbox().0, inbox: inbox().0, reminder: None };
+        let (outbox, inbox, locks) = (outbox().0, inbox().0, locks());
+        let reader = Reader { hub: hub.clone(), outbox, inbox, locks, reminder: None };
         let recorder = Recorder::default();
         hub.subscribe(Box::new(recorder.clone()));
         let peer = PeerId::from_bytes(&[0, 1, 1]).unwrap();

@@ -46,6 +46,7 @@ use crate::context::{self, Context, LinearTimeouts, ValidatorAddress, Value};
 use crate::failure::Failure;
 use crate::hub::malachite_id;
 use crate::inbox::ProposalTicket;
+use crate::locks::Locks;
 use crate::network::PeerId;
 use crate::request::{Evidence, ProposedBlock, StartHeight};
 use crate::signing::{SignError, Verifier};
@@ -107,6 +108,13 @@ pub enum Input {
 pub enum Effect {
     /// Send this frame of class `Votes` to every peer that is up.
     Broadcast(Bytes),
+    /// Send this frame of class `Votes` to one peer.
+    Send {
+        /// The peer.
+        to: PeerId,
+        /// The frame.
+        frame: Bytes,
+    },
     /// Append an entry to the log.
     AppendLog(Bytes),
     /// Make the log's entries durable.
@@ -240,6 +248,7 @@ impl std::fmt::Debug for Replica {
 /// What effects are carried out with, beside the host.
 struct Shell {
     verifier: Verifier,
+    locks: Locks,
     timeouts: LinearTimeouts,
     /// Whether the log is being replayed: then nothing is appended or synced.
     is_replaying: bool,
@@ -265,8 +274,10 @@ impl Replica {
     /// A replica that voted at no height of this run. `address` is the validator's; `None` follows and never signs.
     #[must_use]
     pub fn new(network: NetworkId, address: Option<Address>) -> Self {
+        let verifier = Verifier::new(network);
         let shell = Shell {
-            verifier: Verifier::new(network),
+            locks: Locks::new(verifier.clone()),
+            verifier,
             timeouts: LinearTimeouts::default(),
             is_replaying: false,
             is_voter: false,
@@ -404,6 +415,12 @@ impl Replica {
                 return Ok(());
             }
         };
+        if let Some(vote) = message.vote()
+            && let Some(frame) = self.shell.locks.received(from, &vote.message)
+            && !planted(Bug::LocksHidden)
+        {
+            host.carry_out(Effect::Send { to: from, frame });
+        }
         match message {
             VotesMessage::Consensus(malachite::SignedConsensusMsg::Vote(vote))
             | VotesMessage::Liveness(malachite::LivenessMsg::Vote(vote)) => {

@@ -8,8 +8,9 @@
 //!
 //! What is durable before a signature, and where it is written then: `crate::wal::order`.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
@@ -133,29 +134,52 @@ impl Signer<Context> for SignerAdapter {
 const REMEMBERED_MAX: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
 
 /// Checks signatures of votes and proposals of one network, each once: the votes of a certificate were checked when
-/// they came.
-#[derive(Debug)]
+/// they came. Clones share what they remember.
+#[derive(Clone, Debug)]
 pub(crate) struct Verifier {
     network: NetworkId,
     // A lock, because malachite verifies through a shared reference; held for one look-up, never across a check.
-    remembered: Mutex<LruCache<(B256, Signature), Address>>,
+    known: Arc<Mutex<LruCache<(B256, Signature), Address>>>,
 }
 
 impl Verifier {
     pub(crate) fn new(network: NetworkId) -> Self {
-        Self { network, remembered: Mutex::new(LruCache::new(REMEMBERED_MAX)) }
+        Self { network, known: Arc::new(Mutex::new(LruCache::new(REMEMBERED_MAX))) }
+    }
+
+    fn known(&self) -> MutexGuard<'_, LruCache<(B256, Signature), Address>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A vote of this validator's own, which nobody verifies.
+    pub(crate) fn remember(
+        &self,
+        vote: &core_certificate::Vote,
+        signature: Signature,
+        by: ValidatorAddress,
+    ) {
+        self.known().put((vote.digest(self.network), signature), by.0);
+    }
+
+    /// Who signed this vote, and how, each once and in ascending order, as far as it is remembered.
+    pub(crate) fn remembered(&self, vote: &core_certificate::Vote) -> BTreeMap<Address, Signature> {
+        let digest = vote.digest(self.network);
+        let known = self.known();
+        let of_vote = known.iter().filter(|((of, _), _)| *of == digest);
+        of_vote.map(|((_, signature), by)| (*by, *signature)).collect()
     }
 
     /// Whether `signature` over `digest` is the key's.
     fn is_by(&self, digest: B256, signature: &Signature, key: &ValidatorAddress) -> bool {
-        let remembered = || self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = remembered().get(&(digest, *signature)).copied();
+        let known = self.known().get(&(digest, *signature)).copied();
         if let Some(signer) = known {
             return signer == key.0;
         }
-        let Ok(signer) = recover(digest, signature) else { return false };
-        remembered().put((digest, *signature), signer);
-        signer == key.0
+        let is_by = recover(digest, signature).is_ok_and(|signer| signer == key.0);
+        if is_by {
+            self.known().put((digest, *signature), key.0);
+        }
+        is_by
     }
 }
 

@@ -25,6 +25,7 @@ use crate::failure::{Failure, Failures};
 use crate::handle::{EngineHandle, Running};
 use crate::hub::Hub;
 use crate::inbox::inbox;
+use crate::locks::Locks;
 use crate::network::Transport;
 use crate::outbox::{outbox, pump};
 use crate::reader::Reader;
@@ -106,7 +107,9 @@ async fn start_in(
     let (inbox, waiting) = inbox();
 
     let (stopped, network_stopped) = oneshot::channel();
-    let actor = Network { hub: hub.clone(), outbox: outbox.clone() };
+    let verifier = Verifier::new(config.network);
+    let locks = Arc::new(Locks::new(verifier.clone()));
+    let actor = Network { hub: hub.clone(), outbox: outbox.clone(), locks: locks.clone() };
     let (network, _) =
         Actor::spawn(None, actor, stopped).await.map_err(|error| StartError::engine(&error))?;
 
@@ -119,7 +122,7 @@ async fn start_in(
         consensus_config: consensus_config(),
         sync_config: sync_config(&config.sync),
         wal_path: wal_path.clone(),
-        consensus: Box::new(consensus_context(&config, &failures)),
+        consensus: Box::new(consensus_context(&config, verifier, &failures)),
         network: network.clone(),
     };
     let Actors { node, supervisor, requests: asked } =
@@ -132,7 +135,7 @@ async fn start_in(
     // The sync actor that tells its status after every commit tells it no more when nothing is committed. A peer that
     // missed the last one would not learn that it is behind, and without it a quorum may commit nothing.
     let reminder = config.sync.status_interval.is_zero().then_some(STATUS_REMINDER);
-    let reader = Reader { hub: hub.clone(), outbox: outbox.clone(), inbox, reminder };
+    let reader = Reader { hub: hub.clone(), outbox: outbox.clone(), inbox, locks, reminder };
     let reader = tokio::spawn(reader.run(transport, stop, failures.clone()));
     let (requests, receiver) = mpsc::channel(REQUESTS_QUEUE);
     tokio::spawn(app::forward(asked, waiting, requests));
@@ -167,10 +170,11 @@ async fn forget(path: &Path) -> Result<(), StartError> {
 /// Who this node is to consensus, over its log.
 fn consensus_context(
     config: &Config,
+    verifier: Verifier,
     failures: &Failures,
 ) -> impl FnOnce(Log) -> ConsensusContext<Context> + Send + use<> {
     let (mode, failures) = (config.mode.clone(), failures.clone());
-    let verifier = Box::new(Verifier::new(config.network));
+    let verifier = Box::new(verifier);
     |log| match mode {
         Mode::Validator { address, signer } => {
             let signer = SignerAdapter { signer, failures, log };

@@ -172,6 +172,8 @@ bugs! {
     RestreamIgnored = "restream-ignored",
     /// The own block is not published again.
     OwnRestreamIgnored = "own-restream-ignored",
+    /// Who precommits nil is not shown what others locked.
+    LocksHidden = "locks-hidden",
     /// Proposals of later heights are dropped.
     EarlyDropped = "early-dropped",
     /// Blocks that wait are not judged when their batches come.

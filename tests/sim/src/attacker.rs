@@ -9,7 +9,7 @@ use bytes::Bytes;
 use lockstep_consensus::application::effect::Effect;
 use lockstep_consensus::lanes::wire::LaneMessage;
 use lockstep_core::batch::{Acknowledgement, Batch};
-use lockstep_core::certificate::{Proposal, Vote};
+use lockstep_core::certificate::{Proposal, Vote, VoteType};
 use lockstep_core::signing::SigningKey;
 use lockstep_core::types::{
     BatchDigest, BlockHash, Height, NetworkId, Round, Sequence, UnixMillis,
@@ -30,6 +30,8 @@ const ACTS_EVERY: u64 = 150 * MS;
 pub(crate) enum Lie {
     /// Votes differ per receiver.
     SplitVotes,
+    /// What is voted for a block one validator sees alone, another one each round.
+    LonePolka,
     /// Some frames are not sent to some.
     Withhold,
     /// Blocks are from the future, judged under a later round and a valid round.
@@ -72,8 +74,9 @@ pub(crate) enum Lie {
     FutureRounds,
 }
 
-pub(crate) const LIES: [Lie; 20] = [
+pub(crate) const LIES: [Lie; 21] = [
     Lie::SplitVotes,
+    Lie::LonePolka,
     Lie::Withhold,
     Lie::FutureJudgedLater,
     Lie::Future,
@@ -222,6 +225,15 @@ impl World {
             self.attacker.proposals.insert(from, frame.clone());
         }
         match message {
+            VotesFrame::Vote(vote, ..) if self.lies(from, Lie::LonePolka, 900) => {
+                let key = self.attacker.keys[from].clone();
+                let honest = (self.nodes.len() - self.plan.liars) as u64;
+                let sees =
+                    self.plan.liars as u64 + (vote.height.0 + u64::from(vote.round.0)) % honest;
+                let is_shown = to as u64 == sees && vote.vote_type == VoteType::Prevote;
+                let vote = Vote { block: vote.block.filter(|_| is_shown), ..vote };
+                frames::vote(&vote, key.address(), key.sign(vote.digest(self.attacker.network)))
+            }
             VotesFrame::Vote(vote, ..) if self.lies(from, Lie::SplitVotes, 500) => {
                 let key = self.attacker.keys[from].clone();
                 let block = match (to % 2, vote.block) {

@@ -139,6 +139,11 @@ impl Checks {
         self.heights[node]
     }
 
+    /// Whether some node has decided this height.
+    pub(crate) fn is_decided(&self, height: Height) -> bool {
+        self.decided.contains_key(&height)
+    }
+
     /// A node crashed; its data may be gone.
     pub(crate) fn crashed(&mut self, node: usize, is_lost: bool) {
         self.boots[node] += 1;

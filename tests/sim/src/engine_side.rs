@@ -184,9 +184,12 @@ impl World {
     }
 
     /// A validator follows because of its disks only if they lost something: one more that does not vote may stop the log.
+    /// A height that is decided needs its vote no more, and what brought it there, a synced certificate, is in no log.
     pub(crate) fn must_have_lost(&mut self, node: usize, reason: &dyn Display) {
-        let Node { has_lost, .. } = self.nodes[node];
-        if self.is_honest(node) && !has_lost {
+        let Node { has_lost, running, .. } = &self.nodes[node];
+        let height = running.as_ref().map(|running| running.height().next());
+        let is_needed = height.is_none_or(|height| !self.checks.is_decided(height));
+        if self.is_honest(node) && !has_lost && is_needed {
             self.checks.fail(format!("node {node} abstains with whole disks: {reason}"));
         }
     }
@@ -232,6 +235,7 @@ impl World {
         let Some(running) = &mut self.nodes[node].running else { return };
         match effect {
             Effect::Broadcast(frame) => self.broadcast_votes(node, &frame),
+            Effect::Send { to, frame } => self.send_as(node, place(&to), Class::Votes, &frame),
             Effect::SetTimer(timer, after) => {
                 running.asked += 1;
                 let set = running.asked;

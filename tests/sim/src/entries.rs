@@ -235,6 +235,7 @@ impl Entries {
     pub(crate) fn decided(&mut self, decided: &DecidedBlock) -> Result<(), String> {
         let (height, time) = (decided.header.height, decided.header.timestamp_ms);
         let entries = decided.entries();
+        let short = short(decided);
         let mut taken: Vec<_> = decided.assembly.taken.iter().collect();
         taken.sort_by_key(|taken| taken.index);
         for taken in taken {
@@ -265,18 +266,19 @@ impl Entries {
                 }
                 *newest = number;
             }
-            self.passed_over((node, boot, number), &chains, time)?;
+            self.passed_over((node, boot, number), &chains, time, &short)?;
         }
         Ok(())
     }
 
     /// An entry is decided: no earlier one of its node and chains still waits. What expires soon its node may have given up
-    /// already, by a clock that jumped ahead.
+    /// already, by a clock that jumped ahead; and a bundle holds back only the chain where it did not fit.
     fn passed_over(
         &self,
         (node, boot, number): (usize, u64, u64),
         chains: &[ChainId],
         time: UnixMillis,
+        short: &BTreeMap<EntryId, ChainId>,
     ) -> Result<(), String> {
         for ((_, earlier), id) in self.waiting.range((node, 0)..(node, number)) {
             let Some(tracked) = self.all.get(id).filter(|tracked| tracked.decided.is_none()) else {
@@ -285,7 +287,8 @@ impl Entries {
             let is_alive =
                 |copy: &Copy| copy.boot == boot && copy.expires > time.plus(CLOCK_AHEAD_MS);
             let shares = tracked.chains.iter().any(|chain| chains.contains(chain));
-            if shares && tracked.copies.get(&node).is_some_and(is_alive) {
+            let fits = short.get(id).is_some_and(|chain| !chains.contains(chain));
+            if shares && !fits && tracked.copies.get(&node).is_some_and(is_alive) {
                 return Err(format!("node {node}: entry {number} passes entry {earlier} over"));
             }
         }
@@ -337,4 +340,17 @@ impl Entries {
         }
         Ok(())
     }
+}
+
+/// The entries that a block left out over budget, and the chain where each did not fit.
+fn short(decided: &DecidedBlock) -> BTreeMap<EntryId, ChainId> {
+    let entries = decided.entries();
+    let left_out = decided.assembly.left_out.iter();
+    let short = left_out.filter_map(|left| match left.reason {
+        LeaveOut::OverBudget { chain } => {
+            Some((entries.at(&left.batch, left.entry)?.entry().id(), chain))
+        }
+        _ => None,
+    });
+    short.collect()
 }

@@ -22,7 +22,7 @@ use lockstep_core::entry::Entry;
 use lockstep_core::lane::BatchRange;
 use lockstep_core::proposal::Payload;
 use lockstep_core::signing;
-use lockstep_core::types::{BlockHash, Height, NetworkId, Sequence, UnixMillis};
+use lockstep_core::types::{BlockHash, Height, NetworkId, Round, Sequence, UnixMillis};
 use lockstep_engine::replica::{self, frames};
 use lockstep_engine::{FirstPart, SyncOutcome};
 
@@ -308,6 +308,19 @@ impl World {
         from.is_some_and(|from| self.is_honest(from))
     }
 
+    /// An attacker spends its own turns, and a lock that it makes costs at most two rounds more.
+    fn is_soon_decided(&mut self, height: Height, round: Round) {
+        let most = self.plan.liars as u32 + 2;
+        // Where consensus waits for less than a message takes, rounds mean nothing.
+        let is_healthy =
+            self.plan.patience.is_none() && self.healthy_from.is_some_and(|from| height >= from);
+        if is_healthy && round.0 > most {
+            self.checks.fail(format!(
+                "{height} took until {round} after the faults, expected {most} at most"
+            ));
+        }
+    }
+
     fn commit(
         &mut self,
         node: usize,
@@ -319,6 +332,7 @@ impl World {
         let (state, earlier) = (ledger.state(), ledger.earlier(&decided));
         self.outcome.decisions += 1;
         self.outcome.round_max = self.outcome.round_max.max(decided.certificate.round.0);
+        self.is_soon_decided(decided.header.height, decided.certificate.round);
         let honest = self.plan.liars..self.nodes.len();
         let clocks = honest
             .filter(|node| !self.checks.is_clock_wrong(*node))

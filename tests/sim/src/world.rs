@@ -7,7 +7,7 @@ use lockstep_consensus::application::effect::{self, Effect};
 use lockstep_consensus::application::input::Input;
 use lockstep_core::params::{ChainKind, ChainParams, Genesis, NetworkParams};
 use lockstep_core::signing::{SigningKey, keyed_hash};
-use lockstep_core::types::{ChainId, NetworkId, UnixMillis};
+use lockstep_core::types::{ChainId, Height, NetworkId, UnixMillis};
 use lockstep_core::validator_set::{Validator, ValidatorSet};
 use lockstep_engine::replica;
 
@@ -153,6 +153,8 @@ pub(crate) struct World {
     pub(crate) newest: BTreeMap<(usize, usize, Class), Micros>,
     /// Height that every node must reach after the faults.
     goal: Option<u64>,
+    /// The first height that surely begins after the faults.
+    pub(crate) healthy_from: Option<Height>,
 }
 
 fn genesis(keys: &[SigningKey], bytes_per_second: u64, patience: Option<Patience>) -> Genesis {
@@ -237,6 +239,7 @@ impl World {
             cut: BTreeSet::new(),
             newest: BTreeMap::new(),
             goal: None,
+            healthy_from: None,
         };
         this.schedule();
         this
@@ -337,6 +340,7 @@ impl World {
         let (least, most) =
             heights.fold((u64::MAX, 0), |(least, most), at| (least.min(at), most.max(at)));
         let heights = self.plan.heights;
+        self.healthy_from.get_or_insert(Height(most + 2));
         let goal = *self.goal.get_or_insert_with(|| heights.max(most + PROGRESS_HEIGHTS));
         if least >= goal {
             return self.is_settled();

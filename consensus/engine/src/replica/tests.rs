@@ -237,6 +237,10 @@ impl Loop {
         let me = self.nodes[place].disk.key.address();
         match effect {
             Effect::Broadcast(frame) => self.broadcast(place, &frame),
+            Effect::Send { to, frame } => {
+                let to = (0..self.nodes.len()).find(|place| peer(*place) == to).unwrap();
+                self.queue.push_back((to, Input::FrameReceived { from: peer(place), frame }));
+            }
             Effect::SetTimer(timer, after) => {
                 self.nodes[place].timers.insert(timer, self.now + after);
             }

@@ -5,6 +5,7 @@ use lockstep_proto::v1 as proto;
 use lockstep_proto::v1::votes_frame::Message;
 use malachitebft_app_channel::app::consensus::{LivenessMsg, SignedConsensusMsg};
 use malachitebft_app_channel::app::engine::network::Status;
+use malachitebft_app_channel::app::types::core::SignedVote;
 
 use super::{WireError, certificates, messages};
 use crate::context::{Context, Height};
@@ -19,6 +20,17 @@ pub(crate) enum VotesMessage {
     Liveness(LivenessMsg<Context>),
     /// Which heights the sender can serve.
     Status(Status<Context>),
+}
+
+impl VotesMessage {
+    /// The vote that it is.
+    pub(crate) const fn vote(&self) -> Option<&SignedVote<Context>> {
+        match self {
+            Self::Consensus(SignedConsensusMsg::Vote(vote))
+            | Self::Liveness(LivenessMsg::Vote(vote)) => Some(vote),
+            Self::Consensus(_) | Self::Liveness(_) | Self::Status(_) => None,
+        }
+    }
 }
 
 pub(crate) fn decode(frame: Bytes) -> Result<VotesMessage, WireError> {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lockstep_consensus::application::candidates::ROUNDS_AHEAD_MAX;
 use lockstep_consensus::application::effect::{Effect, Report};
 use lockstep_consensus::application::input::{Done, EngineInput, Input, MeshInput};
 use lockstep_consensus::application::proposals::{EARLY_PER_PEER_MAX, Refusal};
@@ -179,8 +180,11 @@ impl Checks {
         for ((_, from), early) in known.early.range_mut((node, 0)..(node + 1, 0)) {
             // Whoever sends more than is kept loses some.
             let is_kept = early.len() <= EARLY_PER_PEER_MAX;
+            let is_near = |p: &Proposal| p.round.0 <= ROUNDS_AHEAD_MAX;
             let due: Vec<_> = early.extract_if(.., |p| p.height <= height.next()).collect();
-            for proposal in due.into_iter().filter(|p| is_kept && p.height == height.next()) {
+            for proposal in
+                due.into_iter().filter(|p| is_kept && is_near(p) && p.height == height.next())
+            {
                 let is_it = |effect: &Effect| match effect {
                     Effect::OpenProposal { first, .. } => first.proposal == proposal,
                     Effect::Report(Report::ProposalRefused { reason, proposal: of, .. }) => {
