@@ -142,6 +142,7 @@ impl LogStore {
         check_network(store.as_ref(), network)?;
         let state = read_state(store.as_ref())?;
         check_log(store.as_ref(), &state)?;
+        end_undecided(store.as_ref(), state.height)?;
         let memory = Memory {
             state: Arc::new(state),
             segments: Arc::new(read_segments(store.as_ref())?),
@@ -271,6 +272,23 @@ fn check_head(
         }
     }
     Ok(())
+}
+
+/// Removes undecided payloads of decided heights that no commit saw: a crash came first.
+fn end_undecided(store: &dyn Store, head: Height) -> Result<(), StoreError> {
+    let first = schema::height(Height::GENESIS);
+    let scan = Scan::new(Space::Undecided, first, behind(head), PAGE_ITEMS);
+    loop {
+        let page = store.scan(&scan)?;
+        if page.is_empty() {
+            return Ok(());
+        }
+        let mut write = WriteBatch::new();
+        for (key, _) in page {
+            write.delete(Space::Undecided, key);
+        }
+        store.write(&write, Durability::Buffered)?;
+    }
 }
 
 /// Reads a whole space, page after page.

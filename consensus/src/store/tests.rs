@@ -664,6 +664,71 @@ fn undecided_payloads_are_read_in_order_of_round_and_go_with_their_height() {
 }
 
 #[test]
+fn undecided_payloads_that_are_written_late_go_with_the_next_height_or_at_the_next_open() {
+    on_both(|home| {
+        let log = home.open();
+        let late = |state: &State, round| {
+            let Commit { header, cut, .. } = commit_at(state, 1_100, &[], &[]);
+            Undecided { round: Round(round), valid_round: None, header, cut }
+        };
+        let before = log.state();
+        log.commit(commit_of(&log.state(), &[], &[])).unwrap();
+        log.put_undecided(&late(&before, 1), &[]).unwrap();
+        assert_eq!(log.undecided(Height(1)).unwrap().len(), 1);
+        let before = log.state();
+        log.commit(commit_of(&log.state(), &[], &[])).unwrap();
+        assert_eq!(log.undecided(Height(1)).unwrap(), vec![]);
+        for round in 0..300 {
+            log.put_undecided(&late(&before, round), &[]).unwrap();
+        }
+        drop(log);
+        assert_eq!(home.open().undecided(Height(2)).unwrap(), vec![]);
+    });
+}
+
+/// A store that counts the ranges that are removed.
+#[derive(Debug, Default)]
+struct Counting {
+    store: MemoryStore,
+    ranges: std::sync::atomic::AtomicUsize,
+}
+
+impl Store for Counting {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.store.get(space, key)
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<Vec<Item>, StoreError> {
+        self.store.scan(scan)
+    }
+
+    fn write(&self, batch: &WriteBatch, durability: Durability) -> Result<(), StoreError> {
+        let is_range = |change: &&Change| matches!(change, Change::DeleteRange(..));
+        let ranges = batch.changes().iter().filter(is_range).count();
+        self.ranges.fetch_add(ranges, std::sync::atomic::Ordering::Relaxed);
+        self.store.write(batch, durability)
+    }
+
+    fn bytes_on_disk(&self) -> Result<u64, StoreError> {
+        self.store.bytes_on_disk()
+    }
+}
+
+/// RocksDB reads all range tombstones of a memtable anew after each further one.
+#[test]
+fn commits_remove_no_ranges() {
+    let store = Arc::new(Counting::default());
+    let log = LogStore::on(store.clone(), &genesis("test")).unwrap();
+    for _ in 0..50 {
+        let Commit { header, cut, .. } = commit_at(&log.state(), 1_100, &[], &[]);
+        let payload = Undecided { round: Round(0), valid_round: None, header, cut };
+        log.put_undecided(&payload, &[]).unwrap();
+        log.commit(commit_of(&log.state(), &[], &[])).unwrap();
+    }
+    assert_eq!(store.ranges.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+#[test]
 fn an_incarnation_is_never_given_twice() {
     on_both(|home| {
         let take = |decided, now| {

@@ -15,10 +15,10 @@ use lockstep_core::types::{BlockHash, ChainId, Height};
 use super::body::{Body, TakenEntry};
 use super::index::{Lookup, table_bytes};
 use super::lanes::{Aside, Placed};
-use super::log::{LogStore, StoredBlock, behind, lock, rlp_bytes};
+use super::log::{LogStore, StoredBlock, UNDECIDED_MAX, behind, lock, rlp_bytes};
 use super::records::{RecordKind, put_records};
 use super::schema::{self, META_STATE, Space};
-use super::{Durability, StoreError, WriteBatch};
+use super::{Durability, Scan, StoreError, WriteBatch};
 
 /// Pieces of evidence that one height may bring.
 pub const EVIDENCE_PER_HEIGHT_MAX: usize = 256;
@@ -130,6 +130,7 @@ impl LogStore {
         let mut placed = self.place(&commit.batches, &mut write)?;
         let steps = self.put_lanes(&before, &commit, &placed, &mut write)?;
         put_block(&before, &commit, &mut write)?;
+        self.end_undecided(height, &mut write)?;
         put_records(&commit, &mut write);
         let table = lookup_table(&commit, hash);
         write.put(Space::Lookup, schema::height(height), table_bytes(&table));
@@ -149,6 +150,18 @@ impl LogStore {
         steps.iter().for_each(|step| Self::forget_links(&mut memory, step));
         memory.tail.push(height, table.into());
         memory.state = Arc::new(commit.state);
+        Ok(())
+    }
+
+    /// Removes the undecided payloads of a height that is decided, and those of the one before that were written after it
+    /// was. Key by key: with a range tombstone per height the first read after a commit costs more with each of them.
+    fn end_undecided(&self, height: Height, write: &mut WriteBatch) -> Result<(), StoreError> {
+        let first = Height(height.0.saturating_sub(1));
+        let of_both = 2 * UNDECIDED_MAX;
+        let scan = Scan::new(Space::Undecided, schema::height(first), behind(height), of_both);
+        for (key, _) in self.store.scan(&scan)? {
+            write.delete(Space::Undecided, key);
+        }
         Ok(())
     }
 
@@ -264,8 +277,6 @@ fn put_block(before: &State, commit: &Commit, write: &mut WriteBatch) -> Result<
     if *next != before.committed.next_validators {
         write.put(Space::Validators, schema::height(height.next().next()), rlp_bytes(next));
     }
-    let first = schema::height(Height::GENESIS);
-    write.delete_range(Space::Undecided, first, behind(height));
     Ok(())
 }
 
