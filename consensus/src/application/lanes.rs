@@ -10,7 +10,7 @@ use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p::PeerId;
 use lockstep_core::batch::{Acknowledgement, Batch, CheckedBatch, InvalidBatch};
-use lockstep_core::lane::{BatchRange, Inserted};
+use lockstep_core::lane::{BatchRange, Inserted, Room};
 use lockstep_core::planted::{Bug, planted};
 use lockstep_core::signing::InvalidSignature;
 use lockstep_core::types::{BlockHash, Incarnation, Sequence, UnixMillis};
@@ -199,13 +199,21 @@ impl Application {
             return;
         }
         let mut group = Vec::new();
+        let mut rooms = BTreeMap::new();
         while group.len() < GROUP_MAX
             && let Some((from, batch)) = self.lanes.to_write.pop_front()
         {
-            if self.lanes.table.wants(&batch.position()) {
+            let position = batch.position();
+            let is_wanted = self.lanes.table.wants(&position);
+            if is_wanted && self.has_room(&batch, &mut rooms) {
                 self.lanes.writing.extend(from);
                 group.push(batch);
-            } else if let Some(from) = from {
+                continue;
+            }
+            if is_wanted {
+                effects.push(Effect::Report(Report::LaneTooFarAhead(position)));
+            }
+            if let Some(from) = from {
                 self.check_next(from, effects);
             } else {
                 self.lanes.is_making = false;
@@ -221,6 +229,14 @@ impl Application {
         (self.lanes.is_writing, self.lanes.is_group_pause) = (true, true);
         effects.push(Effect::SetTimer(Timer::Group, GROUP_INTERVAL));
         effects.push(Effect::PersistBatches(BatchesJob::Group, group));
+    }
+
+    /// Whether the batch's lane may hold it, beside those of the group. What is not held is not written: its owner could
+    /// fill every disk with it.
+    fn has_room(&self, batch: &CheckedBatch, rooms: &mut BTreeMap<Address, Room>) -> bool {
+        let owner = batch.position().owner;
+        let Some(room) = self.lanes.table.room(owner) else { return false };
+        rooms.entry(owner).or_insert(room).take(batch.raw().len())
     }
 
     fn check_acknowledgement(

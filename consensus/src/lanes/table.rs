@@ -6,7 +6,7 @@ use alloy_primitives::{Address, Bytes};
 use lockstep_core::batch::{Acknowledged, Acknowledgement, BatchPosition, CheckedBatch};
 use lockstep_core::cut::{Cut, LanePosition, LaneStep};
 use lockstep_core::lane::{
-    AckBook, BatchRange, CutLimits, Inserted, Lane, Unresolved, build_cut, quorum_reach,
+    AckBook, BatchRange, CutLimits, Inserted, Lane, Room, Unresolved, build_cut, quorum_reach,
 };
 use lockstep_core::state::State;
 use lockstep_core::types::{BatchDigest, Sequence};
@@ -41,13 +41,20 @@ impl Table {
         Self { me, lanes, acks: AckBook::default(), confirmed: BTreeMap::new() }
     }
 
-    /// Whether a batch at this position could be of use: of a lane of the set, not decided, not held.
+    /// Whether a batch at this position could be of use: of a lane of the set, not decided, not held, and near enough.
     #[must_use]
     pub fn wants(&self, position: &BatchPosition) -> bool {
         let Some(lane) = self.lanes.get(&position.owner) else { return false };
         let decided = lane.decided().batch();
         (lane.decided().is_start() || *position > decided)
+            && lane.reaches(position)
             && lane.get(position.incarnation, position.sequence).is_none()
+    }
+
+    /// What more the lane of a member of the set may hold.
+    #[must_use]
+    pub fn room(&self, owner: Address) -> Option<Room> {
+        self.lanes.get(&owner).map(Lane::room)
     }
 
     /// What became of a batch when it was put into its lane; `None` if nobody of the set owns it.

@@ -104,6 +104,25 @@ pub enum Unresolved {
     },
 }
 
+/// What more a lane may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    batches: usize,
+    bytes: usize,
+}
+
+impl Room {
+    /// Whether there is room for a batch of so many bytes, which then is taken.
+    pub const fn take(&mut self, bytes: usize) -> bool {
+        let has_room = self.batches > 0 && bytes <= self.bytes;
+        if has_room {
+            self.batches = self.batches.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+        has_room
+    }
+}
+
 /// One lane, as far as it is ahead of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane {
@@ -174,7 +193,7 @@ impl Lane {
             }
             return Inserted::Equivocation(Box::new(Evidence { held, got: batch }));
         }
-        if self.is_too_far(&batch) {
+        if !self.reaches(&batch.position()) || !self.room().take(batch.raw().len()) {
             return Inserted::TooFarAhead;
         }
         let (expected, got) = (self.parent_of(&position), batch.header().parent);
@@ -309,12 +328,20 @@ impl Lane {
             || (decided.is_start() && position.incarnation == decided.incarnation)
     }
 
-    fn is_too_far(&self, batch: &CheckedBatch) -> bool {
-        let position = batch.position();
-        let ahead = position.sequence.0.saturating_sub(self.first_of(position.incarnation).0);
-        ahead >= LANE_AHEAD_BATCHES_MAX as u64
-            || self.held.len() >= LANE_AHEAD_BATCHES_MAX
-            || self.bytes.saturating_add(batch.raw().len()) > LANE_AHEAD_BYTES_MAX
+    /// Whether a position is near enough to what is decided to be held.
+    #[must_use]
+    pub fn reaches(&self, position: &BatchPosition) -> bool {
+        let first = self.first_of(position.incarnation);
+        position.sequence.0.saturating_sub(first.0) < LANE_AHEAD_BATCHES_MAX as u64
+    }
+
+    /// What the lane may hold beside what it holds.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        Room {
+            batches: LANE_AHEAD_BATCHES_MAX.saturating_sub(self.held.len()),
+            bytes: LANE_AHEAD_BYTES_MAX.saturating_sub(self.bytes),
+        }
     }
 
     /// The first sequence of a run that is not decided.

@@ -1,7 +1,9 @@
 //! Batches are written before anything is said of them, and one peer's never keep another's waiting.
 
+use alloy_primitives::B256;
 use lockstep_core::batch::Acknowledgement;
 use lockstep_core::lane::BatchRange;
+use lockstep_core::limits::{LANE_AHEAD_BATCHES_MAX, LANE_AHEAD_BYTES_MAX};
 
 use super::*;
 use crate::application::effect::{CheckJob, Misdeed, Timer};
@@ -250,6 +252,52 @@ fn group_has_a_bound_and_the_rest_is_written_with_the_next() {
     assert_eq!(written(&mut bench), Some(64));
     assert_eq!(written(&mut bench), Some(6));
     assert_eq!(written(&mut bench), None);
+}
+
+#[test]
+fn batch_far_ahead_is_neither_checked_nor_written() {
+    let mut bench = Bench::new(1);
+    let some = BatchDigest(B256::repeat_byte(1));
+    for sequence in [LANE_AHEAD_BATCHES_MAX as u64, u64::MAX - 1] {
+        let far = bench.batch(2, sequence, some, "far");
+        push(&mut bench, 2, far.raw().clone().into());
+        assert_eq!(bench.ledger.store().batch(&far.position()).unwrap(), None);
+    }
+    assert!(!bench.said.iter().any(|effect| matches!(effect, Effect::CheckBatches(..))));
+    let near = bench.batch(2, LANE_AHEAD_BATCHES_MAX as u64 - 1, some, "near");
+    push(&mut bench, 2, near.raw().clone().into());
+    assert!(bench.ledger.store().batch(&near.position()).unwrap().is_some());
+}
+
+#[test]
+fn what_a_full_lane_cannot_hold_is_not_written() {
+    let mut bench = Bench::new(1);
+    let text = "x".repeat(120 << 10);
+    let mut parent = BatchDigest(B256::repeat_byte(1));
+    let count = LANE_AHEAD_BYTES_MAX / text.len() + 20;
+    let mut batches = Vec::new();
+    // Behind a gap, so that no block takes any.
+    for sequence in 1..=count as u64 {
+        let batch = bench.batch(2, sequence, parent, &format!("{sequence} {text}"));
+        parent = batch.digest();
+        bench.app.lanes.to_write.push_back((Some(peer(2)), batch.clone()));
+        batches.push(batch);
+    }
+    for _ in 0..=count / 64 {
+        bench.step(Input::TimerFired(Timer::Group));
+    }
+    assert!(bench.app.lanes.to_write.is_empty());
+    let store = bench.ledger.store();
+    let bytes = batches.iter().filter_map(|b| store.batch(&b.position()).unwrap());
+    let written: usize = bytes.map(|raw| raw.len()).sum();
+    assert!(written <= LANE_AHEAD_BYTES_MAX, "{written} bytes are written");
+    assert!(written + 2 * text.len() > LANE_AHEAD_BYTES_MAX);
+    assert!(bench.reports(|r| matches!(r, Report::LaneTooFarAhead(_))) >= 19);
+    let other = bench.batch(3, 0, BatchDigest::ZERO, "another lane's");
+    bench.step(Input::TimerFired(Timer::Group));
+    push(&mut bench, 3, other.raw().clone().into());
+    bench.step(Input::TimerFired(Timer::Group));
+    assert!(bench.ledger.store().batch(&other.position()).unwrap().is_some());
 }
 
 #[test]
