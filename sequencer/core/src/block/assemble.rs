@@ -3,7 +3,7 @@
 //! | step | rule |
 //! |---|---|
 //! | sort out | time, registry, kind, guarantee, too large for ever, already in the window: left out for good |
-//! | claim | a bundle claims its transactions, in the order of the walk; one that shares a claimed one yields |
+//! | claim | for pass 1 a bundle claims its transactions, in the order of the walk; one that shares a claimed one yields |
 //! | pass 1 | walk; each lane within its share of each chain's bucket |
 //! | pass 2 | walk again over what was not taken, from the rest of the buckets |
 //! | number | indices in the order of the walk; slices; the state after |
@@ -93,7 +93,8 @@ impl<'a> Assembler<'a> {
         }
     }
 
-    /// Bundles that may be taken claim their transactions. One that finds one of them claimed claims nothing.
+    /// Bundles that may be taken claim their transactions, for the first pass: one that finds no room in its lane's share
+    /// holds nobody back. One that finds one of them claimed claims nothing.
     fn claim(&mut self) {
         for (place, slot) in self.slots.iter().enumerate() {
             let is_bundle = matches!(slot.stop.checked.entry().body(), Body::Bundle(_));
@@ -125,7 +126,9 @@ impl<'a> Assembler<'a> {
         slot.status = match &slot.needs {
             Needs::Record(chain) => count_record(records, *chain),
             Needs::Budget(needs) => {
-                let is_claimed = |key: &Key| claims.get(key).is_some_and(|by| *by != place);
+                let is_claimed = |key: &Key| {
+                    pass == Pass::Shares && claims.get(key).is_some_and(|by| *by != place)
+                };
                 match dedup::keys(checked).find(is_claimed) {
                     Some(key) => Status::Waiting(key.chain),
                     None => spend(budgets, pass, slot.stop.lane, needs),

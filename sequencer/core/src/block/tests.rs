@@ -302,14 +302,14 @@ fn loose_transaction_gives_way_to_a_bundle_that_holds_it() {
 }
 
 #[test]
-fn loose_transaction_is_over_budget_if_its_bundle_is() {
+fn loose_transaction_is_taken_where_its_bundle_has_no_room() {
     let net = Net::new(2).with_bucket(B, 0, 5);
     let pair = bundle(vec![leg(A, &[opaque(1, 10)]), leg(B, &[opaque(2, 10)])]);
     let lanes = [vec![pair], vec![tx(A, 1, 10), tx(A, 3, 10)]];
     let outcome = net.assemble(&lanes, FIRST);
-    assert_eq!(outcome.reasons(0), [over(B)]);
-    // It makes nothing behind it wait: a lane must not be able to stop another by bundling its transactions.
-    assert_eq!(outcome.reasons(1), [over(A), None]);
+    // Else anybody could keep a transaction out, block after block, by a bundle that never fits.
+    assert_eq!(outcome.reasons(0), [duplicate(1, 0)]);
+    assert_eq!(outcome.reasons(1), [None, None]);
 }
 
 #[test]
@@ -361,13 +361,13 @@ fn of_two_bundles_with_a_common_transaction_the_first_in_the_walk_wins() {
 }
 
 #[test]
-fn bundle_that_yields_is_over_budget_if_the_claimant_is() {
+fn bundle_that_yields_is_taken_where_the_claimant_has_no_room() {
     let net = Net::new(2).with_bucket(B, 0, 15);
     let claimant = bundle(vec![leg(A, &[opaque(1, 10)]), leg(B, &[opaque(2, 20)])]);
     let other = bundle(vec![leg(A, &[opaque(1, 10)]), leg(B, &[opaque(3, 10)])]);
     let outcome = net.assemble(&[vec![other, tx(B, 5, 10)], vec![claimant]], FIRST);
-    assert_eq!(outcome.reasons(1), [over(B)]);
-    assert_eq!(outcome.reasons(0), [over(A), None]);
+    assert_eq!(outcome.reasons(1), [duplicate(1, 0)]);
+    assert_eq!(outcome.reasons(0), [None, over(B)]);
 }
 
 #[test]
