@@ -17,5 +17,7 @@ pub mod outcomes;
 
 mod ingress;
 mod log;
+mod places;
 mod reads;
+mod seldom;
 mod streams;

@@ -11,7 +11,7 @@ pub const MESSAGE_IN_BYTES_MAX: usize = 1 << 20;
 /// Bytes of one message to a client: a range of slices is the greatest.
 pub const MESSAGE_OUT_BYTES_MAX: usize = RANGE_BYTES_MAX + (64 << 10);
 
-/// Connections at a time.
+/// gRPC connections at a time; the node allows fewer where it has few file descriptors.
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// Connections at a time of one client (an IPv4 address, or an IPv6 /64).
 pub const CONNECTIONS_PER_CLIENT_MAX: usize = 64;
@@ -34,7 +34,9 @@ pub const FIRST_BYTES: usize = 24;
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The gRPC library's own timeout, behind ours so that ours gives the typed answer.
 pub const CALL_TIMEOUT_BACKSTOP: Duration = Duration::from_secs(12);
-/// An idle connection is asked so often whether it lives.
+/// After so long without a call that is being answered, a connection is closed. Clients open another by themselves.
+pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// A silent connection is asked so often whether it lives.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// How long it may take to answer that.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,8 +78,12 @@ pub const QUOTA_CLIENTS_MAX: usize = 16_384;
 
 /// Bytes of an HTTP request's head and body, for health and metrics: there is no body.
 pub const HTTP_BYTES_MAX: usize = 16 << 10;
-/// Requests for health and metrics at a time.
-pub const HTTP_REQUESTS_MAX: usize = 32;
+/// Connections for health and metrics at a time.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+/// Those of one client.
+pub const HTTP_CONNECTIONS_PER_CLIENT_MAX: usize = 16;
+/// How long a connection for health and metrics may take for its one request and answer.
+pub const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 
 const _: () = assert!(SYNCED_VALUE_BYTES_MAX + CERTIFICATE_BYTES_MAX < MESSAGE_OUT_BYTES_MAX);
 const _: () = assert!(RANGE_BYTES_TARGET + SLICE_BYTES_MAX + PROOF_BYTES_MAX < RANGE_BYTES_MAX);

@@ -23,11 +23,12 @@ use crate::limits;
 use crate::log::LogService;
 use crate::metrics::RpcMetrics;
 use crate::node::{Ingress, Log};
+use crate::places::Bounds;
 use crate::quota::{QuotaConfig, Quotas};
 use crate::reads::Reads;
 use crate::streams::Streams;
 
-mod accept;
+pub(crate) mod accept;
 mod refusals;
 
 pub(crate) use refusals::with_details;
@@ -143,7 +144,14 @@ pub async fn serve(config: ServerConfig, backend: Backend) -> Result<Server, Ser
         .add_service(log)
         .add_service(health)
         .add_optional_service(reflection);
-    let incoming = accept::incoming(listener, accept::Admission::new(), backend.metrics);
+    let bounds = Bounds {
+        total_max: config.connections_max.min(limits::CONNECTIONS_MAX),
+        per_client_max: limits::CONNECTIONS_PER_CLIENT_MAX,
+        reserved: 0,
+    };
+    let admission =
+        accept::Admission::new(bounds, limits::CONNECTION_IDLE_TIMEOUT, backend.metrics);
+    let incoming = accept::incoming(listener, admission);
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(async move {
         let stopped = async {

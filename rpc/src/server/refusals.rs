@@ -9,14 +9,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use lockstep_proto::error::{ErrorCode, Refusal};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::body::Body;
+use tonic::codegen::Bytes;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::accept::ConnectionInfo;
+use super::accept::{Active, ConnectionInfo};
 use crate::limits::{CALLS_PER_CONNECTION_MAX, RETRY_AFTER_MS};
 
 /// The layer. See the module's docs.
@@ -52,8 +54,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let place = match place(&mut request) {
-            Ok(place) => place,
+        let (place, active) = match place(&mut request) {
+            Ok(place) => place.unzip(),
             Err(refusal) => {
                 let refused = Status::from(refusal).into_http();
                 return Box::pin(async move { Ok(refused) });
@@ -65,20 +67,47 @@ where
         Box::pin(async move {
             let answer = answer.await;
             drop(place);
-            match answer {
-                Ok(answer) => answer.map(typed),
-                Err(_) => Ok(timed_out(timeout)),
-            }
+            let answer = match answer {
+                Ok(answer) => typed(answer?),
+                Err(_) => timed_out(timeout),
+            };
+            Ok(answer.map(|body| Body::new(Answer { body, _active: active })))
         })
     }
 }
 
+/// The body of an answer; while it lives, its connection is not idle.
+struct Answer {
+    body: Body,
+    _active: Option<Active>,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// A place among the calls of the request's connection, given back when it is dropped; `None` without a connection.
-fn place<B>(request: &mut Request<B>) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+fn place<B>(request: &mut Request<B>) -> Result<Option<(OwnedSemaphorePermit, Active)>, Refusal> {
     let Some(connection) = request.extensions().get::<ConnectionInfo>().cloned() else {
         return Ok(None);
     };
-    let ConnectionInfo { tcp, calls } = connection;
+    let ConnectionInfo { tcp, calls, activity } = connection;
     // The library looks for a client's address under this type.
     request.extensions_mut().insert(tcp);
     let place = calls.try_acquire_owned().map_err(|_| {
@@ -86,7 +115,7 @@ fn place<B>(request: &mut Request<B>) -> Result<Option<OwnedSemaphorePermit>, Re
             format!("{CALLS_PER_CONNECTION_MAX} calls of this connection are being answered");
         Refusal::new(ErrorCode::Overloaded, reason).retry_after(RETRY_AFTER_MS)
     })?;
-    Ok(Some(place))
+    Ok(Some((place, activity.begin())))
 }
 
 fn timed_out(timeout: Duration) -> Response<Body> {

@@ -10,6 +10,7 @@ mod full_node_late;
 mod guard_in_use;
 mod guard_lost;
 mod halted;
+mod idle_connections;
 mod kill9_under_load;
 mod landing;
 mod lane_order;
