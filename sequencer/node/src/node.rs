@@ -1,5 +1,6 @@
 //! Wires one node: consensus (or a follower), gRPC, health and metrics. It decides nothing.
 
+mod awaited;
 mod follow;
 mod ingress;
 mod log;
@@ -24,8 +25,10 @@ use lockstep_rpc::{http, server};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::info;
 
+use self::awaited::Awaited;
 use self::ingress::{LaneIngress, NoIngress, Told};
 use self::log::LogView;
 use self::outcomes::Outcomes;
@@ -77,9 +80,7 @@ async fn run_validator(
     let address = start.key.address();
     let validator = Validator::start(start, &mut registry).await?;
     let log = LogView(validator.ledger.clone());
-    let (outcomes, _following) =
-        Outcomes::start(validator.ledger.clone(), &config.chain_rpc).wrap_err("chain_rpc")?;
-    let told = Told { log: log.clone(), outcomes };
+    let (told, _following) = tell(config, &log)?;
     let ingress = LaneIngress { lane: validator.ingress.clone(), told };
     let health = follow_health(validator.health.clone(), validator.ledger.clone());
     let server = server_config(config, connections_max);
@@ -112,9 +113,8 @@ async fn run_follower(
         height: follower.ledger.state().height,
     };
     let (health, watch) = watch::channel(first);
-    let (outcomes, _following) =
-        Outcomes::start(follower.ledger.clone(), &config.chain_rpc).wrap_err("chain_rpc")?;
-    let ingress = Arc::new(NoIngress(Told { log: log.clone(), outcomes }));
+    let (told, _following) = tell(config, &log)?;
+    let ingress = Arc::new(NoIngress(told));
     let mut registry = Registry::default();
     let server = server_config(config, connections_max);
     let metrics = RpcMetrics::register(&mut registry);
@@ -129,6 +129,15 @@ async fn run_follower(
     info!("stopping");
     services.stop().await;
     Ok(())
+}
+
+/// Begins to follow what becomes of entries. The tasks end with the set.
+fn tell(config: &NodeConfig, log: &LogView) -> eyre::Result<(Told, JoinSet<()>)> {
+    let (outcomes, mut following) =
+        Outcomes::start(log.0.clone(), &config.chain_rpc).wrap_err("chain_rpc")?;
+    let awaited = Awaited::default();
+    following.spawn(awaited.clone().follow(log.clone()));
+    Ok((Told { log: log.clone(), outcomes, awaited }, following))
 }
 
 fn validator_config(

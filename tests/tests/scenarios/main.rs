@@ -22,3 +22,4 @@ mod store_tail;
 mod stranger;
 mod two_stopped;
 mod wal_tail;
+mod watched_elsewhere;
