@@ -43,6 +43,9 @@ pub struct TlsConfig {
     pub certificate: PathBuf,
     /// Private key.
     pub key: PathBuf,
+    /// Certificate of the authority that signs the certificates of known clients, for whom places are reserved. Default
+    /// none: no client is known.
+    pub client_authority: Option<PathBuf>,
 }
 
 /// Options of the HTTP listener for health and metrics.

@@ -21,3 +21,4 @@ mod places;
 mod reads;
 mod seldom;
 mod streams;
+mod turns;

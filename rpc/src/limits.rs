@@ -23,6 +23,10 @@ pub const CALLS_PER_CONNECTION_MAX: usize = 64;
 pub const CALLS_PER_CONNECTION_BACKSTOP: usize = 2 * CALLS_PER_CONNECTION_MAX;
 /// Long-lived server streams (slices, blocks, states) at a time, over all connections.
 pub const STREAMS_MAX: usize = 1_024;
+/// Of the streams: those of one client.
+pub const STREAMS_PER_CLIENT_MAX: usize = 256;
+/// Of the streams: those that only known clients may have.
+pub const STREAMS_RESERVED: usize = 256;
 /// Hint for a client for whom there is no call or stream left, in milliseconds.
 pub const RETRY_AFTER_MS: u64 = 1_000;
 
@@ -58,10 +62,28 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads of the store at a time: more would only wait for the same disk.
 pub const READS_MAX: usize = 32;
+/// Of the reads at a time: those of one client.
+pub const READS_PER_CLIENT_MAX: usize = 8;
+/// Of the reads at a time: those that only known clients may have.
+pub const READS_RESERVED: usize = 8;
+/// Entries at a time whose signatures the node is given to check: one message of the greatest size, 0.2 s of one core.
+pub const CHECKS_MAX: usize = 4_096;
+/// Of the checks at a time: those of one client, unless one message of it has more.
+pub const CHECKS_PER_CLIENT_MAX: usize = 2_048;
+/// Of the checks at a time: those that only known clients may have.
+pub const CHECKS_RESERVED: usize = 1_024;
+/// Reads that wait for their turn, and as many messages whose checks do.
+pub const WAITING_MAX: usize = 8_192;
+/// Of what waits: that of one client. All its streams may wait for a read, and as many calls beside.
+pub const WAITING_PER_CLIENT_MAX: usize = 2 * STREAMS_PER_CLIENT_MAX;
+/// Of what waits: that which only known clients may have.
+pub const WAITING_RESERVED: usize = 2_048;
 /// Messages of one submission stream that are being worked on.
 pub const STREAM_IN_FLIGHT_MAX: usize = 8;
 /// Messages that wait for a slow reader of a stream: the next is not even read from the store before.
 pub const STREAM_QUEUE_MAX: usize = 1;
+/// How long the reason for which a stream ends waits for its reader.
+pub const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a reader of a stream may take for one message.
 pub const READER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a watched entry may show nothing new before a chain has it: five times as long as an entry lives.

@@ -14,8 +14,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use lockstep_proto::error::{ErrorCode, Refusal};
 use tokio::sync::oneshot;
 
+use crate::limits::RETRY_AFTER_MS;
 use crate::quota::Client;
 
 /// How many places there are.
@@ -38,6 +40,9 @@ pub(crate) enum Full {
     /// All are taken, by clients that hold about as many as this one.
     #[error("all {0} are taken")]
     All(usize),
+    /// This client had one, and it went to a client with fewer.
+    #[error("this client had the most of all, and made room for another")]
+    Lost,
 }
 
 /// A place, and what the one held that had to go for it.
@@ -98,7 +103,19 @@ impl<T> Shares<T> {
         Some(value)
     }
 
-    fn count(&self, client: Client) -> usize {
+    /// Takes back the first of a client's places.
+    pub(crate) fn take_first(&mut self, client: Client) -> Option<T> {
+        let first = *self.held.get(&client)?.first_key_value()?.0;
+        self.give_back(client, first)
+    }
+
+    /// The first of each client's places.
+    pub(crate) fn firsts(&self) -> impl Iterator<Item = (Client, &T)> {
+        self.held.iter().filter_map(|(client, places)| Some((*client, places.first_key_value()?.1)))
+    }
+
+    /// How many places a client holds.
+    pub(crate) fn count(&self, client: Client) -> usize {
         self.held.get(&client).map_or(0, BTreeMap::len)
     }
 
@@ -162,6 +179,12 @@ impl Places {
         // Its end is the word to whoever held it.
         drop(lost);
         Ok(Place { places: self.clone(), client, id, evicted: Some(evicted) })
+    }
+}
+
+impl From<Full> for Refusal {
+    fn from(full: Full) -> Self {
+        Self::new(ErrorCode::Overloaded, full.to_string()).retry_after(RETRY_AFTER_MS)
     }
 }
 

@@ -15,11 +15,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use tonic::body::Body;
 use tonic::codegen::Bytes;
 use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::transport::server::TlsConnectInfo;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::accept::{Active, ConnectionInfo};
 use crate::limits::{CALLS_PER_CONNECTION_MAX, RETRY_AFTER_MS};
+use crate::quota::Client;
 
 /// The layer. See the module's docs.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +110,13 @@ fn place<B>(request: &mut Request<B>) -> Result<Option<(OwnedSemaphorePermit, Ac
         return Ok(None);
     };
     let ConnectionInfo { tcp, calls, activity } = connection;
+    let certificates = request.extensions().get::<TlsConnectInfo<ConnectionInfo>>();
+    let certificates = certificates.and_then(TlsConnectInfo::peer_certs);
+    let client = match certificates.as_ref().and_then(|certificates| certificates.first()) {
+        Some(certificate) => Client::known(certificate),
+        None => Client::of(tcp.remote_addr().map(|address| address.ip())),
+    };
+    request.extensions_mut().insert(client);
     // The library looks for a client's address under this type.
     request.extensions_mut().insert(tcp);
     let place = calls.try_acquire_owned().map_err(|_| {
@@ -116,6 +125,11 @@ fn place<B>(request: &mut Request<B>) -> Result<Option<(OwnedSemaphorePermit, Ac
         Refusal::new(ErrorCode::Overloaded, reason).retry_after(RETRY_AFTER_MS)
     })?;
     Ok(Some((place, activity.begin())))
+}
+
+/// Whose call it is.
+pub(crate) fn client_of<T>(request: &tonic::Request<T>) -> Client {
+    request.extensions().get().copied().unwrap_or(Client::Others)
 }
 
 fn timed_out(timeout: Duration) -> Response<Body> {

@@ -121,6 +121,10 @@ pub struct TlsOptions {
     pub cert: PathBuf,
     /// File of the private key, PEM, mode 0600.
     pub key: PathBuf,
+    /// File of the authority, PEM, that signs the certificates of known clients; places are reserved for them. Default:
+    /// none, no client is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
 }
 
 /// What one client address may use; over it, the answer is `RESOURCE_EXHAUSTED` with a retry hint.

@@ -183,10 +183,11 @@ fn server_config(config: &NodeConfig, connections_max: usize) -> ServerConfig {
     let grpc = &config.grpc;
     ServerConfig {
         listen: grpc.listen,
-        tls: grpc
-            .tls
-            .as_ref()
-            .map(|tls| TlsConfig { certificate: tls.cert.clone(), key: tls.key.clone() }),
+        tls: grpc.tls.as_ref().map(|tls| TlsConfig {
+            certificate: tls.cert.clone(),
+            key: tls.key.clone(),
+            client_authority: tls.client_ca.clone(),
+        }),
         insecure: grpc.insecure,
         reflection: grpc.reflection,
         connections_max,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_core::entry::{Body, Entry};
@@ -20,11 +21,23 @@ pub(crate) struct MemoryIngress {
     log: Arc<MemoryLog>,
     watched: Mutex<BTreeMap<EntryId, watch::Sender<Option<EntryState>>>>,
     pending: Mutex<Vec<Entry>>,
+    /// How long the check of one entry takes; they are made one after the other.
+    check: tokio::sync::Mutex<Duration>,
 }
 
 impl MemoryIngress {
     pub(crate) fn new(log: &Arc<MemoryLog>) -> Self {
-        Self { log: Arc::clone(log), watched: Mutex::default(), pending: Mutex::default() }
+        Self {
+            log: Arc::clone(log),
+            watched: Mutex::default(),
+            pending: Mutex::default(),
+            check: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Makes the check of each entry take so long.
+    pub(crate) fn take_for_each_check(&self, time: Duration) {
+        *self.check.try_lock().unwrap() = time;
     }
 
     fn sender<T>(
@@ -124,6 +137,11 @@ fn chains_of(entry: &Entry) -> Vec<ChainId> {
 #[async_trait]
 impl Ingress for MemoryIngress {
     async fn submit(&self, entries: Vec<Entry>) -> Vec<Result<Submission, Refusal>> {
+        let check = self.check.lock().await;
+        if !check.is_zero() {
+            tokio::time::sleep(*check * u32::try_from(entries.len()).unwrap()).await;
+        }
+        drop(check);
         entries.into_iter().map(|entry| self.take(entry)).collect()
     }
 

@@ -106,6 +106,8 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Private key, PEM.
     pub key: PathBuf,
+    /// Authority of known clients, PEM; `None`: no client is known.
+    pub client_ca: Option<PathBuf>,
 }
 
 impl NodeConfig {
@@ -345,8 +347,11 @@ fn grpc(options: GrpcOptions, directory: &Path) -> Result<GrpcConfig, Fault> {
             return Err((field, format!("{got}, expected 1..={max}")));
         }
     }
-    let tls =
-        tls.map(|tls| TlsFiles { cert: directory.join(tls.cert), key: directory.join(tls.key) });
+    let tls = tls.map(|tls| TlsFiles {
+        cert: directory.join(tls.cert),
+        key: directory.join(tls.key),
+        client_ca: tls.client_ca.map(|authority| directory.join(authority)),
+    });
     Ok(GrpcConfig { listen, tls, insecure, reflection, quota })
 }
 
