@@ -8,7 +8,8 @@ use tonic::Status;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 use crate::limits::{
-    CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
+    CLIENT_CONNECTION_WINDOW_BYTES, CLIENT_STREAM_WINDOW_BYTES, KEEPALIVE_INTERVAL,
+    KEEPALIVE_TIMEOUT,
 };
 
 mod ingress;
@@ -60,8 +61,8 @@ impl Endpoint {
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+            .initial_stream_window_size(CLIENT_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CLIENT_CONNECTION_WINDOW_BYTES);
         let read = |path: &PathBuf| {
             std::fs::read(path)
                 .map_err(|error| unusable(format!("cannot read {}: {error}", path.display())))

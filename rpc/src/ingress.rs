@@ -146,12 +146,12 @@ impl IngressService {
         id: EntryId,
     ) -> Result<watch::Receiver<Option<EntryState>>, Refusal> {
         let ingress = Arc::clone(&self.ingress);
-        self.reads.run(client, move || ingress.watch(id)).await
+        self.reads.search(client, move |_| ingress.watch(id)).await
     }
 
     async fn status(&self, client: Client, id: EntryId) -> Result<Option<EntryState>, Refusal> {
         let ingress = Arc::clone(&self.ingress);
-        self.reads.run(client, move || ingress.status(id).map_err(unreadable)).await
+        self.reads.search(client, move |_| ingress.status(id).map_err(unreadable)).await
     }
 
     async fn status_by_key(&self, client: Client, key: StatusKey) -> Result<EntryStatus, Refusal> {
@@ -163,8 +163,9 @@ impl IngressService {
                 Ok(EntryStatus { id, state })
             }
             StatusKey::Transaction(chain, hash) => {
-                let read =
-                    self.reads.read(client, move |log| log.locate(chain, hash).map_err(unreadable));
+                let read = self
+                    .reads
+                    .search(client, move |log| log.locate(chain, hash).map_err(unreadable));
                 let located = read.await?.ok_or_else(|| {
                     let reason =
                         format!("no decided block has transaction {hash} of chain {chain}");

@@ -47,10 +47,16 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After so long a connection takes no new calls, and the client opens another. Its streams go on to their end: there
 /// is no grace period after which they would be cut.
 pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
-/// Bytes of one stream that may be on the way unread: one message from a client.
-pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// Bytes of one connection that may be on the way unread.
-pub const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes of all connections that clients may have sent and no service has read.
+pub const UNREAD_BYTES_MAX: usize = 1 << 30;
+/// Of them, those of one connection: 2.5 MB/s at a round trip of 100 ms.
+pub const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
+/// Of them, those of one stream: one that its service does not read may stop its own connection, and no other.
+pub const STREAM_WINDOW_BYTES: u32 = CONNECTION_WINDOW_BYTES;
+/// Bytes of one answer that may be on the way to our own client unread.
+pub const CLIENT_STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes of one connection that may be on the way to our own client unread.
+pub const CLIENT_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// Bytes of all headers of one call.
 pub const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// Streams that a client reset before they were accepted (CVE-2023-44487).
@@ -66,6 +72,12 @@ pub const READS_MAX: usize = 32;
 pub const READS_PER_CLIENT_MAX: usize = 8;
 /// Of the reads at a time: those that only known clients may have.
 pub const READS_RESERVED: usize = 8;
+/// Searches of the store for an id at a time. One that finds nothing looks everywhere, with a lock that commits wait for.
+pub const SEARCHES_MAX: usize = 4;
+/// Of the searches at a time: those of one client.
+pub const SEARCHES_PER_CLIENT_MAX: usize = 1;
+/// Of the searches at a time: those that only known clients may have.
+pub const SEARCHES_RESERVED: usize = 1;
 /// Entries at a time whose signatures the node is given to check: one message of the greatest size, 0.2 s of one core.
 pub const CHECKS_MAX: usize = 4_096;
 /// Of the checks at a time: those of one client, unless one message of it has more.
@@ -98,8 +110,6 @@ pub const RANGE_BUILD_TIMEOUT: Duration = Duration::from_secs(3);
 /// Clients whose quota is counted one by one; those beyond share one.
 pub const QUOTA_CLIENTS_MAX: usize = 16_384;
 
-/// Bytes of an HTTP request's head and body, for health and metrics: there is no body.
-pub const HTTP_BYTES_MAX: usize = 16 << 10;
 /// Connections for health and metrics at a time.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
 /// Those of one client.
@@ -107,6 +117,7 @@ pub const HTTP_CONNECTIONS_PER_CLIENT_MAX: usize = 16;
 /// How long a connection for health and metrics may take for its one request and answer.
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 
+const _: () = assert!(CONNECTIONS_MAX * CONNECTION_WINDOW_BYTES as usize <= UNREAD_BYTES_MAX);
 const _: () = assert!(SYNCED_VALUE_BYTES_MAX + CERTIFICATE_BYTES_MAX < MESSAGE_OUT_BYTES_MAX);
 const _: () = assert!(RANGE_BYTES_TARGET + SLICE_BYTES_MAX + PROOF_BYTES_MAX < RANGE_BYTES_MAX);
 const _: () = assert!(WAIT_MS_MAX < CALL_TIMEOUT.as_secs() * 1_000, "a wait ends before its call");

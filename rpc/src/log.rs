@@ -43,6 +43,15 @@ impl LogService {
     ) -> Result<Response<T>, Status> {
         Ok(Response::new(self.reads.read(client_of(request), read).await?))
     }
+
+    /// The same for what looks for an id.
+    async fn answer_search<Q: Sync, T: Send + 'static>(
+        &self,
+        request: &Request<Q>,
+        search: impl FnOnce(&dyn Log) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        Ok(Response::new(self.reads.search(client_of(request), search).await?))
+    }
 }
 
 fn refused(error: InvalidMessage) -> Status {
@@ -115,7 +124,10 @@ impl LogRpc for LogService {
         request: Request<v1::GetBlockRequest>,
     ) -> Result<Response<v1::Block>, Status> {
         let at = request.get_ref().clone().try_into().map_err(refused)?;
-        self.answer(&request, move |log| block(log, at)).await
+        match at {
+            BlockAt::Height(_) => self.answer(&request, move |log| block(log, at)).await,
+            BlockAt::Hash(_) => self.answer_search(&request, move |log| block(log, at)).await,
+        }
     }
 
     async fn get_slice(
@@ -148,7 +160,7 @@ impl LogRpc for LogService {
         request: Request<v1::GetTransactionProofRequest>,
     ) -> Result<Response<v1::ProvenTransaction>, Status> {
         let (chain, hash) = transaction_query(request.get_ref()).map_err(refused)?;
-        self.answer(&request, move |log| {
+        self.answer_search(&request, move |log| {
             let proof = proofs::transaction(log, chain, hash)?;
             Ok((&ProvenTransaction { proof }).into())
         })

@@ -9,33 +9,43 @@ use lockstep_proto::error::{ErrorCode, Refusal};
 use tokio::sync::watch;
 use tracing::error;
 
-use crate::limits::{READS_MAX, READS_PER_CLIENT_MAX, READS_RESERVED};
+use crate::limits::{
+    READS_MAX, READS_PER_CLIENT_MAX, READS_RESERVED, SEARCHES_MAX, SEARCHES_PER_CLIENT_MAX,
+    SEARCHES_RESERVED,
+};
 use crate::node::{Log, ReadError};
 use crate::places::Bounds;
 use crate::quota::Client;
-use crate::turns::{Queue, Room};
+use crate::turns::{Queue, Room, Turn};
 
 /// The log, to read from async code; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Reads {
     log: Arc<dyn Log>,
-    queue: Queue,
+    reading: Queue,
+    searching: Queue,
 }
 
 impl fmt::Debug for Reads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reads").field("queue", &self.queue).finish_non_exhaustive()
+        f.debug_struct("Reads").field("reading", &self.reading).finish_non_exhaustive()
     }
 }
 
 impl Reads {
     pub(crate) fn new(log: Arc<dyn Log>) -> Self {
-        let running = Bounds {
+        let reading = Bounds {
             total_max: READS_MAX,
             per_client_max: READS_PER_CLIENT_MAX,
             reserved: READS_RESERVED,
         };
-        Self { log, queue: Queue::new(Room::of(running)) }
+        let searching = Bounds {
+            total_max: SEARCHES_MAX,
+            per_client_max: SEARCHES_PER_CLIENT_MAX,
+            reserved: SEARCHES_RESERVED,
+        };
+        let queue = |running| Queue::new(Room::of(running));
+        Self { log, reading: queue(reading), searching: queue(searching) }
     }
 
     pub(crate) fn heads(&self) -> watch::Receiver<Height> {
@@ -48,19 +58,26 @@ impl Reads {
         client: Client,
         read: impl FnOnce(&dyn Log) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let log = Arc::clone(&self.log);
-        self.run(client, move || read(log.as_ref())).await
+        self.run(self.reading.turn(client, 1).await?, read).await
     }
 
-    /// The same for something that reads, but not the log.
-    pub(crate) async fn run<T: Send + 'static>(
+    /// The same for what looks for an id that may be nowhere.
+    pub(crate) async fn search<T: Send + 'static>(
         &self,
         client: Client,
-        read: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+        search: impl FnOnce(&dyn Log) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let turn = self.queue.turn(client, 1).await?;
+        self.run(self.searching.turn(client, 1).await?, search).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        turn: Turn,
+        read: impl FnOnce(&dyn Log) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let log = Arc::clone(&self.log);
         let task = tokio::task::spawn_blocking(move || {
-            let answer = read();
+            let answer = read(log.as_ref());
             drop(turn);
             answer
         });

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use lockstep_core::types::{EntryId, Height};
-use lockstep_rpc::client::{Endpoint, IngressClient, LogClient};
+use lockstep_proto::convert::ingress::StatusKey;
+use lockstep_rpc::client::{ClientError, Endpoint, IngressClient, LogClient};
 use lockstep_rpc::config::{ServerConfig, TlsConfig};
 use lockstep_rpc::limits::{
-    CHECKS_PER_CLIENT_MAX, STREAMS_MAX, STREAMS_PER_CLIENT_MAX, STREAMS_PER_CONNECTION_MAX,
-    STREAMS_RESERVED,
+    CHECKS_PER_CLIENT_MAX, SEARCHES_PER_CLIENT_MAX, STREAMS_MAX, STREAMS_PER_CLIENT_MAX,
+    STREAMS_PER_CONNECTION_MAX, STREAMS_RESERVED,
 };
 use lockstep_rpc::node::ErrorCode;
 use tokio::task::JoinSet;
@@ -195,4 +196,20 @@ async fn checks_of_one_client_do_not_stand_before_those_of_another() {
     submitted.expect("in time").unwrap();
     let before = answered.load(Ordering::Relaxed);
     assert!(before <= 4, "{before} of another client's messages were answered before");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_searches_for_one_id_at_a_time() {
+    let node = Node::start().await;
+    let (one, other) = (connect(1, &node).await, connect(2, &node).await);
+    let search = |channel: &Channel, n| {
+        let mut client = IngressClient::new(channel.clone());
+        async move { client.status(StatusKey::Id(nobodys(n))).await.unwrap_err() }
+    };
+    let searches = futures::future::join_all((0..50).map(|n| search(&one, n))).await;
+    assert!(searches.iter().all(ClientError::is_not_found));
+    assert_eq!(node.ingress.searching_max(), SEARCHES_PER_CLIENT_MAX);
+    let all = (0..50).flat_map(|n| [search(&one, n), search(&other, n)]);
+    futures::future::join_all(all).await;
+    assert_eq!(node.ingress.searching_max(), 2 * SEARCHES_PER_CLIENT_MAX);
 }

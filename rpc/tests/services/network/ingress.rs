@@ -1,6 +1,7 @@
 //! An ingress in memory: it takes entries, and a test says what becomes of them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub(crate) struct MemoryIngress {
     log: Arc<MemoryLog>,
     watched: Mutex<BTreeMap<EntryId, watch::Sender<Option<EntryState>>>>,
     pending: Mutex<Vec<Entry>>,
+    /// How many look for an entry, and how many did at most.
+    searching: (AtomicUsize, AtomicUsize),
     /// How long the check of one entry takes; they are made one after the other.
     check: tokio::sync::Mutex<Duration>,
 }
@@ -31,8 +34,14 @@ impl MemoryIngress {
             log: Arc::clone(log),
             watched: Mutex::default(),
             pending: Mutex::default(),
+            searching: (AtomicUsize::new(0), AtomicUsize::new(0)),
             check: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// How many looked for an entry at a time, at most.
+    pub(crate) fn searching_max(&self) -> usize {
+        self.searching.1.load(Ordering::Relaxed)
     }
 
     /// Makes the check of each entry take so long.
@@ -146,6 +155,10 @@ impl Ingress for MemoryIngress {
     }
 
     fn status(&self, id: EntryId) -> Result<Option<EntryState>, ReadError> {
+        let (now, most) = &self.searching;
+        most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(1));
+        now.fetch_sub(1, Ordering::Relaxed);
         Ok(self.sender(id, |sender| sender.borrow().clone()))
     }
 
