@@ -16,6 +16,7 @@ use lockstep_consensus::ledger::Ledger;
 use lockstep_consensus::validator::{Config, Validator};
 use lockstep_core::params::Genesis;
 use lockstep_core::types::Height;
+use lockstep_rpc::client::Endpoint;
 use lockstep_rpc::config::{HttpConfig, ServerConfig, TlsConfig};
 use lockstep_rpc::health::{Health, HealthState};
 use lockstep_rpc::metrics::RpcMetrics;
@@ -101,7 +102,7 @@ async fn run_validator(
 
 async fn run_follower(
     config: &NodeConfig,
-    endpoints: &[String],
+    endpoints: &[Endpoint],
     (genesis, connections_max): (Genesis, usize),
 ) -> eyre::Result<()> {
     let data = config.data_dir();
