@@ -1,12 +1,11 @@
 //! The one shape of every error: a code, the field at fault, the reason, and what to do.
 //!
 //! [`InvalidMessage`] is what a conversion says; [`Refusal`] is what a service answers. A refusal becomes a gRPC status
-//! whose code follows from its own code, and whose details are the bytes of [`v1::Error`].
+//! whose code follows from its own code, and whose details have a [`v1::Error`] where ordinary clients look for it.
 
-use prost::Message;
 use tonic::{Code, Status};
 
-use crate::v1;
+use crate::{details, v1};
 
 /// Bytes of a refusal's reason; longer ones are cut.
 const REASON_BYTES_MAX: usize = 1_024;
@@ -95,6 +94,8 @@ error_codes! {
     UnknownMethod => Unimplemented, "use the services of lockstep.v1";
     /// The reader of a stream was too slow.
     TooSlow => ResourceExhausted, "open the stream again from the last height that was read";
+    /// The message is compressed in a way that the node does not read.
+    Compressed => Unimplemented, "send messages without compression";
 }
 
 /// Why a message was refused by its conversion. Permanent: the same message can never be accepted.
@@ -210,9 +211,9 @@ impl Refusal {
     /// The refusal in a gRPC status. A status without our details, from a proxy say, is read by its code.
     #[must_use]
     pub fn from_status(status: &Status) -> Self {
-        match v1::Error::decode(status.details()) {
-            Ok(error) if !status.details().is_empty() => Self::from_v1(&error),
-            _ => {
+        match details::decode(status.details()) {
+            Some(error) => Self::from_v1(&error),
+            None => {
                 let reason = match status.message() {
                     "" => status.code().description(),
                     message => message,
@@ -231,12 +232,13 @@ impl From<InvalidMessage> for Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let details = refusal.to_v1().encode_to_vec().into();
         let message = match refusal.field.is_empty() {
             true => cut(&refusal.reason, REASON_BYTES_MAX),
             false => cut(&format!("{}: {}", refusal.field, refusal.reason), REASON_BYTES_MAX),
         };
-        Self::with_details(refusal.code.status(), message, details)
+        let code = refusal.code.status();
+        let details = details::encode(code, &message, &refusal.to_v1());
+        Self::with_details(code, message, details)
     }
 }
 
@@ -281,12 +283,12 @@ mod tests {
 
     #[test]
     fn every_code_of_the_proto_has_one_here() {
-        for number in 1..=20 {
+        for number in 1..=21 {
             let code = ErrorCode::from_v1(number);
             assert_eq!(i32::from(code.to_v1()), number);
         }
-        assert!(v1::ErrorCode::try_from(21).is_err(), "a new code needs a line in `error_codes!`");
-        assert_eq!(ErrorCode::ALL.len(), 20);
+        assert!(v1::ErrorCode::try_from(22).is_err(), "a new code needs a line in `error_codes!`");
+        assert_eq!(ErrorCode::ALL.len(), 21);
         assert_eq!(ErrorCode::from_v1(0), ErrorCode::Internal);
         assert_eq!(ErrorCode::from_v1(99), ErrorCode::Internal);
     }

@@ -2,6 +2,7 @@
 
 pub mod codec;
 pub mod convert;
+mod details;
 pub mod error;
 
 /// What the `.proto` files of `lockstep/v1` generate: messages, clients, servers. Nothing in here is checked.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use lockstep_proto::error::{ErrorCode, InvalidMessage, Refusal};
 use tonic::Status;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 use crate::limits::{
-    CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
+    CLIENT_CONNECTION_WINDOW_BYTES, CLIENT_STREAM_WINDOW_BYTES, KEEPALIVE_INTERVAL,
+    KEEPALIVE_TIMEOUT,
 };
 
 mod ingress;
@@ -25,6 +26,8 @@ pub struct Endpoint {
     pub url: String,
     /// PEM file of the authority that signed the node's certificate; needed for `https`.
     pub authority: Option<PathBuf>,
+    /// PEM files of the certificate and the key by which a node knows this client; only for `https`. Default none.
+    pub identity: Option<(PathBuf, PathBuf)>,
     /// How long connecting may take. Default 5 s.
     pub connect_timeout: Duration,
     /// How long a call may take to its first answer. Default 15 s, more than a node takes for any.
@@ -37,6 +40,7 @@ impl Endpoint {
         Self {
             url: url.into(),
             authority: None,
+            identity: None,
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(15),
         }
@@ -57,12 +61,17 @@ impl Endpoint {
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+            .initial_stream_window_size(CLIENT_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CLIENT_CONNECTION_WINDOW_BYTES);
+        let read = |path: &PathBuf| {
+            std::fs::read(path)
+                .map_err(|error| unusable(format!("cannot read {}: {error}", path.display())))
+        };
         if let Some(path) = &self.authority {
-            let pem = std::fs::read(path)
-                .map_err(|error| unusable(format!("cannot read {}: {error}", path.display())))?;
-            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+            let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?));
+            if let Some((certificate, key)) = &self.identity {
+                tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+            }
             endpoint = endpoint.tls_config(tls).map_err(|error| unusable(error.to_string()))?;
         }
         endpoint.connect().await.map_err(|error| ClientError::Unreachable {

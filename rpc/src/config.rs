@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::limits::CONNECTIONS_MAX;
 use crate::quota::QuotaConfig;
 
 /// Options of the gRPC listener.
@@ -16,6 +17,8 @@ pub struct ServerConfig {
     pub insecure: bool,
     /// Serves gRPC reflection, which tells anybody what can be called. Default false.
     pub reflection: bool,
+    /// Connections at a time, 1..=[`CONNECTIONS_MAX`], which is the default: fewer where there are few file descriptors.
+    pub connections_max: usize,
     /// What one client may submit.
     pub quota: QuotaConfig,
 }
@@ -27,6 +30,7 @@ impl Default for ServerConfig {
             tls: None,
             insecure: false,
             reflection: false,
+            connections_max: CONNECTIONS_MAX,
             quota: QuotaConfig::default(),
         }
     }
@@ -39,6 +43,9 @@ pub struct TlsConfig {
     pub certificate: PathBuf,
     /// Private key.
     pub key: PathBuf,
+    /// Certificate of the authority that signs the certificates of known clients, for whom places are reserved. Default
+    /// none: no client is known.
+    pub client_authority: Option<PathBuf>,
 }
 
 /// Options of the HTTP listener for health and metrics.

@@ -1,7 +1,7 @@
 //! The ingress service: converts, charges the client's quota, hands over to the node, and waits where asked to.
 //!
 //! It checks no signature and knows no state: that is the node's. A call either decides or waits, in this order:
-//! convert, charge, submit, wait.
+//! convert, charge, wait for a turn, submit, wait for a state.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,12 +15,15 @@ use lockstep_proto::v1::ingress_server::Ingress as IngressRpc;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::limits::{CHECKS_MAX, CHECKS_PER_CLIENT_MAX, CHECKS_RESERVED};
 use crate::metrics::RpcMetrics;
 use crate::node::{EntryState, Ingress, Submission};
+use crate::places::Bounds;
 use crate::quota::{Client, Quotas};
 use crate::reads::{Reads, internal, unreadable};
-use crate::server::Backend;
+use crate::server::{Backend, client_of};
 use crate::streams::{Answers, Streams};
+use crate::turns::{Queue, Room};
 
 mod stream;
 mod watching;
@@ -31,6 +34,8 @@ pub(crate) struct IngressService {
     ingress: Arc<dyn Ingress>,
     reads: Reads,
     streams: Streams,
+    /// Turns at the node's checks of signatures.
+    checks: Queue,
     // Behind a lock, because calls of one client come over many connections. Held for arithmetic alone.
     quotas: Arc<Mutex<Quotas>>,
     metrics: RpcMetrics,
@@ -44,10 +49,16 @@ impl fmt::Debug for IngressService {
 
 impl IngressService {
     pub(crate) fn new(backend: &Backend, reads: Reads, streams: Streams, quotas: Quotas) -> Self {
+        let running = Bounds {
+            total_max: CHECKS_MAX,
+            per_client_max: CHECKS_PER_CLIENT_MAX,
+            reserved: CHECKS_RESERVED,
+        };
         Self {
             ingress: Arc::clone(&backend.ingress),
             reads,
             streams,
+            checks: Queue::new(Room::of(running)),
             quotas: Arc::new(Mutex::new(quotas)),
             metrics: backend.metrics.clone(),
         }
@@ -86,14 +97,17 @@ impl IngressService {
     async fn submit_one(&self, client: Client, submit: Submit) -> Result<Submitted, Refusal> {
         let Submit { entry, form, wait } = submit;
         self.charge(client, vec![entry.raw().len() as u64]).pop().unwrap_or(Ok(()))?;
-        let submission = match self.ingress.submit(vec![entry]).await.pop() {
+        let turn = self.checks.turn(client, 1).await?;
+        let answer = self.ingress.submit(vec![entry]).await.pop();
+        drop(turn);
+        let submission = match answer {
             Some(answer) => answer.map_err(|refusal| form.place(refusal))?,
             None => return Err(internal("the node gave no answer", &"one was expected")),
         };
         let Submission { id, state, is_known } = submission;
         let (state, is_reached) = match wait {
             None => (state, true),
-            Some(wait) => self.wait(id, state, wait).await?,
+            Some(wait) => self.wait(client, (id, state), wait).await?,
         };
         Ok(Submitted { status: EntryStatus { id, state }, is_known, is_reached })
     }
@@ -101,8 +115,8 @@ impl IngressService {
     /// The state at which the wait ends, and whether it is what was waited for.
     async fn wait(
         &self,
-        id: EntryId,
-        state: EntryState,
+        client: Client,
+        (id, state): (EntryId, EntryState),
         wait: Wait,
     ) -> Result<(EntryState, bool), Refusal> {
         let is_over = |state: &EntryState| state.is_final() || state.has_reached(wait.milestone);
@@ -110,7 +124,7 @@ impl IngressService {
             let is_reached = state.has_reached(wait.milestone);
             return Ok((state, is_reached));
         }
-        let mut states = self.watch(id).await?;
+        let mut states = self.watch(client, id).await?;
         let timeout = Duration::from_millis(wait.timeout_ms);
         let reached = states.wait_for(|state| state.as_ref().is_some_and(is_over));
         let latest = match tokio::time::timeout(timeout, reached).await {
@@ -120,39 +134,45 @@ impl IngressService {
         };
         let latest = match latest {
             Some(latest) => latest,
-            None => self.status(id).await?.unwrap_or(state),
+            None => self.status(client, id).await?.unwrap_or(state),
         };
         let is_reached = latest.has_reached(wait.milestone);
         Ok((latest, is_reached))
     }
 
-    async fn watch(&self, id: EntryId) -> Result<watch::Receiver<Option<EntryState>>, Refusal> {
+    async fn watch(
+        &self,
+        client: Client,
+        id: EntryId,
+    ) -> Result<watch::Receiver<Option<EntryState>>, Refusal> {
         let ingress = Arc::clone(&self.ingress);
-        self.reads.run(move || ingress.watch(id)).await
+        self.reads.search(client, move |_| ingress.watch(id)).await
     }
 
-    async fn status(&self, id: EntryId) -> Result<Option<EntryState>, Refusal> {
+    async fn status(&self, client: Client, id: EntryId) -> Result<Option<EntryState>, Refusal> {
         let ingress = Arc::clone(&self.ingress);
-        self.reads.run(move || ingress.status(id).map_err(unreadable)).await
+        self.reads.search(client, move |_| ingress.status(id).map_err(unreadable)).await
     }
 
-    async fn status_by_key(&self, key: StatusKey) -> Result<EntryStatus, Refusal> {
+    async fn status_by_key(&self, client: Client, key: StatusKey) -> Result<EntryStatus, Refusal> {
         match key {
             StatusKey::Id(id) => {
-                let state = self.status(id).await?;
+                let state = self.status(client, id).await?;
                 let state =
                     state.ok_or_else(|| not_found("id", format!("entry {id} is unknown")))?;
                 Ok(EntryStatus { id, state })
             }
             StatusKey::Transaction(chain, hash) => {
-                let read = self.reads.read(move |log| log.locate(chain, hash).map_err(unreadable));
+                let read = self
+                    .reads
+                    .search(client, move |log| log.locate(chain, hash).map_err(unreadable));
                 let located = read.await?.ok_or_else(|| {
                     let reason =
                         format!("no decided block has transaction {hash} of chain {chain}");
                     not_found("transaction", reason)
                 })?;
                 // The ingress knows what became of it on its chains, too.
-                let state = self.status(located.id).await?;
+                let state = self.status(client, located.id).await?;
                 let state = state.filter(|state| matches!(state, EntryState::Decided(_)));
                 let state = state.unwrap_or(EntryState::Decided(located.decided));
                 Ok(EntryStatus { id: located.id, state })
@@ -169,11 +189,6 @@ fn not_found(field: &str, reason: String) -> Refusal {
 fn now() -> UnixMillis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// Whose quota a call is charged to.
-fn client_of<T>(request: &Request<T>) -> Client {
-    Client::of(request.remote_addr().map(|address| address.ip()))
 }
 
 fn refused(error: InvalidMessage) -> Status {
@@ -214,23 +229,24 @@ impl IngressRpc for IngressService {
         request: Request<Streaming<v1::SubmitStreamRequest>>,
     ) -> Result<Response<Self::SubmitStreamStream>, Status> {
         let client = client_of(&request);
-        Ok(Response::new(self.answer_stream(client, request.into_inner())))
+        Ok(Response::new(self.answer_stream(client, request.into_inner())?))
     }
 
     async fn get_status(
         &self,
         request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::EntryStatus>, Status> {
+        let client = client_of(&request);
         let key = request.into_inner().try_into().map_err(refused)?;
-        Ok(Response::new((&self.status_by_key(key).await?).into()))
+        Ok(Response::new((&self.status_by_key(client, key).await?).into()))
     }
 
     async fn watch_status(
         &self,
         request: Request<v1::WatchStatusRequest>,
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        let client = client_of(&request);
         let id = entry_id("WatchStatusRequest", &request.into_inner().id).map_err(refused)?;
-        let states = self.watch(id).await?;
-        Ok(Response::new(self.open_watch(id, states)?))
+        Ok(Response::new(self.open_watch(client, id).await?))
     }
 }

@@ -17,5 +17,8 @@ pub mod outcomes;
 
 mod ingress;
 mod log;
+mod places;
 mod reads;
+mod seldom;
 mod streams;
+mod turns;

@@ -11,7 +11,7 @@ pub const MESSAGE_IN_BYTES_MAX: usize = 1 << 20;
 /// Bytes of one message to a client: a range of slices is the greatest.
 pub const MESSAGE_OUT_BYTES_MAX: usize = RANGE_BYTES_MAX + (64 << 10);
 
-/// Connections at a time.
+/// gRPC connections at a time; the node allows fewer where it has few file descriptors.
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// Connections at a time of one client (an IPv4 address, or an IPv6 /64).
 pub const CONNECTIONS_PER_CLIENT_MAX: usize = 64;
@@ -23,6 +23,10 @@ pub const CALLS_PER_CONNECTION_MAX: usize = 64;
 pub const CALLS_PER_CONNECTION_BACKSTOP: usize = 2 * CALLS_PER_CONNECTION_MAX;
 /// Long-lived server streams (slices, blocks, states) at a time, over all connections.
 pub const STREAMS_MAX: usize = 1_024;
+/// Of the streams: those of one client.
+pub const STREAMS_PER_CLIENT_MAX: usize = 256;
+/// Of the streams: those that only known clients may have.
+pub const STREAMS_RESERVED: usize = 256;
 /// Hint for a client for whom there is no call or stream left, in milliseconds.
 pub const RETRY_AFTER_MS: u64 = 1_000;
 
@@ -34,17 +38,25 @@ pub const FIRST_BYTES: usize = 24;
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The gRPC library's own timeout, behind ours so that ours gives the typed answer.
 pub const CALL_TIMEOUT_BACKSTOP: Duration = Duration::from_secs(12);
-/// An idle connection is asked so often whether it lives.
+/// After so long without a call that is being answered, a connection is closed. Clients open another by themselves.
+pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// A silent connection is asked so often whether it lives.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// How long it may take to answer that.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After so long a connection takes no new calls, and the client opens another. Its streams go on to their end: there
 /// is no grace period after which they would be cut.
 pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
-/// Bytes of one stream that may be on the way unread: one message from a client.
-pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// Bytes of one connection that may be on the way unread.
-pub const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes of all connections that clients may have sent and no service has read.
+pub const UNREAD_BYTES_MAX: usize = 1 << 30;
+/// Of them, those of one connection: 2.5 MB/s at a round trip of 100 ms.
+pub const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
+/// Of them, those of one stream: one that its service does not read may stop its own connection, and no other.
+pub const STREAM_WINDOW_BYTES: u32 = CONNECTION_WINDOW_BYTES;
+/// Bytes of one answer that may be on the way to our own client unread.
+pub const CLIENT_STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes of one connection that may be on the way to our own client unread.
+pub const CLIENT_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// Bytes of all headers of one call.
 pub const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// Streams that a client reset before they were accepted (CVE-2023-44487).
@@ -56,10 +68,34 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads of the store at a time: more would only wait for the same disk.
 pub const READS_MAX: usize = 32;
+/// Of the reads at a time: those of one client.
+pub const READS_PER_CLIENT_MAX: usize = 8;
+/// Of the reads at a time: those that only known clients may have.
+pub const READS_RESERVED: usize = 8;
+/// Searches of the store for an id at a time. One that finds nothing looks everywhere, with a lock that commits wait for.
+pub const SEARCHES_MAX: usize = 4;
+/// Of the searches at a time: those of one client.
+pub const SEARCHES_PER_CLIENT_MAX: usize = 1;
+/// Of the searches at a time: those that only known clients may have.
+pub const SEARCHES_RESERVED: usize = 1;
+/// Entries at a time whose signatures the node is given to check: one message of the greatest size, 0.2 s of one core.
+pub const CHECKS_MAX: usize = 4_096;
+/// Of the checks at a time: those of one client, unless one message of it has more.
+pub const CHECKS_PER_CLIENT_MAX: usize = 2_048;
+/// Of the checks at a time: those that only known clients may have.
+pub const CHECKS_RESERVED: usize = 1_024;
+/// Reads that wait for their turn, and as many messages whose checks do.
+pub const WAITING_MAX: usize = 8_192;
+/// Of what waits: that of one client. All its streams may wait for a read, and as many calls beside.
+pub const WAITING_PER_CLIENT_MAX: usize = 2 * STREAMS_PER_CLIENT_MAX;
+/// Of what waits: that which only known clients may have.
+pub const WAITING_RESERVED: usize = 2_048;
 /// Messages of one submission stream that are being worked on.
 pub const STREAM_IN_FLIGHT_MAX: usize = 8;
 /// Messages that wait for a slow reader of a stream: the next is not even read from the store before.
 pub const STREAM_QUEUE_MAX: usize = 1;
+/// How long the reason for which a stream ends waits for its reader.
+pub const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a reader of a stream may take for one message.
 pub const READER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a watched entry may show nothing new before a chain has it: five times as long as an entry lives.
@@ -74,11 +110,14 @@ pub const RANGE_BUILD_TIMEOUT: Duration = Duration::from_secs(3);
 /// Clients whose quota is counted one by one; those beyond share one.
 pub const QUOTA_CLIENTS_MAX: usize = 16_384;
 
-/// Bytes of an HTTP request's head and body, for health and metrics: there is no body.
-pub const HTTP_BYTES_MAX: usize = 16 << 10;
-/// Requests for health and metrics at a time.
-pub const HTTP_REQUESTS_MAX: usize = 32;
+/// Connections for health and metrics at a time.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+/// Those of one client.
+pub const HTTP_CONNECTIONS_PER_CLIENT_MAX: usize = 16;
+/// How long a connection for health and metrics may take for its one request and answer.
+pub const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 
+const _: () = assert!(CONNECTIONS_MAX * CONNECTION_WINDOW_BYTES as usize <= UNREAD_BYTES_MAX);
 const _: () = assert!(SYNCED_VALUE_BYTES_MAX + CERTIFICATE_BYTES_MAX < MESSAGE_OUT_BYTES_MAX);
 const _: () = assert!(RANGE_BYTES_TARGET + SLICE_BYTES_MAX + PROOF_BYTES_MAX < RANGE_BYTES_MAX);
 const _: () = assert!(WAIT_MS_MAX < CALL_TIMEOUT.as_secs() * 1_000, "a wait ends before its call");

@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use crate::node::Log;
 use crate::reads::{Reads, unreadable};
+use crate::server::client_of;
 use crate::streams::{Answers, Streams};
 
 mod following;
@@ -35,11 +36,21 @@ impl LogService {
     }
 
     /// Runs a read and makes its answer a response.
-    async fn answer<T: Send + 'static>(
+    async fn answer<Q: Sync, T: Send + 'static>(
         &self,
+        request: &Request<Q>,
         read: impl FnOnce(&dyn Log) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<Response<T>, Status> {
-        Ok(Response::new(self.reads.read(read).await?))
+        Ok(Response::new(self.reads.read(client_of(request), read).await?))
+    }
+
+    /// The same for what looks for an id.
+    async fn answer_search<Q: Sync, T: Send + 'static>(
+        &self,
+        request: &Request<Q>,
+        search: impl FnOnce(&dyn Log) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        Ok(Response::new(self.reads.search(client_of(request), search).await?))
     }
 }
 
@@ -103,17 +114,20 @@ impl LogRpc for LogService {
 
     async fn get_head(
         &self,
-        _: Request<v1::GetHeadRequest>,
+        request: Request<v1::GetHeadRequest>,
     ) -> Result<Response<v1::DecidedHeader>, Status> {
-        self.answer(head).await
+        self.answer(&request, head).await
     }
 
     async fn get_block(
         &self,
         request: Request<v1::GetBlockRequest>,
     ) -> Result<Response<v1::Block>, Status> {
-        let at = request.into_inner().try_into().map_err(refused)?;
-        self.answer(move |log| block(log, at)).await
+        let at = request.get_ref().clone().try_into().map_err(refused)?;
+        match at {
+            BlockAt::Height(_) => self.answer(&request, move |log| block(log, at)).await,
+            BlockAt::Hash(_) => self.answer_search(&request, move |log| block(log, at)).await,
+        }
     }
 
     async fn get_slice(
@@ -121,15 +135,15 @@ impl LogRpc for LogService {
         request: Request<v1::GetSliceRequest>,
     ) -> Result<Response<v1::ProvenSlice>, Status> {
         let (chain, height) = slice_query(request.get_ref()).map_err(refused)?;
-        self.answer(move |log| Ok(proofs::slice(log, chain, height)?.to_v1(chain))).await
+        self.answer(&request, move |log| Ok(proofs::slice(log, chain, height)?.to_v1(chain))).await
     }
 
     async fn get_slices(
         &self,
         request: Request<v1::GetSlicesRequest>,
     ) -> Result<Response<v1::GetSlicesResponse>, Status> {
-        let query = SlicesQuery::try_from(request.into_inner()).map_err(refused)?;
-        self.answer(move |log| Ok((&proofs::range(log, query)?).into())).await
+        let query = SlicesQuery::try_from(*request.get_ref()).map_err(refused)?;
+        self.answer(&request, move |log| Ok((&proofs::range(log, query)?).into())).await
     }
 
     async fn stream_slices(
@@ -138,7 +152,7 @@ impl LogRpc for LogService {
     ) -> Result<Response<Self::StreamSlicesStream>, Status> {
         let (chain, from) = slice_stream_query(request.get_ref()).map_err(refused)?;
         let read = move |log: &dyn Log, height| Ok(proofs::slice(log, chain, height)?.to_v1(chain));
-        Ok(Response::new(self.follow(from, read)?))
+        Ok(Response::new(self.follow(client_of(&request), from, read)?))
     }
 
     async fn get_transaction_proof(
@@ -146,7 +160,7 @@ impl LogRpc for LogService {
         request: Request<v1::GetTransactionProofRequest>,
     ) -> Result<Response<v1::ProvenTransaction>, Status> {
         let (chain, hash) = transaction_query(request.get_ref()).map_err(refused)?;
-        self.answer(move |log| {
+        self.answer_search(&request, move |log| {
             let proof = proofs::transaction(log, chain, hash)?;
             Ok((&ProvenTransaction { proof }).into())
         })
@@ -158,21 +172,21 @@ impl LogRpc for LogService {
         request: Request<v1::GetValidatorSetRequest>,
     ) -> Result<Response<v1::ValidatorSet>, Status> {
         let height = validator_set_query(request.get_ref());
-        self.answer(move |log| validator_set(log, height)).await
+        self.answer(&request, move |log| validator_set(log, height)).await
     }
 
     async fn get_chains(
         &self,
-        _: Request<v1::GetChainsRequest>,
+        request: Request<v1::GetChainsRequest>,
     ) -> Result<Response<v1::GetChainsResponse>, Status> {
-        self.answer(|log| Ok((&log.registry()).into())).await
+        self.answer(&request, |log| Ok((&log.registry()).into())).await
     }
 
     async fn get_genesis(
         &self,
-        _: Request<v1::GetGenesisRequest>,
+        request: Request<v1::GetGenesisRequest>,
     ) -> Result<Response<v1::Genesis>, Status> {
-        self.answer(|log| Ok(log.genesis().as_ref().into())).await
+        self.answer(&request, |log| Ok(log.genesis().as_ref().into())).await
     }
 
     async fn get_handovers(
@@ -180,7 +194,7 @@ impl LogRpc for LogService {
         request: Request<v1::GetHandoversRequest>,
     ) -> Result<Response<v1::GetHandoversResponse>, Status> {
         let (from, to) = handovers_query(request.get_ref()).map_err(refused)?;
-        self.answer(move |log| Ok((&handovers(log, from, to)?).into())).await
+        self.answer(&request, move |log| Ok((&handovers(log, from, to)?).into())).await
     }
 
     async fn get_height_at(
@@ -188,7 +202,7 @@ impl LogRpc for LogService {
         request: Request<v1::GetHeightAtRequest>,
     ) -> Result<Response<v1::GetHeightAtResponse>, Status> {
         let timestamp = UnixMillis(request.get_ref().timestamp_ms);
-        self.answer(move |log| {
+        self.answer(&request, move |log| {
             Ok(v1::GetHeightAtResponse { height: times::height_after(log, timestamp)?.0 })
         })
         .await
@@ -198,15 +212,16 @@ impl LogRpc for LogService {
         &self,
         request: Request<v1::GetRecordHeightsRequest>,
     ) -> Result<Response<v1::GetRecordHeightsResponse>, Status> {
-        let query = request.into_inner().try_into().map_err(refused)?;
-        self.answer(move |log| record_heights(log, query)).await
+        let query = RecordHeightsQuery::try_from(*request.get_ref()).map_err(refused)?;
+        self.answer(&request, move |log| record_heights(log, query)).await
     }
 
     async fn stream_blocks(
         &self,
         request: Request<v1::StreamBlocksRequest>,
     ) -> Result<Response<Self::StreamBlocksStream>, Status> {
+        let from = block_stream_query(request.get_ref());
         let read = |log: &dyn Log, height| Ok((&proofs::full_block(log, height)?).into());
-        Ok(Response::new(self.follow(block_stream_query(request.get_ref()), read)?))
+        Ok(Response::new(self.follow(client_of(&request), from, read)?))
     }
 }

@@ -1,12 +1,13 @@
 //! Quotas per client: a token bucket of submissions and one of bytes, refilled as time goes.
 //!
-//! Plain data: the time is an argument. A client is an IPv4 address or an IPv6 /64, which is what one customer of a
-//! provider gets. Whoever is over its quota is told when to come back; a refused submission costs nothing.
+//! Plain data: the time is an argument. A client is a certificate that the operator's authority signed, else an IPv4
+//! address or an IPv6 /64, which is what one customer of a provider gets. Whoever is over its quota is told when to come back; a refused submission costs nothing.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Instant;
 
+use alloy_primitives::{B256, keccak256};
 use lockstep_core::limits::ENTRY_BYTES_MAX;
 use lockstep_proto::error::{ErrorCode, Refusal};
 
@@ -50,6 +51,8 @@ impl QuotaConfig {
 /// Whose quota it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Client {
+    /// A known client: keccak256 of its TLS certificate in DER.
+    Known(B256),
     /// A client known by its address.
     Address(IpAddr),
     /// All clients without an address, and those for whom there is no room.
@@ -57,6 +60,18 @@ pub enum Client {
 }
 
 impl Client {
+    /// The client with this certificate (DER), which was verified.
+    #[must_use]
+    pub fn known(certificate: &[u8]) -> Self {
+        Self::Known(keccak256(certificate))
+    }
+
+    /// Whether it proved who it is.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        matches!(self, Self::Known(_))
+    }
+
     /// The client behind an address.
     #[must_use]
     pub fn of(address: Option<IpAddr>) -> Self {

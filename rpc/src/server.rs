@@ -9,7 +9,7 @@ use lockstep_proto::v1::log_server::LogServer;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tonic::transport::{Identity, ServerTlsConfig};
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -23,14 +23,15 @@ use crate::limits;
 use crate::log::LogService;
 use crate::metrics::RpcMetrics;
 use crate::node::{Ingress, Log};
+use crate::places::Bounds;
 use crate::quota::{QuotaConfig, Quotas};
 use crate::reads::Reads;
 use crate::streams::Streams;
 
-mod accept;
+pub(crate) mod accept;
 mod refusals;
 
-pub(crate) use refusals::with_details;
+pub(crate) use refusals::{client_of, with_details};
 
 /// Names under which gRPC health is asked: the server as a whole, and each service.
 const HEALTH_NAMES: [&str; 3] = ["", "lockstep.v1.Ingress", "lockstep.v1.Log"];
@@ -143,7 +144,14 @@ pub async fn serve(config: ServerConfig, backend: Backend) -> Result<Server, Ser
         .add_service(log)
         .add_service(health)
         .add_optional_service(reflection);
-    let incoming = accept::incoming(listener, accept::Admission::new(), backend.metrics);
+    let bounds = Bounds {
+        total_max: config.connections_max.min(limits::CONNECTIONS_MAX),
+        per_client_max: limits::CONNECTIONS_PER_CLIENT_MAX,
+        reserved: 0,
+    };
+    let admission =
+        accept::Admission::new(bounds, limits::CONNECTION_IDLE_TIMEOUT, backend.metrics);
+    let incoming = accept::incoming(listener, admission);
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(async move {
         let stopped = async {
@@ -201,7 +209,11 @@ fn read_tls(config: &TlsConfig) -> Result<ServerTlsConfig, ServeError> {
         std::fs::read(path).map_err(|error| ServeError::TlsFile { path: path.clone(), error })
     };
     let identity = Identity::from_pem(read(&config.certificate)?, read(&config.key)?);
-    Ok(ServerTlsConfig::new().identity(identity).timeout(limits::FIRST_BYTES_TIMEOUT))
+    let tls = ServerTlsConfig::new().identity(identity).timeout(limits::FIRST_BYTES_TIMEOUT);
+    let Some(authority) = &config.client_authority else { return Ok(tls) };
+    // Others are served, too; a certificate of another authority is refused.
+    let authority = Certificate::from_pem(read(authority)?);
+    Ok(tls.client_ca_root(authority).client_auth_optional(true))
 }
 
 fn reflection() -> Result<ServerReflectionServer<impl ServerReflection>, ServeError> {

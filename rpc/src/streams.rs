@@ -1,5 +1,6 @@
 //! Server streams: a task that produces, a queue of one, and a bound on how many there are and how slow a reader is.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +8,17 @@ use std::time::Duration;
 use futures::Stream;
 use lockstep_proto::error::{ErrorCode, Refusal};
 use tokio::sync::mpsc::{self, error::SendTimeoutError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use crate::limits::{READER_TIMEOUT, RETRY_AFTER_MS, STREAM_QUEUE_MAX, STREAMS_MAX};
+use crate::limits::{
+    LAST_WORD_TIMEOUT, READER_TIMEOUT, STREAM_QUEUE_MAX, STREAMS_MAX, STREAMS_PER_CLIENT_MAX,
+    STREAMS_RESERVED,
+};
 use crate::metrics::{Counted, RpcMetrics};
+use crate::places::{Bounds, Full, Place, Places};
+use crate::quota::Client;
 
 /// What a handler returns for a stream of `T`.
 pub(crate) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -20,7 +26,7 @@ pub(crate) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send
 /// Opens streams, as many as there may be; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Streams {
-    permits: Arc<Semaphore>,
+    places: Places,
     metrics: RpcMetrics,
     reader_timeout: Duration,
     /// True, or without a sender, once the server shuts down.
@@ -32,61 +38,78 @@ pub(crate) struct Streams {
 pub(crate) struct Sink<T> {
     sender: mpsc::Sender<Result<T, Status>>,
     reader_timeout: Duration,
-    _permit: OwnedSemaphorePermit,
+}
+
+/// A client's place for a stream, which it may lose to another; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct StreamPlace {
+    place: Place,
+    closing: watch::Receiver<bool>,
     _counted: Counted,
 }
 
 impl Streams {
     pub(crate) fn new(metrics: &RpcMetrics, closing: watch::Receiver<bool>) -> Self {
+        let bounds = Bounds {
+            total_max: STREAMS_MAX,
+            per_client_max: STREAMS_PER_CLIENT_MAX,
+            reserved: STREAMS_RESERVED,
+        };
         Self {
-            permits: Arc::new(Semaphore::new(STREAMS_MAX)),
+            places: Places::new(bounds),
             metrics: metrics.clone(),
             reader_timeout: READER_TIMEOUT,
             closing,
         }
     }
 
-    /// Ends when the server shuts down.
-    pub(crate) fn closing(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut closing = self.closing.clone();
-        async move {
-            // An error means that the server was dropped, which closes, too.
-            drop(closing.wait_for(|is_closing| *is_closing).await);
-        }
-    }
-
-    /// Runs `produce` until it ends or the reader is gone. An error that it returns is the stream's last word.
+    /// A place for one stream of a client.
     ///
     /// # Errors
-    /// [`ErrorCode::Overloaded`] if there are [`STREAMS_MAX`] already.
+    /// [`ErrorCode::Overloaded`] if there is none for it.
+    pub(crate) fn place(&self, client: Client) -> Result<StreamPlace, Refusal> {
+        let place = self.places.take(client)?;
+        let counted = Counted::new(&self.metrics.streams);
+        Ok(StreamPlace { place, closing: self.closing.clone(), _counted: counted })
+    }
+
+    /// Runs `produce` until it ends, the reader is gone, or the place is. An error that it returns is the stream's last
+    /// word.
     pub(crate) fn open<T, F>(
         &self,
+        place: StreamPlace,
         produce: impl FnOnce(Arc<Sink<T>>) -> F,
-    ) -> Result<Answers<T>, Refusal>
+    ) -> Answers<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<(), Refusal>> + Send + 'static,
     {
-        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
-            let reason = format!("{STREAMS_MAX} streams are open already");
-            Refusal::new(ErrorCode::Overloaded, reason).retry_after(RETRY_AFTER_MS)
-        })?;
         let (sender, receiver) = mpsc::channel(STREAM_QUEUE_MAX);
-        let counted = Counted::new(&self.metrics.streams);
-        let reader_timeout = self.reader_timeout;
-        let sink = Arc::new(Sink { sender, reader_timeout, _permit: permit, _counted: counted });
-        let (produced, closing) = (produce(Arc::clone(&sink)), self.closing());
+        let sink = Arc::new(Sink { sender, reader_timeout: self.reader_timeout });
+        let produced = produce(Arc::clone(&sink));
         tokio::spawn(async move {
-            let gone = sink.sender.clone();
+            let (gone, mut place) = (sink.sender.clone(), place);
             tokio::select! {
                 produced = produced => if let Err(refusal) = produced {
                     sink.fail(refusal).await;
                 },
-                () = closing => sink.fail(shutting_down()).await,
+                refusal = place.lost() => sink.fail(refusal).await,
                 () = gone.closed() => {}
             }
         });
-        Ok(Box::pin(ReceiverStream::new(receiver)))
+        Box::pin(ReceiverStream::new(receiver))
+    }
+}
+
+impl StreamPlace {
+    /// Ends, with the reason, when the place is another client's or the server shuts down.
+    pub(crate) async fn lost(&mut self) -> Refusal {
+        let Self { place, closing, .. } = self;
+        tokio::select! {
+            () = poll_fn(|context| place.poll_evicted(context)) => Full::Lost.into(),
+            // An error means that the server was dropped, which closes, too.
+            _ = closing.wait_for(|is_closing| *is_closing) => shutting_down(),
+        }
     }
 }
 
@@ -109,7 +132,7 @@ impl<T> Sink<T> {
 
     async fn fail(&self, refusal: Refusal) {
         // A reader that does not read this either learns it from the end of the stream.
-        let last = self.sender.send_timeout(Err(refusal.into()), self.reader_timeout).await;
+        let last = self.sender.send_timeout(Err(refusal.into()), LAST_WORD_TIMEOUT).await;
         drop(last);
     }
 }
@@ -121,6 +144,8 @@ fn shutting_down() -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
+
     use futures::StreamExt;
 
     fn streams(metrics: &RpcMetrics) -> (watch::Sender<bool>, Streams) {
@@ -128,18 +153,26 @@ mod tests {
         (closing, Streams::new(metrics, receiver))
     }
 
+    fn client(n: u32) -> Client {
+        Client::of(Some(IpAddr::V4(n.into())))
+    }
+
+    /// A stream on which nothing ever comes.
+    fn open(streams: &Streams, client: Client) -> Result<Answers<()>, Refusal> {
+        Ok(streams.open(streams.place(client)?, |_: Arc<Sink<()>>| std::future::pending()))
+    }
+
     #[tokio::test]
     async fn messages_come_in_order_and_an_error_is_the_last() {
         let metrics = RpcMetrics::default();
         let (_open, streams) = streams(&metrics);
-        let mut answers = streams
-            .open(|sink| async move {
-                for n in 0..3 {
-                    sink.send(n).await?;
-                }
-                Err(Refusal::new(ErrorCode::NotFound, "no more"))
-            })
-            .unwrap();
+        let place = streams.place(client(1)).unwrap();
+        let mut answers = streams.open(place, |sink| async move {
+            for n in 0..3 {
+                sink.send(n).await?;
+            }
+            Err(Refusal::new(ErrorCode::NotFound, "no more"))
+        });
         assert_eq!(metrics.streams.get(), 1);
         for n in 0..3 {
             assert_eq!(answers.next().await.unwrap().unwrap(), n);
@@ -155,29 +188,50 @@ mod tests {
         let (_open, streams) = streams(&RpcMetrics::default());
         let streams = Streams { reader_timeout, ..streams };
         let (ended, has_ended) = tokio::sync::oneshot::channel();
-        let answers = streams
-            .open(|sink| async move {
-                let result = async {
-                    loop {
-                        sink.send(()).await?;
-                    }
+        let place = streams.place(client(1)).unwrap();
+        let answers = streams.open(place, |sink| async move {
+            let result = async {
+                loop {
+                    sink.send(()).await?;
                 }
-                .await;
-                ended.send(result).unwrap();
-                Ok(())
-            })
-            .unwrap();
+            }
+            .await;
+            ended.send(result).unwrap();
+            Ok(())
+        });
         let result: Result<(), Refusal> = has_ended.await.unwrap();
         assert_eq!(result.unwrap_err().code, ErrorCode::TooSlow);
         drop(answers);
     }
 
     #[tokio::test]
-    async fn streams_are_bounded_and_a_reader_that_goes_gives_its_place_back() {
+    async fn one_clients_next_is_refused_and_never_that_of_another() {
         let (_open, streams) = streams(&RpcMetrics::default());
-        let open = || streams.open(|_: Arc<Sink<()>>| std::future::pending());
-        let mut all: Vec<_> = (0..STREAMS_MAX).map(|_| open().unwrap()).collect();
-        assert_eq!(open().err().unwrap().code, ErrorCode::Overloaded);
+        let known = Client::known(b"certificate");
+        // As many clients as it takes to have all that anybody may have.
+        let greedy =
+            u32::try_from((STREAMS_MAX - STREAMS_RESERVED) / STREAMS_PER_CLIENT_MAX).unwrap();
+        let mut held = Vec::new();
+        for n in 0..greedy {
+            for _ in 0..STREAMS_PER_CLIENT_MAX {
+                held.push(open(&streams, client(n)).unwrap());
+            }
+            assert_eq!(open(&streams, client(n)).err().unwrap().code, ErrorCode::Overloaded);
+        }
+        let _known = open(&streams, known).expect("some are reserved");
+        let _other = open(&streams, client(greedy)).expect("one of another's goes");
+        let last = held.last_mut().unwrap().next().await.unwrap().unwrap_err();
+        let refusal = Refusal::from_status(&last);
+        assert_eq!(refusal.code, ErrorCode::Overloaded);
+        assert!(refusal.retry_after_ms.is_some(), "{refusal:?}");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_gives_its_place_back() {
+        let (_open, streams) = streams(&RpcMetrics::default());
+        let open = || open(&streams, client(1));
+        let mut all: Vec<_> = (0..STREAMS_PER_CLIENT_MAX).map(|_| open().unwrap()).collect();
+        assert!(open().is_err());
         all.pop();
         while open().is_err() {
             tokio::task::yield_now().await;
@@ -187,12 +241,12 @@ mod tests {
     #[tokio::test]
     async fn streams_end_when_the_server_closes_or_is_dropped() {
         for is_dropped in [false, true] {
-            let (open, streams) = streams(&RpcMetrics::default());
-            let mut answers = streams.open(|_: Arc<Sink<()>>| std::future::pending()).unwrap();
+            let (closing, streams) = streams(&RpcMetrics::default());
+            let mut answers = open(&streams, client(1)).unwrap();
             if is_dropped {
-                drop(open);
+                drop(closing);
             } else {
-                open.send_replace(true);
+                closing.send_replace(true);
             }
             let last = answers.next().await.unwrap().unwrap_err();
             assert_eq!(last.code(), tonic::Code::Unavailable);

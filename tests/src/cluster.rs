@@ -258,7 +258,7 @@ impl Cluster {
         fs::create_dir(&own).expect("a directory");
         let ports = free_ports(1).pop().expect("a port");
         let node = Node::new(format!("full node {index}"), own, ports);
-        let follow = Some(FollowOptions { endpoints });
+        let follow = Some(FollowOptions { endpoints, ca: None, identity: None });
         node.configure(&NodeOptions { follow, ..options(ports, None) });
         self.nodes.push(node);
         index

@@ -46,6 +46,8 @@ pub struct Node {
     pub name: String,
     /// Its ports.
     pub ports: Ports,
+    /// Arguments of the shell's `ulimit` for its process, from the next start on: `-Sn 1024` for few descriptors.
+    pub ulimit: Option<&'static str>,
     directory: PathBuf,
     child: Option<Child>,
 }
@@ -63,7 +65,7 @@ impl Node {
     /// A node with its files in `directory`, not started.
     #[must_use]
     pub const fn new(name: String, directory: PathBuf, ports: Ports) -> Self {
-        Self { name, ports, directory, child: None }
+        Self { name, ports, ulimit: None, directory, child: None }
     }
 
     /// Writes its options.
@@ -125,7 +127,18 @@ impl Node {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = OpenOptions::new().append(true).create(true).open(self.log_file());
         let log = log.expect("the log is opened");
-        let child = Command::new(program)
+        let mut command = match self.ulimit {
+            None => Command::new(program),
+            Some(arguments) => {
+                let mut shell = Command::new("sh");
+                shell
+                    .arg("-c")
+                    .arg(format!("ulimit {arguments} && exec \"$0\" \"$@\""))
+                    .arg(program);
+                shell
+            }
+        };
+        let child = command
             .arg("node")
             .arg("--config")
             .arg(self.directory.join("node.toml"))

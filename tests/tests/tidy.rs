@@ -52,6 +52,9 @@ const NEVER_IN_CORE: [&str; 8] =
 /// Lines of a file, its tests not counted.
 const FILE_LINES_MAX: usize = 500;
 
+/// Where bounds are, and the file whose table says of each who pays for it and what happens at it.
+const BOUNDS: [(&str, &str); 1] = [("rpc/src", "rpc/README.md")];
+
 /// File names that say nothing.
 const EMPTY_NAMES: [&str; 5] = ["utils", "util", "common", "helpers", "misc"];
 
@@ -134,6 +137,20 @@ fn every_decision_note_is_in_the_readme() {
 }
 
 #[test]
+fn every_bound_is_in_the_table_of_its_crate() {
+    let offenders = BOUNDS.iter().flat_map(|(directory, table)| {
+        let rows = read(&root().join(table));
+        let directory = root().join(directory);
+        let is_ours = move |path: &PathBuf| {
+            path.starts_with(&directory) && path.extension().is_some_and(|kind| kind == "rs")
+        };
+        let missing = move |path: PathBuf| missing_bounds(&path, &read(&path), &rows);
+        files().into_iter().filter(is_ours).flat_map(missing)
+    });
+    expect_none("bounds that their crate's table does not have", offenders.collect());
+}
+
+#[test]
 fn shell_scripts_parse() {
     let scripts = files().into_iter().filter(|path| {
         path.extension().is_some_and(|kind| kind == "sh") || path.ends_with(".ci/run")
@@ -210,6 +227,12 @@ fn an_offending_file_is_found() {
     assert!(too_long(path, &format!("{body}#[cfg(test)]\nmod tests {{\n}}\n")).is_none());
     assert!(too_long(path, &format!("#[cfg(test)]\nuse a::b;\n{body}")).is_some());
     assert!(too_long(Path::new("x/src/a/tests.rs"), &format!("x\n{body}")).is_none());
+
+    let bounds = "const A_MAX: usize = 1;\npub const B_MAX: u64 = 2;\nconst C: u8 = 3;\n";
+    let table = "Of `B_MAX` the text says something.\n| `A_MAX` | 1 | nobody | nothing |\n";
+    assert_eq!(missing_bounds(path, bounds, table), ["x/src/a.rs: B_MAX"]);
+    let in_tests = format!("#[cfg(test)]\nmod tests {{\n{bounds}");
+    assert!(missing_bounds(path, &in_tests, "").is_empty());
 
     for word in leftover_words() {
         assert!(leftovers(path, &format!("// {word} later")).is_some(), "{word}");
@@ -410,6 +433,22 @@ fn too_long(path: &Path, text: &str) -> Option<String> {
     let is_tests = |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod tests");
     let count = lines.windows(2).position(is_tests).unwrap_or(lines.len());
     (count > FILE_LINES_MAX).then(|| format!("{}: {count} lines", shown(path)))
+}
+
+/// Constants named `…_MAX` in a file, its tests not counted, that have no row in a table.
+fn missing_bounds(path: &Path, text: &str, table: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let name = |line: &str| {
+        let (_, rest) = line.trim_start().split_once("const ")?;
+        let (name, _) = rest.split_once(':')?;
+        name.ends_with("_MAX").then(|| name.to_owned())
+    };
+    let has_row = |name: &String| {
+        let cell = format!("| `{name}` |");
+        table.lines().any(|line| line.starts_with(&cell))
+    };
+    let missing = code.lines().filter_map(name).filter(|name| !has_row(name));
+    missing.map(|name| format!("{}: {name}", shown(path))).collect()
 }
 
 /// What must not be left in a file. Put together here, so that this file does not offend.

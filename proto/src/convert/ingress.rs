@@ -91,7 +91,8 @@ impl Form {
             | ErrorCode::Timeout
             | ErrorCode::Internal
             | ErrorCode::UnknownMethod
-            | ErrorCode::TooSlow => return refusal,
+            | ErrorCode::TooSlow
+            | ErrorCode::Compressed => return refusal,
         };
         refusal.of_field(field)
     }

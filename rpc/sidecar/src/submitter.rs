@@ -58,6 +58,7 @@ pub(crate) const fn is_permanent(refusal: &Refusal) -> bool {
         | ErrorCode::Timeout
         | ErrorCode::Internal
         | ErrorCode::UnknownMethod
+        | ErrorCode::Compressed
         | ErrorCode::TooSlow => false,
     }
 }

@@ -1,10 +1,10 @@
 //! Health and metrics over real sockets.
 
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
 
 use lockstep_core::types::Height;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::*;
 use crate::health::{HealthState, channel};
@@ -64,10 +64,29 @@ async fn metrics_are_rendered_and_other_paths_are_not_there() {
 }
 
 #[tokio::test]
-async fn many_connections_at_a_time_are_served_in_turn() {
+async fn many_requests_at_a_time_are_served_whoever_is_silent() {
     let server = serve(HttpConfig::default(), channel().1, Arc::new(String::new)).await.unwrap();
     let address = server.local_addr();
-    let calls = (0..HTTP_REQUESTS_MAX * 2).map(|_| get_path(address, "/healthz"));
+    let mut silent = Vec::new();
+    for host in 2..=6 {
+        for _ in 0..HTTP_CONNECTIONS_PER_CLIENT_MAX {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0))).unwrap();
+            silent.push(socket.connect(address).await.unwrap());
+        }
+    }
+    assert!(silent.len() > HTTP_CONNECTIONS_MAX);
+    let calls = (0..HTTP_CONNECTIONS_PER_CLIENT_MAX / 2).map(|_| get_path(address, "/healthz"));
     let answers = futures::future::join_all(calls).await;
     assert!(answers.iter().all(|(status, _)| *status == 200));
+}
+
+#[tokio::test]
+async fn a_connection_carries_one_request() {
+    let server = serve(HttpConfig::default(), channel().1, Arc::new(String::new)).await.unwrap();
+    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("the server ends it");
+    assert!(answer.contains("connection: close"), "{answer}");
 }

@@ -6,21 +6,24 @@ use lockstep_core::types::EntryId;
 use lockstep_proto::convert::ingress::{EntryStatus, Milestone};
 use lockstep_proto::error::{ErrorCode, Refusal};
 use lockstep_proto::v1;
-use tokio::sync::watch;
 
 use super::IngressService;
 use crate::limits::{WATCH_OUTCOME_TIMEOUT, WATCH_TIMEOUT};
 use crate::node::EntryState;
+use crate::quota::Client;
 use crate::streams::Answers;
 
 impl IngressService {
-    pub(super) fn open_watch(
+    pub(super) async fn open_watch(
         &self,
+        client: Client,
         id: EntryId,
-        mut states: watch::Receiver<Option<EntryState>>,
     ) -> Result<Answers<v1::EntryStatus>, Refusal> {
+        // First, because a watch costs the node something, also of an entry that it does not know.
+        let place = self.streams.place(client)?;
+        let mut states = self.watch(client, id).await?;
         let service = self.clone();
-        self.streams.open(|sink| async move {
+        Ok(self.streams.open(place, move |sink| async move {
             let mut sent = None;
             loop {
                 let state = states.borrow_and_update().clone();
@@ -40,11 +43,11 @@ impl IngressService {
                 }
             }
             // The node ended the watch, and the last state it showed was not final.
-            match service.status(id).await?.filter(EntryState::is_final) {
+            match service.status(client, id).await?.filter(EntryState::is_final) {
                 Some(state) => sink.send((&EntryStatus { id, state }).into()).await,
                 None => Err(Refusal::new(ErrorCode::NotReady, "the node ended the watch")),
             }
-        })
+        }))
     }
 }
 

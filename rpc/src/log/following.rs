@@ -8,30 +8,33 @@ use lockstep_proto::error::{ErrorCode, Refusal};
 
 use super::LogService;
 use crate::node::Log;
+use crate::quota::Client;
 use crate::streams::Answers;
 
 impl LogService {
     /// One message per height from `from` on, or from behind the head.
     pub(super) fn follow<T: Send + 'static>(
         &self,
+        client: Client,
         from: Option<Height>,
         read: impl Fn(&dyn Log, Height) -> Result<T, Refusal> + Clone + Send + 'static,
     ) -> Result<Answers<T>, Refusal> {
         let mut heads = self.reads.heads();
         let mut next = from.unwrap_or_else(|| heads.borrow().next());
         let reads = self.reads.clone();
-        self.streams.open(|sink| async move {
+        let place = self.streams.place(client)?;
+        Ok(self.streams.open(place, move |sink| async move {
             loop {
                 let head = *heads.borrow_and_update();
                 while next <= head {
                     let (read, height) = (read.clone(), next);
-                    sink.send(reads.read(move |log| read(log, height)).await?).await?;
+                    sink.send(reads.read(client, move |log| read(log, height)).await?).await?;
                     next = next.next();
                 }
                 if heads.changed().await.is_err() {
                     return Err(Refusal::new(ErrorCode::NotReady, "the node is shutting down"));
                 }
             }
-        })
+        }))
     }
 }

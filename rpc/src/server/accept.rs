@@ -1,9 +1,11 @@
-//! The accept loop: who may connect, how many at a time, and how long the first bytes may take.
+//! The accept loop: who may connect, how many at a time, how long the first bytes may take, and how long a connection may
+//! be idle.
 //!
-//! An error of `accept` (most often: no file descriptors left) never ends the loop; it waits a moment and goes on.
+//! A connection is idle while no call of it is being answered; whether its client answers pings makes no difference. An
+//! error of `accept` (most often: no file descriptors left) never ends the loop; it waits a moment and goes on.
 
-use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -12,74 +14,80 @@ use std::time::Duration;
 use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::{debug, warn};
 
-use crate::limits::{
-    CALLS_PER_CONNECTION_MAX, CONNECTIONS_MAX, CONNECTIONS_PER_CLIENT_MAX, FIRST_BYTES,
-    FIRST_BYTES_TIMEOUT,
-};
+use crate::limits::{CALLS_PER_CONNECTION_MAX, FIRST_BYTES, FIRST_BYTES_TIMEOUT};
 use crate::metrics::{Counted, RpcMetrics};
+use crate::places::{Bounds, Place, Places};
 use crate::quota::Client;
+use crate::seldom::Seldom;
 
 /// Wait after an error of `accept`.
 const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many connections there may be.
-#[derive(Clone, Debug)]
-pub(crate) struct Admission {
-    first_bytes_timeout: Duration,
-    total: Arc<Semaphore>,
-    per_client_max: usize,
-    // Behind a lock, because a connection ends wherever it is dropped. Held for one look-up.
-    per_client: Arc<Mutex<BTreeMap<Client, usize>>>,
-}
-
-/// One admitted connection's place; given back when dropped.
+/// Which connections there may be, and for how long.
 #[derive(Debug)]
-struct Place {
-    _permit: OwnedSemaphorePermit,
-    client: Client,
-    per_client: Arc<Mutex<BTreeMap<Client, usize>>>,
+pub(crate) struct Admission {
+    places: Places,
+    first_bytes_timeout: Duration,
+    idle_timeout: Duration,
+    metrics: RpcMetrics,
+    errors: Seldom,
 }
 
 impl Admission {
-    pub(crate) fn new() -> Self {
-        Self::with_caps(CONNECTIONS_MAX, CONNECTIONS_PER_CLIENT_MAX)
-    }
-
-    fn with_caps(total_max: usize, per_client_max: usize) -> Self {
+    /// Connections within `bounds`; one that is idle for `idle_timeout` is closed.
+    pub(crate) fn new(bounds: Bounds, idle_timeout: Duration, metrics: RpcMetrics) -> Self {
         Self {
+            places: Places::new(bounds),
             first_bytes_timeout: FIRST_BYTES_TIMEOUT,
-            total: Arc::new(Semaphore::new(total_max)),
-            per_client_max,
-            per_client: Arc::default(),
+            idle_timeout,
+            metrics,
+            errors: Seldom::default(),
         }
     }
 
-    fn admit(&self, client: Client) -> Option<Place> {
-        let permit = Arc::clone(&self.total).try_acquire_owned().ok()?;
-        let mut per_client = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = per_client.entry(client).or_default();
-        if *count >= self.per_client_max {
-            return None;
-        }
-        *count = count.saturating_add(1);
-        drop(per_client);
-        Some(Place { _permit: permit, client, per_client: Arc::clone(&self.per_client) })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut per_client = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = per_client.get_mut(&self.client) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                per_client.remove(&self.client);
+    /// The next connection that is admitted.
+    pub(crate) async fn next(&mut self, listener: &TcpListener) -> Connection {
+        loop {
+            let (stream, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    if let Some(unsaid) = self.errors.say(std::time::Instant::now()) {
+                        warn!(%error, unsaid, "cannot accept connections");
+                    }
+                    tokio::time::sleep(ACCEPT_ERROR_PAUSE).await;
+                    continue;
+                }
+            };
+            let place = match self.places.take(Client::of(Some(address.ip()))) {
+                Ok(place) => place,
+                Err(full) => {
+                    self.metrics.connections_refused.inc();
+                    debug!(%address, reason = %full, "refused a connection");
+                    continue;
+                }
+            };
+            if let Err(error) = stream.set_nodelay(true) {
+                debug!(%address, %error, "cannot set TCP_NODELAY");
             }
+            return Connection {
+                info: ConnectionInfo {
+                    tcp: stream.connect_info(),
+                    calls: Arc::new(Semaphore::new(CALLS_PER_CONNECTION_MAX)),
+                    activity: Activity::new(),
+                },
+                stream,
+                address,
+                missing: FIRST_BYTES,
+                deadline: Box::pin(tokio::time::sleep(self.first_bytes_timeout)),
+                idle_timeout: self.idle_timeout,
+                place,
+                _counted: Counted::new(&self.metrics.connections),
+            };
         }
     }
 }
@@ -88,46 +96,50 @@ impl Drop for Place {
 pub(crate) fn incoming(
     listener: TcpListener,
     admission: Admission,
-    metrics: RpcMetrics,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    futures::stream::unfold(
-        (listener, admission, metrics),
-        |(listener, admission, metrics)| async {
-            let connection = next(&listener, &admission, &metrics).await;
-            Some((Ok(connection), (listener, admission, metrics)))
-        },
-    )
+    futures::stream::unfold((listener, admission), |(listener, mut admission)| async {
+        let connection = admission.next(&listener).await;
+        Some((Ok(connection), (listener, admission)))
+    })
 }
 
-async fn next(listener: &TcpListener, admission: &Admission, metrics: &RpcMetrics) -> Connection {
-    loop {
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_ERROR_PAUSE).await;
-                continue;
-            }
-        };
-        let Some(place) = admission.admit(Client::of(Some(address.ip()))) else {
-            metrics.connections_refused.inc();
-            debug!(%address, "too many connections");
-            continue;
-        };
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%address, %error, "cannot set TCP_NODELAY");
+/// Whether calls of a connection are being answered, and since when none is; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Activity(
+    // Behind a lock, because answers end wherever they are dropped. Held for arithmetic alone.
+    Arc<Mutex<(usize, Instant)>>,
+);
+
+/// A call that is being answered, until its answer's last byte; counts as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Active(Activity);
+
+impl Activity {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new((0, Instant::now()))))
+    }
+
+    /// Begins a call.
+    pub(crate) fn begin(&self) -> Active {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 = state.0.saturating_add(1);
+        drop(state);
+        Active(self.clone())
+    }
+
+    /// Since when no call is being answered.
+    fn idle_since(&self) -> Instant {
+        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            (0, since) => since,
+            _ => Instant::now(),
         }
-        let deadline = tokio::time::sleep(admission.first_bytes_timeout);
-        return Connection {
-            info: ConnectionInfo {
-                tcp: stream.connect_info(),
-                calls: Arc::new(Semaphore::new(CALLS_PER_CONNECTION_MAX)),
-            },
-            stream,
-            begin: Some((FIRST_BYTES, Box::pin(deadline))),
-            _place: place,
-            _counted: Counted::new(&metrics.connections),
-        };
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let mut state = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = (state.0.saturating_sub(1), Instant::now());
     }
 }
 
@@ -137,17 +149,56 @@ pub(crate) struct ConnectionInfo {
     pub(crate) tcp: TcpConnectInfo,
     /// Places for calls that are being answered.
     pub(crate) calls: Arc<Semaphore>,
+    pub(crate) activity: Activity,
 }
 
 /// An admitted connection, which must begin to speak soon.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
+    address: SocketAddr,
     info: ConnectionInfo,
-    /// Bytes that are still to come before the deadline; `None` once they came.
-    begin: Option<(usize, Pin<Box<Sleep>>)>,
-    _place: Place,
+    /// Of the first bytes, those that are still to come.
+    missing: usize,
+    /// Until when they must come; after that, when to look next whether it is idle.
+    deadline: Pin<Box<Sleep>>,
+    idle_timeout: Duration,
+    place: Place,
     _counted: Counted,
+}
+
+impl Connection {
+    /// Where its client is.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ready with the reason once the connection must end.
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if self.place.poll_evicted(context).is_ready() {
+            return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+        }
+        loop {
+            ready!(self.deadline.as_mut().poll(context));
+            let end = self.info.activity.idle_since().checked_add(self.idle_timeout);
+            match end.filter(|end| self.missing == 0 && *end > Instant::now()) {
+                Some(end) => self.deadline.as_mut().reset(end),
+                None => return Poll::Ready(io::ErrorKind::TimedOut.into()),
+            }
+        }
+    }
+
+    /// What was polled, unless that waits for a connection that must end.
+    fn or_over<T>(
+        &mut self,
+        polled: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        match polled {
+            Poll::Ready(done) => Poll::Ready(done),
+            Poll::Pending => self.poll_over(context).map(Err),
+        }
+    }
 }
 
 impl Connected for Connection {
@@ -164,22 +215,17 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
+        // First, because a client that never stops to send is never waited for.
+        if let Poll::Ready(over) = self.poll_over(context) {
+            return Poll::Ready(Err(over));
+        }
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
-        let Some((missing, deadline)) = &mut this.begin else {
-            return polled;
-        };
-        *missing = missing.saturating_sub(buffer.filled().len().saturating_sub(before));
-        if *missing == 0 {
-            this.begin = None;
-            return polled;
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if self.missing > 0 {
+            let count = buffer.filled().len().saturating_sub(before);
+            self.missing = self.missing.saturating_sub(count);
         }
-        if polled.is_ready() && deadline.deadline() > Instant::now() {
-            return polled;
-        }
-        ready!(deadline.as_mut().poll(context));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -189,11 +235,13 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.or_over(polled, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let polled = Pin::new(&mut self.stream).poll_flush(context);
+        self.or_over(polled, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -205,7 +253,8 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
+        self.or_over(polled, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -216,35 +265,25 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::IpAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    fn client(n: u32) -> Client {
-        Client::of(Some(IpAddr::V4(n.into())))
-    }
+    const TIMEOUT: Duration = Duration::from_millis(100);
 
-    fn hasty() -> Admission {
-        Admission { first_bytes_timeout: Duration::from_millis(100), ..Admission::new() }
-    }
-
-    #[test]
-    fn connections_are_capped_in_total_and_per_client() {
-        let admission = Admission::with_caps(3, 2);
-        let first = admission.admit(client(1)).expect("room");
-        let _second = admission.admit(client(1)).expect("room");
-        assert!(admission.admit(client(1)).is_none(), "two per client");
-        let _third = admission.admit(client(2)).expect("a refused one takes no place");
-        assert!(admission.admit(client(3)).is_none(), "three in total");
-        drop(first);
-        let _fourth = admission.admit(client(3)).expect("a place was given back");
-        assert_eq!(admission.per_client.lock().unwrap().len(), 3);
+    /// A connection of a hasty listener, as its client has it and as it was accepted.
+    async fn connect(metrics: &RpcMetrics) -> (TcpStream, Connection) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialed = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let bounds = Bounds { total_max: 1, per_client_max: 1, reserved: 0 };
+        let mut admission = Admission {
+            first_bytes_timeout: TIMEOUT,
+            ..Admission::new(bounds, TIMEOUT, metrics.clone())
+        };
+        (dialed, admission.next(&listener).await)
     }
 
     #[tokio::test]
     async fn a_connection_that_says_too_little_is_closed() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut dialed = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let mut accepted = next(&listener, &hasty(), &RpcMetrics::default()).await;
+        let (mut dialed, mut accepted) = connect(&RpcMetrics::default()).await;
         dialed.write_all(&[1; FIRST_BYTES - 1]).await.unwrap();
         let mut bytes = [0; FIRST_BYTES];
         let error = accepted.read_exact(&mut bytes).await.unwrap_err();
@@ -252,18 +291,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_has_begun_may_be_idle() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut dialed = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    async fn a_connection_without_calls_is_closed_whatever_it_says() {
         let metrics = RpcMetrics::default();
-        let mut accepted = next(&listener, &hasty(), &metrics).await;
+        let (mut dialed, mut accepted) = connect(&metrics).await;
         assert_eq!(metrics.connections.get(), 1);
-        dialed.write_all(&[1; FIRST_BYTES]).await.unwrap();
-        accepted.read_exact(&mut [0; FIRST_BYTES]).await.unwrap();
-        tokio::time::sleep(hasty().first_bytes_timeout * 3).await;
-        dialed.write_all(&[2]).await.unwrap();
-        assert_eq!(accepted.read_u8().await.unwrap(), 2);
+        let talking =
+            tokio::spawn(async move { while dialed.write_all(&[1; 64]).await.is_ok() {} });
+        let mut bytes = [0; 64];
+        let error = loop {
+            if let Err(error) = accepted.read_exact(&mut bytes).await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(accepted);
         assert_eq!(metrics.connections.get(), 0);
+        talking.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_lives_while_a_call_is_being_answered_and_a_while_longer() {
+        let (mut dialed, mut accepted) = connect(&RpcMetrics::default()).await;
+        dialed.write_all(&[1; FIRST_BYTES]).await.unwrap();
+        accepted.read_exact(&mut [0; FIRST_BYTES]).await.unwrap();
+        let activity = accepted.info.activity.clone();
+        let (active, other) = (activity.begin(), activity.begin());
+        drop(other);
+        let silence = tokio::time::timeout(TIMEOUT * 3, accepted.read_u8()).await;
+        silence.expect_err("it is waited for, and not closed");
+        drop(active);
+        let ended = Instant::now();
+        assert_eq!(accepted.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(ended.elapsed() >= TIMEOUT);
     }
 }

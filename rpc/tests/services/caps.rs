@@ -7,8 +7,8 @@ use lockstep_core::types::Height;
 use lockstep_proto::convert::ingress::{EntryState, Milestone, Wait};
 use lockstep_rpc::config::ServerConfig;
 use lockstep_rpc::limits::{
-    CALLS_PER_CONNECTION_MAX, CONNECTIONS_PER_CLIENT_MAX, HEADER_BYTES_MAX, STREAM_WINDOW_BYTES,
-    STREAMS_PER_CONNECTION_MAX,
+    CALLS_PER_CONNECTION_MAX, CONNECTION_WINDOW_BYTES, CONNECTIONS_PER_CLIENT_MAX,
+    HEADER_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
 use lockstep_rpc::node::ErrorCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -134,6 +134,20 @@ async fn the_limits_of_a_connection_are_announced() {
     };
     assert_eq!(value_of(3), Some(STREAMS_PER_CONNECTION_MAX));
     assert_eq!(value_of(4), Some(STREAM_WINDOW_BYTES));
+    // A frame of type 8 adds to the 65,535 bytes that each connection begins with.
+    let update = async {
+        loop {
+            let mut head = [0; 9];
+            connection.read_exact(&mut head).await.unwrap();
+            let mut body = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+            connection.read_exact(&mut body).await.unwrap();
+            if head[3] == 8 && head[5..] == [0; 4] {
+                return u32::from_be_bytes(body.try_into().unwrap());
+            }
+        }
+    };
+    let added = timeout(PATIENCE, update).await.expect("an update of the connection's window");
+    assert_eq!(added + 65_535, CONNECTION_WINDOW_BYTES);
     assert_eq!(value_of(6), Some(HEADER_BYTES_MAX));
 }
 

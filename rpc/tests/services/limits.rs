@@ -5,7 +5,9 @@ use lockstep_proto::v1;
 use lockstep_rpc::limits::MESSAGE_IN_BYTES_MAX;
 use lockstep_rpc::node::{ErrorCode, Refusal};
 use prost::Message;
+use tokio::net::TcpStream;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -58,9 +60,9 @@ async fn call(channel: &Channel, method: &str, bytes: impl Into<Bytes>) -> Resul
 
 fn typed(status: &Status) -> (Code, ErrorCode) {
     assert!(!status.details().is_empty(), "no details: {status}");
-    let error = v1::Error::decode(status.details()).unwrap();
-    assert!(!error.reason.is_empty() && !error.action.is_empty(), "{error:?}");
-    (status.code(), Refusal::from_status(status).code)
+    let refusal = Refusal::from_status(status);
+    assert!(!refusal.reason.is_empty() && !refusal.action.is_empty(), "{refusal:?}");
+    (status.code(), refusal.code)
 }
 
 #[tokio::test]
@@ -119,6 +121,51 @@ async fn an_unknown_method_is_refused_with_a_typed_error() {
     let channel = node.channel().await;
     let status = call(&channel, "Ingress/Nonsense", Vec::new()).await.unwrap_err();
     assert_eq!(typed(&status), (Code::Unimplemented, ErrorCode::UnknownMethod));
+}
+
+#[tokio::test]
+async fn a_compressed_request_is_refused_with_a_typed_error() {
+    let node = Node::start().await;
+    let channel = node.channel().await;
+    let path = PathAndQuery::from_static("/lockstep.v1.Ingress/SubmitEntry");
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.unwrap();
+    // The header alone decides; what follows is not read.
+    let mut request = Request::new(Bytes::new());
+    request.metadata_mut().insert("grpc-encoding", "gzip".parse().unwrap());
+    let status = client.unary(request, path, Raw).await.unwrap_err();
+    assert_eq!(typed(&status), (Code::Unimplemented, ErrorCode::Compressed));
+    assert!(status.message().contains("gzip"), "{status}");
+    assert!(status.metadata().contains_key("grpc-accept-encoding"), "{status:?}");
+}
+
+/// Over bare HTTP/2, because a gRPC client keeps its deadline itself, and its own word might come before the node's.
+#[tokio::test]
+async fn a_clients_deadline_is_answered_with_a_typed_error() {
+    let node = Node::start().await;
+    let connection = TcpStream::connect(node.server.local_addr()).await.unwrap();
+    let (client, connection) = h2::client::handshake(connection).await.unwrap();
+    tokio::spawn(connection);
+    let call = |n: u8| {
+        let wait = v1::Wait { state: v1::State::Included.into(), timeout_ms: 5_000 };
+        let raw = entry(A, &[n]).raw().0.clone();
+        let message = v1::SubmitEntryRequest { entry: raw, wait: Some(wait) }.encode_to_vec();
+        let head = [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes()].concat();
+        let request = http::Request::post(node.url() + "/lockstep.v1.Ingress/SubmitEntry")
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("grpc-timeout", "50m");
+        let client = client.clone();
+        async move {
+            let mut client = client.ready().await.unwrap();
+            let (answer, mut body) = client.send_request(request.body(()).unwrap(), false).unwrap();
+            body.send_data([head, message].concat().into(), true).unwrap();
+            Status::from_header_map(answer.await.unwrap().headers()).expect("no message comes")
+        }
+    };
+    for status in futures::future::join_all((0..40).map(call)).await {
+        assert_eq!(typed(&status), (Code::DeadlineExceeded, ErrorCode::Timeout));
+    }
 }
 
 #[tokio::test]

@@ -22,12 +22,16 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use crate::network::{Node, parts};
 
-fn tls_file(name: &str) -> PathBuf {
+pub(crate) fn tls_file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/services/tls").join(name)
 }
 
 pub(crate) fn tls() -> TlsConfig {
-    TlsConfig { certificate: tls_file("certificate.pem"), key: tls_file("key.pem") }
+    TlsConfig {
+        certificate: tls_file("certificate.pem"),
+        key: tls_file("key.pem"),
+        client_authority: None,
+    }
 }
 
 async fn try_serve(config: ServerConfig) -> Result<Server, ServeError> {

@@ -18,6 +18,7 @@ mod limits;
 mod listening;
 mod reading;
 mod records;
+mod shares;
 mod statuses;
 mod streaming;
 mod submitting;

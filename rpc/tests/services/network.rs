@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy_primitives::{B256, keccak256};
 use bytes::Bytes;
@@ -157,9 +157,16 @@ pub(crate) struct MemoryLog {
     heads: watch::Sender<Height>,
     /// The oldest height that is held.
     earliest: AtomicU64,
+    /// How long the read of a slice takes, in milliseconds.
+    read_ms: AtomicU64,
 }
 
 impl MemoryLog {
+    /// Makes each read of a slice take so long.
+    pub(crate) fn take_for_each_read(&self, time: Duration) {
+        self.read_ms.store(u64::try_from(time.as_millis()).unwrap(), Ordering::Relaxed);
+    }
+
     pub(crate) fn new() -> Self {
         let keys = keys(1..=4);
         let genesis = Arc::new(genesis(&keys));
@@ -167,7 +174,13 @@ impl MemoryLog {
         let chain =
             Chain { next_keys: keys.clone(), keys, state, dedup: Dedup::new(), blocks: Vec::new() };
         let heads = watch::Sender::new(Height::GENESIS);
-        Self { genesis, chain: Mutex::new(chain), heads, earliest: AtomicU64::new(1) }
+        Self {
+            genesis,
+            chain: Mutex::new(chain),
+            heads,
+            earliest: AtomicU64::new(1),
+            read_ms: AtomicU64::new(0),
+        }
     }
 
     /// From now on it is the log of a node that joined late: blocks below `height` are not here.
@@ -309,6 +322,7 @@ impl Log for MemoryLog {
     }
 
     fn block_slice(&self, height: Height, chain: ChainId) -> Result<Option<BlockSlice>, ReadError> {
+        std::thread::sleep(Duration::from_millis(self.read_ms.load(Ordering::Relaxed)));
         Ok(self.with(height, |decision| BlockSlice {
             block: decision.block.certified.clone(),
             summaries: decision.assembly.summaries.clone(),

@@ -94,6 +94,22 @@ pub struct ValidatorOptions {
 pub struct FollowOptions {
     /// gRPC endpoints of other nodes, 1..=16, as `http://host:port` or `https://host:port`. None of them is trusted.
     pub endpoints: Vec<String>,
+    /// File of the authority, PEM, that signed their certificates; needed for `https`. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// By what they know this node (their `grpc.tls.client_ca`); only for `https`. Default: none, one client among many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityOptions>,
+}
+
+/// Files of a client's certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityOptions {
+    /// File of the certificate chain, PEM.
+    pub cert: PathBuf,
+    /// File of the private key, PEM, mode 0600.
+    pub key: PathBuf,
 }
 
 /// Options of the gRPC listener.
@@ -121,6 +137,10 @@ pub struct TlsOptions {
     pub cert: PathBuf,
     /// File of the private key, PEM, mode 0600.
     pub key: PathBuf,
+    /// File of the authority, PEM, that signs the certificates of known clients; places are reserved for them. Default:
+    /// none, no client is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
 }
 
 /// What one client address may use; over it, the answer is `RESOURCE_EXHAUSTED` with a retry hint.

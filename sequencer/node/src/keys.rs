@@ -22,8 +22,8 @@ pub const VALIDATOR_KEY: &str = "validator.key";
 /// Name of the network key's file.
 pub const NETWORK_KEY: &str = "network.key";
 
-/// Bytes of a key file: 64 digits and the end of the line.
-const FILE_BYTES_MAX: u64 = 66;
+/// Bytes of a key file: `0x`, 64 digits, and the end of the line, which may be two.
+const FILE_BYTES_MAX: u64 = 68;
 
 /// Why keys were not made or read. The operator must act; nothing was overwritten.
 #[derive(Debug, thiserror::Error)]
@@ -263,6 +263,19 @@ mod tests {
         let error = generate(parent.path()).unwrap_err();
         assert!(matches!(error, KeyError::DirectoryMode { mode: 0o755, .. }), "{error}");
         assert_eq!(fs::read_dir(parent.path()).expect("reads").count(), 0);
+    }
+
+    #[test]
+    fn key_is_read_however_a_tool_writes_it() {
+        let parent = directory();
+        let path = parent.path().join("a.key");
+        let digits = "1f".repeat(32);
+        for text in ["{}", "{}\n", "{}\r\n", "0x{}", "0x{}\n", "0x{}\r\n"] {
+            let _ = fs::remove_file(&path);
+            fs::write(&path, text.replace("{}", &digits)).expect("writes");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("is ours");
+            assert!(read_validator_key(&path).is_ok(), "{text:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
+mod descriptors;
 pub mod devnet;
 pub mod genesis;
 pub mod home;

@@ -1,5 +1,6 @@
 //! Wires one node: consensus (or a follower), gRPC, health and metrics. It decides nothing.
 
+mod awaited;
 mod follow;
 mod ingress;
 mod log;
@@ -15,22 +16,25 @@ use lockstep_consensus::ledger::Ledger;
 use lockstep_consensus::validator::{Config, Validator};
 use lockstep_core::params::Genesis;
 use lockstep_core::types::Height;
+use lockstep_rpc::client::Endpoint;
 use lockstep_rpc::config::{HttpConfig, ServerConfig, TlsConfig};
 use lockstep_rpc::health::{Health, HealthState};
 use lockstep_rpc::metrics::RpcMetrics;
-use lockstep_rpc::node::Ingress;
 use lockstep_rpc::quota::QuotaConfig;
 use lockstep_rpc::server::{Backend, Server};
 use lockstep_rpc::{http, server};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::info;
 
+use self::awaited::Awaited;
 use self::ingress::{LaneIngress, NoIngress, Told};
 use self::log::LogView;
 use self::outcomes::Outcomes;
 use crate::config::{NodeConfig, Role, ValidatorConfig};
+use crate::descriptors::{self, Uses};
 use crate::genesis::GenesisFile;
 use crate::keys;
 
@@ -43,28 +47,51 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(4);
 /// If it can't start; the message says what to mend.
 pub async fn run(config: NodeConfig) -> eyre::Result<()> {
     let genesis = GenesisFile::load(&config.genesis)?;
+    let connections_max = connections_max(&config, &genesis)?;
     match &config.role {
-        Role::Validator(validator) => run_validator(&config, validator, genesis).await,
-        Role::Follower { endpoints } => run_follower(&config, endpoints, genesis).await,
+        Role::Validator(validator) => {
+            run_validator(&config, validator, (genesis, connections_max)).await
+        }
+        Role::Follower { endpoints } => {
+            run_follower(&config, endpoints, (genesis, connections_max)).await
+        }
     }
+}
+
+/// How many gRPC connections there may be, so that the rest of the node always has descriptors.
+fn connections_max(config: &NodeConfig, genesis: &Genesis) -> eyre::Result<usize> {
+    let limit = descriptors::raise()?;
+    let validators = match config.role {
+        Role::Validator(_) => genesis.validators.len(),
+        Role::Follower { .. } => 0,
+    };
+    let uses = Uses { validators, engines: config.chain_rpc.len() };
+    let connections_max = descriptors::connections(limit, uses)?;
+    info!(limit, connections_max, "file descriptors");
+    Ok(connections_max)
 }
 
 async fn run_validator(
     config: &NodeConfig,
     options: &ValidatorConfig,
-    genesis: Genesis,
+    (genesis, connections_max): (Genesis, usize),
 ) -> eyre::Result<()> {
     let mut registry = Registry::default();
     let start = validator_config(config, options, genesis)?;
     let address = start.key.address();
     let validator = Validator::start(start, &mut registry).await?;
     let log = LogView(validator.ledger.clone());
-    let (outcomes, _following) =
-        Outcomes::start(validator.ledger.clone(), &config.chain_rpc).wrap_err("chain_rpc")?;
-    let told = Told { log: log.clone(), outcomes };
+    let (told, _following) = tell(config, &log)?;
     let ingress = LaneIngress { lane: validator.ingress.clone(), told };
     let health = follow_health(validator.health.clone(), validator.ledger.clone());
-    let services = serve(config, log, Arc::new(ingress), health, registry).await?;
+    let server = server_config(config, connections_max);
+    let backend = Backend {
+        log: Arc::new(log),
+        ingress: Arc::new(ingress),
+        health,
+        metrics: RpcMetrics::register(&mut registry),
+    };
+    let services = serve((server, http_config(config)), backend, registry).await?;
     info!(%address, grpc = %services.grpc.local_addr(), "validator runs");
     until_told().await?;
     info!("stopping");
@@ -75,8 +102,8 @@ async fn run_validator(
 
 async fn run_follower(
     config: &NodeConfig,
-    endpoints: &[String],
-    genesis: Genesis,
+    endpoints: &[Endpoint],
+    (genesis, connections_max): (Genesis, usize),
 ) -> eyre::Result<()> {
     let data = config.data_dir();
     let follower = Follower::open(genesis, &data, config.check_threads.get()).await?;
@@ -87,10 +114,13 @@ async fn run_follower(
         height: follower.ledger.state().height,
     };
     let (health, watch) = watch::channel(first);
-    let (outcomes, _following) =
-        Outcomes::start(follower.ledger.clone(), &config.chain_rpc).wrap_err("chain_rpc")?;
-    let ingress = Arc::new(NoIngress(Told { log: log.clone(), outcomes }));
-    let services = serve(config, log, ingress, watch, Registry::default()).await?;
+    let (told, _following) = tell(config, &log)?;
+    let ingress = Arc::new(NoIngress(told));
+    let mut registry = Registry::default();
+    let server = server_config(config, connections_max);
+    let metrics = RpcMetrics::register(&mut registry);
+    let backend = Backend { log: Arc::new(log), ingress, health: watch, metrics };
+    let services = serve((server, http_config(config)), backend, registry).await?;
     info!(grpc = %services.grpc.local_addr(), "full node runs");
     let following = follow::run(follower, endpoints.to_vec(), health);
     tokio::select! {
@@ -100,6 +130,15 @@ async fn run_follower(
     info!("stopping");
     services.stop().await;
     Ok(())
+}
+
+/// Begins to follow what becomes of entries. The tasks end with the set.
+fn tell(config: &NodeConfig, log: &LogView) -> eyre::Result<(Told, JoinSet<()>)> {
+    let (outcomes, mut following) =
+        Outcomes::start(log.0.clone(), &config.chain_rpc).wrap_err("chain_rpc")?;
+    let awaited = Awaited::default();
+    following.spawn(awaited.clone().follow(log.clone()));
+    Ok((Told { log: log.clone(), outcomes, awaited }, following))
 }
 
 fn validator_config(
@@ -141,34 +180,39 @@ impl Services {
     }
 }
 
-async fn serve(
-    config: &NodeConfig,
-    log: LogView,
-    ingress: Arc<dyn Ingress>,
-    health: watch::Receiver<Health>,
-    mut registry: Registry,
-) -> eyre::Result<Services> {
-    let metrics = RpcMetrics::register(&mut registry);
+fn server_config(config: &NodeConfig, connections_max: usize) -> ServerConfig {
     let grpc = &config.grpc;
-    let server_config = ServerConfig {
+    ServerConfig {
         listen: grpc.listen,
-        tls: grpc
-            .tls
-            .as_ref()
-            .map(|tls| TlsConfig { certificate: tls.cert.clone(), key: tls.key.clone() }),
+        tls: grpc.tls.as_ref().map(|tls| TlsConfig {
+            certificate: tls.cert.clone(),
+            key: tls.key.clone(),
+            client_authority: tls.client_ca.clone(),
+        }),
         insecure: grpc.insecure,
         reflection: grpc.reflection,
+        connections_max,
         quota: QuotaConfig {
             submissions_per_second: grpc.quota.submissions_per_second,
             bytes_per_second: grpc.quota.bytes_per_second,
         },
-    };
-    let backend = Backend { log: Arc::new(log), ingress, health: health.clone(), metrics };
-    let grpc = server::serve(server_config, backend).await.wrap_err("serving gRPC")?;
-    let http_config = HttpConfig { listen: config.http.listen, insecure: config.http.insecure };
+    }
+}
+
+const fn http_config(config: &NodeConfig) -> HttpConfig {
+    HttpConfig { listen: config.http.listen, insecure: config.http.insecure }
+}
+
+async fn serve(
+    (server, http): (ServerConfig, HttpConfig),
+    backend: Backend,
+    registry: Registry,
+) -> eyre::Result<Services> {
+    let health = backend.health.clone();
+    let grpc = server::serve(server, backend).await.wrap_err("serving gRPC")?;
     let registry = Arc::new(registry);
     let render = move || render(&registry);
-    let http = http::serve(http_config, health, Arc::new(render)).await;
+    let http = http::serve(http, health, Arc::new(render)).await;
     Ok(Services { grpc, http: http.wrap_err("serving health and metrics")? })
 }
 

@@ -1,7 +1,9 @@
 //! An ingress in memory: it takes entries, and a test says what becomes of them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_core::entry::{Body, Entry};
@@ -20,11 +22,31 @@ pub(crate) struct MemoryIngress {
     log: Arc<MemoryLog>,
     watched: Mutex<BTreeMap<EntryId, watch::Sender<Option<EntryState>>>>,
     pending: Mutex<Vec<Entry>>,
+    /// How many look for an entry, and how many did at most.
+    searching: (AtomicUsize, AtomicUsize),
+    /// How long the check of one entry takes; they are made one after the other.
+    check: tokio::sync::Mutex<Duration>,
 }
 
 impl MemoryIngress {
     pub(crate) fn new(log: &Arc<MemoryLog>) -> Self {
-        Self { log: Arc::clone(log), watched: Mutex::default(), pending: Mutex::default() }
+        Self {
+            log: Arc::clone(log),
+            watched: Mutex::default(),
+            pending: Mutex::default(),
+            searching: (AtomicUsize::new(0), AtomicUsize::new(0)),
+            check: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// How many looked for an entry at a time, at most.
+    pub(crate) fn searching_max(&self) -> usize {
+        self.searching.1.load(Ordering::Relaxed)
+    }
+
+    /// Makes the check of each entry take so long.
+    pub(crate) fn take_for_each_check(&self, time: Duration) {
+        *self.check.try_lock().unwrap() = time;
     }
 
     fn sender<T>(
@@ -124,10 +146,19 @@ fn chains_of(entry: &Entry) -> Vec<ChainId> {
 #[async_trait]
 impl Ingress for MemoryIngress {
     async fn submit(&self, entries: Vec<Entry>) -> Vec<Result<Submission, Refusal>> {
+        let check = self.check.lock().await;
+        if !check.is_zero() {
+            tokio::time::sleep(*check * u32::try_from(entries.len()).unwrap()).await;
+        }
+        drop(check);
         entries.into_iter().map(|entry| self.take(entry)).collect()
     }
 
     fn status(&self, id: EntryId) -> Result<Option<EntryState>, ReadError> {
+        let (now, most) = &self.searching;
+        most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(1));
+        now.fetch_sub(1, Ordering::Relaxed);
         Ok(self.sender(id, |sender| sender.borrow().clone()))
     }
 

@@ -126,6 +126,7 @@ pub fn is_for_all(error: &eyre::Report) -> bool {
         | ErrorCode::Timeout
         | ErrorCode::Internal
         | ErrorCode::UnknownMethod
+        | ErrorCode::Compressed
         | ErrorCode::TooSlow => false,
     })
 }

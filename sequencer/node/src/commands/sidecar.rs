@@ -13,7 +13,7 @@ use lockstep_sidecar::limits::ENDPOINTS_MAX;
 use lockstep_sidecar::sidecar;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{LogOptions, QuotaOptions};
+use crate::config::{IdentityOptions, LogOptions, QuotaOptions};
 use crate::genesis::GenesisFile;
 use crate::home::Home;
 use crate::stop::StopSignals;
@@ -65,6 +65,10 @@ pub struct SidecarOptions {
     /// File (PEM) of the authority that signed their certificates; needed for `https`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
+    /// By what the nodes know this sidecar (their `grpc.tls.client_ca`); only for `https`. Default none: it is one client
+    /// among many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityOptions>,
     /// Where op-node calls (its `--l2`). Default `127.0.0.1:8651`.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
@@ -149,6 +153,7 @@ impl SidecarOptions {
         let path = |path: &PathBuf| directory.join(path);
         let endpoint = |url: &String| Endpoint {
             authority: self.ca.as_ref().map(path),
+            identity: self.identity.as_ref().map(|files| (path(&files.cert), path(&files.key))),
             ..Endpoint::new(url.as_str())
         };
         let key = |file: &Option<PathBuf>, field| {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use lockstep_rpc::chain_rpc::ChainRpc;
+use lockstep_rpc::client::Endpoint;
 use lockstep_rpc::quota::QuotaConfig;
 
 use super::{
@@ -59,7 +60,7 @@ pub enum Role {
     /// Follows the log over gRPC and does not vote.
     Follower {
         /// 1..=16 endpoints of other nodes, none of them trusted.
-        endpoints: Vec<String>,
+        endpoints: Vec<Endpoint>,
     },
 }
 
@@ -106,6 +107,8 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Private key, PEM.
     pub key: PathBuf,
+    /// Authority of known clients, PEM; `None`: no client is known.
+    pub client_ca: Option<PathBuf>,
 }
 
 impl NodeConfig {
@@ -211,7 +214,7 @@ fn role(
             if !faults.is_empty() {
                 return Err(("faults", "they are the mesh's, which a follower has none of".into()));
             }
-            Ok(Role::Follower { endpoints: endpoints(options.endpoints)? })
+            Ok(Role::Follower { endpoints: endpoints(options, places.0)? })
         }
     }
 }
@@ -303,7 +306,8 @@ pub(crate) fn tcp_address(address: &Multiaddr) -> Option<SocketAddr> {
     parts.next().is_none().then_some(address)
 }
 
-fn endpoints(endpoints: Vec<String>) -> Result<Vec<String>, Fault> {
+fn endpoints(options: FollowOptions, directory: &Path) -> Result<Vec<Endpoint>, Fault> {
+    let FollowOptions { endpoints, ca, identity } = options;
     let count = endpoints.len();
     if count == 0 || count > ENDPOINTS_MAX {
         return Err((
@@ -317,7 +321,14 @@ fn endpoints(endpoints: Vec<String>) -> Result<Vec<String>, Fault> {
             return Err(("follow.endpoints", reason));
         }
     }
-    Ok(endpoints)
+    let authority = ca.map(|authority| directory.join(authority));
+    let identity = identity.map(|files| (directory.join(files.cert), directory.join(files.key)));
+    let endpoint = |url: String| Endpoint {
+        authority: authority.clone(),
+        identity: identity.clone(),
+        ..Endpoint::new(url)
+    };
+    Ok(endpoints.into_iter().map(endpoint).collect())
 }
 
 fn grpc(options: GrpcOptions, directory: &Path) -> Result<GrpcConfig, Fault> {
@@ -345,8 +356,11 @@ fn grpc(options: GrpcOptions, directory: &Path) -> Result<GrpcConfig, Fault> {
             return Err((field, format!("{got}, expected 1..={max}")));
         }
     }
-    let tls =
-        tls.map(|tls| TlsFiles { cert: directory.join(tls.cert), key: directory.join(tls.key) });
+    let tls = tls.map(|tls| TlsFiles {
+        cert: directory.join(tls.cert),
+        key: directory.join(tls.key),
+        client_ca: tls.client_ca.map(|authority| directory.join(authority)),
+    });
     Ok(GrpcConfig { listen, tls, insecure, reflection, quota })
 }
 

@@ -91,6 +91,15 @@ fn relative_paths_are_from_the_files_directory() {
 #[test]
 fn node_is_a_validator_or_a_follower() {
     assert!(matches!(check(FOLLOWER).expect("is valid").role, Role::Follower { .. }));
+    let known =
+        format!("{FOLLOWER}ca = \"ca.pem\"\nidentity = {{ cert = \"c.pem\", key = \"c.key\" }}\n");
+    let Role::Follower { endpoints } = check(&known).expect("is valid").role else {
+        panic!("a follower")
+    };
+    for endpoint in endpoints {
+        assert!(endpoint.authority.is_some_and(|file| file.is_absolute()));
+        assert!(endpoint.identity.is_some_and(|(c, k)| c.is_absolute() && k.is_absolute()));
+    }
     refused(&format!("{VALIDATOR}[follow]\nendpoints = [\"http://a:1\"]"), "follow: a node is");
     refused("home = \"a\"\ngenesis = \"b\"", "validator: neither");
     refused(&FOLLOWER.replace("http://", ""), "follow.endpoints: \"127.0.0.1:26601\" is not");

@@ -33,13 +33,14 @@ enum Left {
 /// Follows until this node itself fails; the error says how.
 pub(super) async fn run(
     follower: Follower,
-    endpoints: Vec<String>,
+    endpoints: Vec<Endpoint>,
     health: watch::Sender<Health>,
 ) -> eyre::Report {
     let mut backoff = BACKOFF_MIN;
-    for url in endpoints.iter().cycle() {
+    for endpoint in endpoints.iter().cycle() {
+        let url = &endpoint.url;
         let before = follower.ledger.state().height;
-        let left = follow(&follower, url, &health).await;
+        let left = follow(&follower, endpoint, &health).await;
         if let Left::Own(error) = left {
             return eyre::eyre!("following the log: {error}");
         }
@@ -54,23 +55,23 @@ pub(super) async fn run(
     eyre::eyre!("no endpoint to follow")
 }
 
-async fn follow(follower: &Follower, url: &str, health: &watch::Sender<Health>) -> Left {
-    match read(follower, url, health).await {
+async fn follow(follower: &Follower, endpoint: &Endpoint, health: &watch::Sender<Health>) -> Left {
+    match read(follower, endpoint, health).await {
         Ok(left) | Err(left) => left,
     }
 }
 
 async fn read(
     follower: &Follower,
-    url: &str,
+    endpoint: &Endpoint,
     health: &watch::Sender<Health>,
 ) -> Result<Left, Left> {
-    let channel = Endpoint::new(url).connect().await?;
+    let channel = endpoint.connect().await?;
     let mut client = LogClient::new(channel);
     let next = follower.ledger.state().height.next();
     let head = client.head().await.map_or(next, |head| head.header.height);
     let mut blocks = client.stream_blocks(Some(next)).await?;
-    info!(endpoint = %url, from = %next, "following");
+    info!(endpoint = %endpoint.url, from = %next, "following");
     loop {
         let block = match tokio::time::timeout(SILENCE_MAX, blocks.next()).await {
             Err(_) => return Ok(Left::Silent),

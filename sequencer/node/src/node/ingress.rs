@@ -9,11 +9,11 @@ use lockstep_core::entry::Entry;
 use lockstep_core::types::{EntryId, Height};
 use lockstep_proto::convert::bundle::refuse_entry;
 use lockstep_rpc::node::{
-    Decided, DropReason, Dropped, EntryState, ErrorCode, Ingress, Log as _, ReadError, Refusal,
-    Submission,
+    Decided, DropReason, Dropped, EntryState, ErrorCode, Ingress, ReadError, Refusal, Submission,
 };
 use tokio::sync::watch;
 
+use super::awaited::Awaited;
 use super::log::LogView;
 use super::outcomes::{Leg, Outcomes};
 
@@ -25,9 +25,24 @@ const BUSY_RETRY_MS: u64 = 500;
 pub(crate) struct Told {
     pub(crate) log: LogView,
     pub(crate) outcomes: Outcomes,
+    pub(crate) awaited: Awaited,
 }
 
 impl Told {
+    /// Where the log has an entry, and what became of it; `None` if it has none such. May block.
+    fn find(&self, id: EntryId) -> Result<Option<(Decided, Vec<Leg>)>, ReadError> {
+        let store = self.log.0.store();
+        let found = store.find_entry(id).map_err(|error| ReadError(error.to_string()))?;
+        let Some(at) = found else { return Ok(None) };
+        self.decided(at.height, at.index)
+    }
+
+    /// The same off the runtime. A store that cannot be read knows nothing, either.
+    async fn found(&self, id: EntryId) -> Option<(Decided, Vec<Leg>)> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || this.find(id)).await.ok()?.ok().flatten()
+    }
+
     /// A decided entry and its legs, whose states may go on.
     fn decided(
         &self,
@@ -82,6 +97,17 @@ fn show(states: &watch::Sender<Option<EntryState>>, state: EntryState) {
     });
 }
 
+/// Waits until it is time to look for an entry; false if nobody waits for the states any more.
+async fn is_awaited(
+    news: &mut watch::Receiver<()>,
+    states: &watch::Sender<Option<EntryState>>,
+) -> bool {
+    tokio::select! {
+        changed = news.changed() => changed.is_ok(),
+        () = states.closed() => false,
+    }
+}
+
 /// A validator's ingress.
 #[derive(Clone, Debug)]
 pub(crate) struct LaneIngress {
@@ -123,7 +149,27 @@ impl LaneIngress {
         self.told.decided(height, index)?.ok_or_else(missing)
     }
 
-    /// Shows an entry's states until none follows, or nobody looks.
+    /// Shows an entry's states, also of one that comes later or by another validator's lane.
+    async fn show_all(
+        &self,
+        id: EntryId,
+        mut news: watch::Receiver<()>,
+        states: &watch::Sender<Option<EntryState>>,
+    ) {
+        loop {
+            if let Some(lane) = self.lane.watch(id) {
+                return self.follow(lane, states).await;
+            }
+            if let Some((decided, legs)) = self.told.found(id).await {
+                return self.told.follow(decided, &legs, states).await;
+            }
+            if !is_awaited(&mut news, states).await {
+                return;
+            }
+        }
+    }
+
+    /// Shows the states of an entry of this validator's lane until none follows, or nobody looks.
     async fn follow(
         &self,
         mut lane: watch::Receiver<tracker::EntryState>,
@@ -166,14 +212,14 @@ impl Ingress for LaneIngress {
     async fn submit(&self, entries: Vec<Entry>) -> Vec<Result<Submission, Refusal>> {
         let ids: Vec<EntryId> = entries.iter().map(Entry::id).collect();
         let answers = self.lane.submit_many(entries).await;
-        ids.into_iter()
-            .zip(answers)
-            .map(|(id, answer)| {
-                let (state, is_known) = answer.map_err(|refused| refusal(&refused))?;
-                let state = self.state(state).map_err(|error| internal(&error))?;
-                Ok(Submission { id, state, is_known })
-            })
-            .collect()
+        let submitted = |(id, answer): (EntryId, Result<_, Refused>)| {
+            let (state, is_known) = answer.map_err(|refused| refusal(&refused))?;
+            let state = self.state(state).map_err(|error| internal(&error))?;
+            Ok(Submission { id, state, is_known })
+        };
+        let answers: Vec<_> = ids.into_iter().zip(answers).map(submitted).collect();
+        self.told.awaited.tell(answers.iter().flatten().map(|submission| submission.id));
+        answers
     }
 
     fn status(&self, id: EntryId) -> Result<Option<EntryState>, ReadError> {
@@ -181,26 +227,14 @@ impl Ingress for LaneIngress {
     }
 
     fn watch(&self, id: EntryId) -> Result<watch::Receiver<Option<EntryState>>, Refusal> {
+        // Before the first look, so that nothing happens unseen between the two.
+        let news = self.told.awaited.wait(id);
         let now = self.status(id).map_err(|error| internal(&error))?;
-        let at = match &now {
-            Some(EntryState::Decided(decided)) => Some((decided.height, decided.index)),
-            Some(EntryState::Received | EntryState::Dropped(_)) | None => None,
-        };
         let is_over = now.as_ref().is_some_and(EntryState::is_final);
         let (states, watch) = watch::channel(now);
-        if is_over {
-            return Ok(watch);
-        }
-        let this = self.clone();
-        match (self.lane.watch(id), at) {
-            (Some(lane), _) => drop(tokio::spawn(async move { this.follow(lane, &states).await })),
-            // It came by another node's lane, or is not remembered as submitted here.
-            (None, Some((height, index))) => {
-                let decided = this.decided(Decision { height, index });
-                let (decided, legs) = decided.map_err(|error| internal(&error))?;
-                tokio::spawn(async move { this.told.follow(decided, &legs, &states).await });
-            }
-            (None, None) => {}
+        if !is_over {
+            let this = self.clone();
+            tokio::spawn(async move { this.show_all(id, news, &states).await });
         }
         Ok(watch)
     }
@@ -209,15 +243,6 @@ impl Ingress for LaneIngress {
 /// A full node takes no entries; it tells what it knows of decided ones.
 #[derive(Clone, Debug)]
 pub(crate) struct NoIngress(pub(crate) Told);
-
-impl NoIngress {
-    fn decided(&self, id: EntryId) -> Result<Option<(Decided, Vec<Leg>)>, ReadError> {
-        let store = self.0.log.0.store();
-        let found = store.find_entry(id).map_err(|error| ReadError(error.to_string()))?;
-        let Some(at) = found else { return Ok(None) };
-        self.0.decided(at.height, at.index)
-    }
-}
 
 #[async_trait]
 impl Ingress for NoIngress {
@@ -230,31 +255,26 @@ impl Ingress for NoIngress {
     }
 
     fn status(&self, id: EntryId) -> Result<Option<EntryState>, ReadError> {
-        Ok(self.decided(id)?.map(|(decided, _)| EntryState::Decided(decided)))
+        Ok(self.0.find(id)?.map(|(decided, _)| EntryState::Decided(decided)))
     }
 
     fn watch(&self, id: EntryId) -> Result<watch::Receiver<Option<EntryState>>, Refusal> {
-        let now = self.decided(id).map_err(|error| internal(&error))?;
-        let state = now.as_ref().map(|(decided, _)| EntryState::Decided(decided.clone()));
-        let (states, watch) = watch::channel(state);
-        let (this, mut heads) = (self.clone(), self.0.log.heads());
+        // Before the first look, so that nothing happens unseen between the two.
+        let mut news = self.0.awaited.wait(id);
+        let mut found = self.0.find(id).map_err(|error| internal(&error))?;
+        let now = found.as_ref().map(|(decided, _)| EntryState::Decided(decided.clone()));
+        let (states, watch) = watch::channel(now);
+        let told = self.0.clone();
         tokio::spawn(async move {
-            let mut now = now;
-            // Until it is decided, every new block is asked.
-            let (decided, legs) = loop {
-                if let Some(now) = now {
-                    break now;
+            loop {
+                if let Some((decided, legs)) = found {
+                    return told.follow(decided, &legs, &states).await;
                 }
-                let has_ended = tokio::select! {
-                    changed = heads.changed() => changed.is_err(),
-                    () = states.closed() => true,
-                };
-                if has_ended {
+                if !is_awaited(&mut news, &states).await {
                     return;
                 }
-                now = this.decided(id).ok().flatten();
-            };
-            this.0.follow(decided, &legs, &states).await;
+                found = told.found(id).await;
+            }
         });
         Ok(watch)
     }

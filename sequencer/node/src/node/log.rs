@@ -41,6 +41,11 @@ impl LogView {
         self.0.store().entry_at(height, index).map_err(unreadable)
     }
 
+    /// The entries of a block; none if it is not held here.
+    pub(crate) fn entries(&self, height: Height) -> Result<Vec<Entry>, ReadError> {
+        Ok(self.0.store().entries(height).map_err(unreadable)?.unwrap_or_default())
+    }
+
     /// What a decided entry's submitter is told, but for its legs.
     pub(crate) fn decided(&self, height: Height, index: u32) -> Result<Option<Decided>, ReadError> {
         Ok(self.stored(height)?.map(|block| Decided {
