@@ -3,6 +3,7 @@
 //! [`crate::application`] moves them: a batch is acknowledged, pushed, or put into a cut only after it was synced.
 
 pub(crate) mod asked;
+pub mod forks;
 pub mod own;
 pub mod table;
 pub mod wire;

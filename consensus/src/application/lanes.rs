@@ -18,6 +18,7 @@ use lockstep_core::types::{BlockHash, Incarnation, Sequence, UnixMillis};
 use super::Application;
 use super::effect::{BatchesJob, CheckJob, Effect, Misdeed, Report, Timer};
 use crate::lanes::asked::Asked;
+use crate::lanes::forks::Forks;
 use crate::lanes::own::OwnLane;
 use crate::lanes::table::Table;
 use crate::lanes::wire::LaneMessage;
@@ -60,6 +61,7 @@ struct Inbox {
 pub(super) struct LaneSide {
     pub(super) table: Table,
     pub(super) own: OwnLane,
+    pub(super) forks: Forks,
     asked: Asked,
     /// What was missing at the last look. Only what is missing for longer is asked for: a batch may be on its way.
     missing: Missing,
@@ -82,6 +84,7 @@ impl LaneSide {
         Self {
             table,
             own,
+            forks: Forks::default(),
             asked: Asked::default(),
             missing: Missing::new(),
             inboxes: BTreeMap::new(),
@@ -204,7 +207,12 @@ impl Application {
             && let Some((from, batch)) = self.lanes.to_write.pop_front()
         {
             let position = batch.position();
-            let is_wanted = self.lanes.table.wants(&position);
+            // The first of two holds the position: the other one is wanted no more.
+            let twin = group.iter().find(|other: &&CheckedBatch| other.position() == position);
+            if twin.is_some_and(|twin| twin.digest() != batch.digest()) {
+                effects.push(Effect::Report(Report::LaneEquivocation(position)));
+            }
+            let is_wanted = twin.is_none() && self.lanes.table.wants(&position);
             if is_wanted && self.has_room(&batch, &mut rooms) {
                 self.lanes.writing.extend(from);
                 group.push(batch);
@@ -466,6 +474,7 @@ impl Application {
     /// The log moved on, and the lanes with it.
     pub(super) fn advance_lanes(&mut self, effects: &mut Vec<Effect>) {
         self.lanes.table.advance(&self.state.committed.lanes);
+        self.lanes.forks.advance(&self.state.committed.lanes);
         self.wake(effects);
     }
 }

@@ -392,7 +392,10 @@ impl Application {
         let mut valid = Vec::new();
         for batch in batches {
             match batch {
-                Ok(batch) => valid.push(batch),
+                Ok(batch) if self.may_write(&batch) => valid.push(batch),
+                Ok(batch) => {
+                    effects.push(Effect::Report(Report::LaneEquivocation(batch.position())));
+                }
                 Err(reason) => {
                     effects.push(Effect::Report(Report::AttachedInvalid(block, reason)));
                 }
@@ -408,6 +411,12 @@ impl Application {
             }
             effects.push(Effect::PersistBatches(BatchesJob::Attached(block), valid));
         }
+    }
+
+    /// A batch at a position where another one is held is written within its owner's bound.
+    pub(super) fn may_write(&mut self, batch: &CheckedBatch) -> bool {
+        !self.lanes.table.holds_other(&batch.position(), batch.digest())
+            || self.lanes.forks.admit(batch)
     }
 
     pub(super) fn on_attached_persisted(

@@ -76,6 +76,14 @@ impl Table {
         held.is_some_and(|batch| batch.raw() == raw)
     }
 
+    /// Whether another batch than this one is held at the position.
+    #[must_use]
+    pub fn holds_other(&self, position: &BatchPosition, digest: BatchDigest) -> bool {
+        let lane = self.lanes.get(&position.owner);
+        let held = lane.and_then(|lane| lane.get(position.incarnation, position.sequence));
+        held.is_some_and(|batch| batch.digest() != digest)
+    }
+
     /// Notes what `validator` of `set` stores.
     pub fn acknowledge(&mut self, set: &ValidatorSet, validator: Address, ack: &Acknowledgement) {
         self.confirm(validator, &ack.tips);

@@ -7,6 +7,7 @@ use lockstep_core::limits::{LANE_AHEAD_BATCHES_MAX, LANE_AHEAD_BYTES_MAX};
 
 use super::*;
 use crate::application::effect::{CheckJob, Misdeed, Timer};
+use crate::lanes::forks::FORKED_BYTES_MAX;
 use crate::lanes::wire::LaneMessage;
 
 fn push(bench: &mut Bench, from: u8, raw: Bytes) {
@@ -66,6 +67,8 @@ fn of_two_batches_of_one_position_in_one_group_the_first_is_held() {
     };
     assert!(bench.said.iter().any(is_first));
     assert_eq!(bench.reports(|r| matches!(r, Report::LaneEquivocation(_))), 1);
+    let stored = bench.ledger.store().batch_with_digest(&twin.position(), twin.digest());
+    assert_eq!(stored.unwrap(), None, "any number of twins would be written");
 }
 
 #[test]
@@ -298,6 +301,39 @@ fn what_a_full_lane_cannot_hold_is_not_written() {
     push(&mut bench, 3, other.raw().clone().into());
     bench.step(Input::TimerFired(Timer::Group));
     assert!(bench.ledger.store().batch(&other.position()).unwrap().is_some());
+}
+
+#[test]
+fn second_batches_that_come_with_proposals_are_written_within_a_bound() {
+    let mut bench = Bench::new(1);
+    let held = bench.batch(2, 0, BatchDigest::ZERO, "the one that is held");
+    push(&mut bench, 2, held.raw().clone().into());
+    let text = "x".repeat(120 << 10);
+    let (mut written, mut last) = (0, None);
+    for number in 0..FORKED_BYTES_MAX / text.len() + 10 {
+        let twin = bench.batch(2, 0, BatchDigest::ZERO, &format!("{number} {text}"));
+        let job = CheckJob::Attached(BlockHash(B256::repeat_byte(7)));
+        let mut effects = Vec::new();
+        let batches = vec![Ok(twin.clone())];
+        bench.app.step(bench.now, Input::Done(Done::BatchesChecked { job, batches }), &mut effects);
+        let is_written = effects.iter().any(|e| matches!(e, Effect::PersistBatches(..)));
+        written += if is_written { twin.raw().len() } else { 0 };
+        last = Some((twin, is_written));
+    }
+    assert!(written <= FORKED_BYTES_MAX && written + 2 * text.len() > FORKED_BYTES_MAX);
+    let (twin, is_written) = last.unwrap();
+    assert!(!is_written);
+    let other = bench.batch(3, 0, BatchDigest::ZERO, "of another lane");
+    assert!(bench.app.may_write(&other));
+    // What is decided makes room.
+    let decided = LanePosition {
+        owner: held.position().owner,
+        incarnation: held.position().incarnation,
+        sequence: held.position().sequence,
+        digest: held.digest(),
+    };
+    bench.app.lanes.forks.advance(&[decided]);
+    assert!(bench.app.may_write(&twin));
 }
 
 #[test]
