@@ -37,6 +37,7 @@ use malachitebft_app_channel::app::types::core as mc;
 use malachitebft_app_channel::app::types::{LocallyProposedValue, ProposedValue};
 use mc::ValidatorSet as _;
 
+use self::effects::thresholds;
 use self::log::encoded;
 pub use self::log::own_message;
 pub use self::timer::{Timer, TimerStep};
@@ -493,13 +494,6 @@ impl Replica {
             (None, Err(error)) => Err(Failure::Stopped { reason: error.to_string() }),
         }
     }
-}
-
-/// More than two thirds are a quorum, and more than one third holds an honest validator.
-fn thresholds() -> mc::ThresholdParams {
-    let all = mc::ThresholdParams::default();
-    let quorum = if planted(Bug::ThirdIsQuorum) { all.honest } else { all.quorum };
-    mc::ThresholdParams { quorum, ..all }
 }
 
 #[cfg(test)]

@@ -296,3 +296,10 @@ fn vote_signature(vote: &Vote, host: &mut dyn Host) -> Result<Signature, SignErr
 fn proposal_signature(proposal: &Proposal, host: &mut dyn Host) -> Result<Signature, SignError> {
     host.sign_proposal(&proposal.to_core().expect("what is signed has a round"))
 }
+
+/// More than two thirds are a quorum, and more than one third holds an honest validator.
+pub(super) fn thresholds() -> mc::ThresholdParams {
+    let all = mc::ThresholdParams::default();
+    let quorum = if planted(Bug::ThirdIsQuorum) { all.honest } else { all.quorum };
+    mc::ThresholdParams { quorum, ..all }
+}
