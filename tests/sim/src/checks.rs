@@ -1,6 +1,7 @@
 //! What must hold at every step of a run. The first rule that breaks ends it.
 
 mod blocks;
+mod locks;
 mod proposals;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,6 +58,7 @@ pub(crate) struct Checks {
     addresses: Vec<Address>,
     drift_ms: u64,
     boots: Vec<u64>,
+    locks: locks::Locks,
     decided: BTreeMap<Height, (BlockHash, UnixMillis)>,
     heights: Vec<Height>,
     signed: BTreeMap<Slot, (Option<BlockHash>, Option<Round>)>,
@@ -103,6 +105,7 @@ impl Checks {
             liars,
             drift_ms: genesis.params.drift_ms,
             boots: vec![0; nodes],
+            locks: locks::Locks::default(),
             decided: BTreeMap::new(),
             heights: vec![Height::GENESIS; nodes],
             signed: BTreeMap::new(),

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use lockstep_consensus::abstention::{self, Abstention};
 use lockstep_consensus::application::input::{Claimed, EngineInput, Finalized, Input, MeshInput};
 use lockstep_consensus::guard::{self, Guard};
-use lockstep_core::certificate::{Proposal, Vote};
+use lockstep_core::certificate::{Proposal, Vote, VoteType};
 use lockstep_core::planted::{Bug, planted};
 use lockstep_core::signing::{Signature, SigningKey};
-use lockstep_core::types::{Height, UnixMillis};
+use lockstep_core::types::{Height, Round, UnixMillis};
 use lockstep_engine::replica::frames::{self, SyncFrame, VotesFrame};
 use lockstep_engine::replica::{self, Effect, Replica};
 use lockstep_engine::{Failure, SignError};
@@ -121,6 +121,7 @@ impl World {
         let Some(running) = running else { return };
         let voter = running.abstains.is_none().then(|| key.address());
         running.replica = Replica::new(network, voter);
+        self.checks.forgets_locks(node);
         running.run += 1;
         running.claimed = Default::default();
         running.engine_timers.clear();
@@ -150,6 +151,7 @@ impl World {
     /// Steps consensus and does what it wants.
     pub(crate) fn engine(&mut self, node: usize, input: replica::Input) {
         let is_honest = self.is_honest(node);
+        let asks = self.asks_for_a_lock(node, &input);
         let Node { key, running, disk, crash, clock, .. } = &mut self.nodes[node];
         let Some(Running { replica, guard, .. }) = running else { return };
         let mut host = Host {
@@ -169,12 +171,34 @@ impl World {
         for effect in effects {
             self.engine_effect(node, effect);
         }
+        if let Some((to, at)) = asks.filter(|_| is_honest && !is_crashed) {
+            self.checks.must_have_shown(node, to, at);
+        }
         match stepped {
             _ if is_crashed => self.crash(node),
             Ok(()) => {}
             Err(Failure::Signer(SignError::Refused(reason))) => self.abstain(node, &reason),
             Err(failure) => self.checks.fail(format!("node {node}: consensus ended: {failure}")),
         }
+    }
+
+    /// Who precommits nil in the round where a node is and has locked, and where that is.
+    fn asks_for_a_lock(
+        &self,
+        node: usize,
+        input: &replica::Input,
+    ) -> Option<(usize, (Height, Round))> {
+        let replica::Input::FrameReceived { from, frame } = input else { return None };
+        let (height, round) = self.nodes[node].running.as_ref()?.replica.position()?;
+        let at = (height, round?);
+        if !self.checks.has_locked(node, at) {
+            return None;
+        }
+        let Ok(VotesFrame::Vote(vote, ..)) = frames::read_votes(*from, frame.clone()) else {
+            return None;
+        };
+        let is_nil = vote.vote_type == VoteType::Precommit && vote.block.is_none();
+        (is_nil && (vote.height, vote.round) == at).then(|| (place(from), at))
     }
 
     /// The guard refused: follow until the height is decided.
@@ -235,7 +259,15 @@ impl World {
         let Some(running) = &mut self.nodes[node].running else { return };
         match effect {
             Effect::Broadcast(frame) => self.broadcast_votes(node, &frame),
-            Effect::Send { to, frame } => self.send_as(node, place(&to), Class::Votes, &frame),
+            Effect::Send { to, frame } => {
+                let to = place(&to);
+                if let Ok(VotesFrame::Polka(height, round)) =
+                    frames::read_votes(peer(node), frame.clone())
+                {
+                    self.checks.shows(node, to, (height, round));
+                }
+                self.send_as(node, to, Class::Votes, &frame);
+            }
             Effect::SetTimer(timer, after) => {
                 running.asked += 1;
                 let set = running.asked;
@@ -302,6 +334,7 @@ impl World {
             let ledger = running.as_ref().map(|running| &running.ledger);
             let held = Held { log: &disk.log, ledger, guard: &disk.guard };
             self.checks.sent_vote(node, &vote, &signature, &held);
+            self.checks.votes(node, &vote);
         }
         self.broadcast(node, Class::Votes, frame);
     }

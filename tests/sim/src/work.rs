@@ -308,9 +308,9 @@ impl World {
         from.is_some_and(|from| self.is_honest(from))
     }
 
-    /// An attacker spends its own turns, and a lock that it makes costs at most two rounds more.
+    /// An attacker spends its own turns, those of as many others that lack a block that it hid, and two more for a lock.
     fn is_soon_decided(&mut self, height: Height, round: Round) {
-        let most = self.plan.liars as u32 + 2;
+        let most = 2 * self.plan.liars as u32 + 2;
         // Where consensus waits for less than a message takes, rounds mean nothing.
         let is_healthy =
             self.plan.patience.is_none() && self.healthy_from.is_some_and(|from| height >= from);
