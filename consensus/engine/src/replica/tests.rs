@@ -237,10 +237,7 @@ impl Loop {
         let me = self.nodes[place].disk.key.address();
         match effect {
             Effect::Broadcast(frame) => self.broadcast(place, &frame),
-            Effect::Send { to, frame } => {
-                let to = (0..self.nodes.len()).find(|place| peer(*place) == to).unwrap();
-                self.queue.push_back((to, Input::FrameReceived { from: peer(place), frame }));
-            }
+            Effect::Send { to, frame } => self.send(place, to, frame),
             Effect::SetTimer(timer, after) => {
                 self.nodes[place].timers.insert(timer, self.now + after);
             }
@@ -294,6 +291,11 @@ impl Loop {
             }
             effect => panic!("node {place}: {effect:?}"),
         }
+    }
+
+    fn send(&mut self, from: usize, to: PeerId, frame: Bytes) {
+        let to = (0..self.nodes.len()).find(|place| peer(*place) == to).unwrap();
+        self.queue.push_back((to, Input::FrameReceived { from: peer(from), frame }));
     }
 
     fn hand_to_all(&mut self, block: ProposedBlock) {
