@@ -2,8 +2,8 @@
 //!
 //! One bucket per chain, in the state. It is refilled by the log time since the parent, then spent in two passes: in
 //! the first each lane may use its equal share, in the second whatever is left. On a chain that has gateways, entries
-//! that none of them signed may use only a part of the bucket, shared alike. This file counts; in which order entries
-//! are tried is [`assemble`](crate::block::assemble)'s business.
+//! that none of them signed may use only a part of the bucket, shared alike, and wait for one another alone. This file
+//! counts; in which order entries are tried is [`assemble`](crate::block::assemble)'s business.
 //!
 //! All divisions round down and nothing is carried, so a bucket gains at most what its rate gives, and less by under
 //! one unit of gas and one byte per block.
@@ -140,8 +140,15 @@ pub fn lane_share(
     lanes: usize,
     open_share_percent: u64,
 ) -> Usage {
-    let (rest, lanes) = (refilled(chain, elapsed_ms), lanes as u64);
-    Usage { all: rest.share(lanes), open: rest.percent(open_share_percent).share(lanes) }
+    let Usage { all, open } = level(chain, elapsed_ms, open_share_percent);
+    Usage { all: all.share(lanes as u64), open: open.share(lanes as u64) }
+}
+
+/// What a block may take of the chain's bucket, `elapsed_ms` of log time after `chain`.
+#[must_use]
+pub fn level(chain: &ChainState, elapsed_ms: u64, open_share_percent: u64) -> Usage {
+    let all = refilled(chain, elapsed_ms);
+    Usage { all, open: all.percent(open_share_percent) }
 }
 
 /// Whether a full bucket has room for the demand; if not, no block ever takes it.
@@ -165,12 +172,22 @@ pub(crate) enum Pass {
 struct LaneShare {
     rest: Amount,
     open_rest: Amount,
+    /// Whether later open entries wait, and later entries that are not open.
+    is_open_waiting: bool,
     is_waiting: bool,
+}
+
+impl LaneShare {
+    const fn waits(&mut self, is_open: bool) -> &mut bool {
+        if is_open { &mut self.is_open_waiting } else { &mut self.is_waiting }
+    }
 }
 
 /// One chain's bucket while a block is assembled.
 #[derive(Clone, Debug)]
 pub(crate) struct ChainBudget {
+    /// What the block may take at most.
+    level: Usage,
     rest: Amount,
     open_rest: Amount,
     lanes: Vec<LaneShare>,
@@ -184,11 +201,15 @@ impl ChainBudget {
         lanes: usize,
         open_share_percent: u64,
     ) -> Self {
-        let rest = refilled(chain, elapsed_ms);
-        let open_rest = rest.percent(open_share_percent);
+        let level = level(chain, elapsed_ms, open_share_percent);
         let share = lane_share(chain, elapsed_ms, lanes, open_share_percent);
-        let share = LaneShare { rest: share.all, open_rest: share.open, is_waiting: false };
-        Self { rest, open_rest, lanes: vec![share; lanes] }
+        let share = LaneShare {
+            rest: share.all,
+            open_rest: share.open,
+            is_open_waiting: false,
+            is_waiting: false,
+        };
+        Self { level, rest: level.all, open_rest: level.open, lanes: vec![share; lanes] }
     }
 
     /// What is left of the bucket.
@@ -224,21 +245,29 @@ impl ChainBudget {
         }
     }
 
-    /// Whether the lane's later entries for this chain wait.
-    pub(crate) fn is_waiting(&self, lane: usize) -> bool {
-        self.lanes.get(lane).is_some_and(|share| share.is_waiting)
+    /// Whether the demand is more than this block may take, whatever else it takes.
+    pub(crate) fn exceeds(&self, demand: &Demand) -> bool {
+        !Usage::default().plus(demand).is_within(&self.level)
     }
 
-    /// Makes the lane's later entries for this chain wait until the pass ends.
-    pub(crate) fn wait(&mut self, lane: usize) {
+    /// Whether the lane's later entries for this chain wait: those that are open, or those that are not.
+    pub(crate) fn is_waiting(&mut self, lane: usize, is_open: bool) -> bool {
+        self.lanes.get_mut(lane).is_some_and(|share| *share.waits(is_open))
+    }
+
+    /// Makes the lane's later entries for this chain wait until the pass ends: those that are open, or those that are
+    /// not.
+    pub(crate) fn wait(&mut self, lane: usize, is_open: bool) {
         if let Some(share) = self.lanes.get_mut(lane) {
-            share.is_waiting = true;
+            *share.waits(is_open) = true;
         }
     }
 
     /// A new pass: no lane waits.
     pub(crate) fn begin_pass(&mut self) {
-        self.lanes.iter_mut().for_each(|share| share.is_waiting = false);
+        for share in &mut self.lanes {
+            (share.is_open_waiting, share.is_waiting) = (false, false);
+        }
     }
 }
 
@@ -379,11 +408,30 @@ mod tests {
     }
 
     #[test]
-    fn waiting_ends_with_the_pass_and_is_one_lanes_alone() {
+    fn waiting_ends_with_the_pass_and_is_one_lanes_and_one_class_alone() {
         let mut budget = ChainBudget::new(&chain(1, 1, 100, 100), 0, 2, 10);
-        budget.wait(1);
-        assert!(!budget.is_waiting(0) && budget.is_waiting(1));
+        budget.wait(1, true);
+        assert!(!budget.is_waiting(0, true) && budget.is_waiting(1, true));
+        assert!(!budget.is_waiting(1, false));
+        budget.wait(1, false);
+        assert!(budget.is_waiting(1, false));
         budget.begin_pass();
-        assert!(!budget.is_waiting(1));
+        assert!(!budget.is_waiting(1, true) && !budget.is_waiting(1, false));
+    }
+
+    #[test]
+    fn what_exceeds_the_level_is_more_than_the_bucket_has_though_nothing_is_taken() {
+        let mut budget = ChainBudget::new(&chain(1, 1, 100, 50), 0, 2, 10);
+        let cases = [
+            (demand(100, 50, false), false),
+            (demand(101, 1, false), true),
+            (demand(1, 51, false), true),
+            (demand(10, 5, true), false),
+            (demand(11, 1, true), true),
+        ];
+        budget.charge(0, &demand(100, 50, false));
+        for (demand, expected) in cases {
+            assert_eq!(budget.exceeds(&demand), expected, "{demand:?}");
+        }
     }
 }

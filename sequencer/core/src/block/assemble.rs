@@ -9,8 +9,10 @@
 //! | number | indices in the order of the walk; slices; the state after |
 //!
 //! In a pass, an entry that does not fit a chain makes its lane's later entries for that chain wait, so order inside a
-//! lane holds. An entry that gives way to a claimant makes nothing wait: else a bundle behind its own loose transaction
-//! could never be taken, and a lane could stop others by bundling their transactions with what does not fit.
+//! lane holds: of open entries the open ones, of others the others. One that asks more than the bucket has, though nothing
+//! else were taken, makes nothing wait: it would hold its lane back for as long as it lives. Nor does one that gives way
+//! to a claimant: else a bundle behind its own loose transaction could never be taken, and a lane could stop others by
+//! bundling their transactions with what does not fit.
 
 use std::collections::BTreeMap;
 
@@ -191,31 +193,33 @@ fn count_record(records: &mut BTreeMap<ChainId, usize>, chain: ChainId) -> Statu
     Status::Taken
 }
 
-/// Charges every chain of the entry, or none. Where it does not fit, its lane waits.
+/// Charges every chain of the entry, or none. Where it does not fit, its lane waits, unless no order of the walk could make
+/// it fit.
 fn spend(
     budgets: &mut BTreeMap<ChainId, ChainBudget>,
     pass: Pass,
     lane: usize,
     needs: &[Need],
 ) -> Status {
-    let is_waiting =
-        |need: &&Need| budgets.get(&need.chain).is_none_or(|budget| budget.is_waiting(lane));
-    if let Some(need) = needs.iter().find(is_waiting) {
-        return Status::Waiting(need.chain);
-    }
-    let is_short = |need: &&Need| {
-        budgets.get(&need.chain).is_none_or(|budget| !budget.fits(pass, lane, &need.demand))
-    };
-    let short: Vec<_> = needs.iter().filter(is_short).map(|need| need.chain).collect();
-    for chain in &short {
-        if let Some(budget) = budgets.get_mut(chain)
-            && !planted(Bug::ShortDoesNotWait)
-        {
-            budget.wait(lane);
+    let mut short = None;
+    for Need { chain, demand } in needs {
+        let Some(budget) = budgets.get_mut(chain) else { return Status::Waiting(*chain) };
+        if budget.is_waiting(lane, demand.is_open) {
+            return Status::Waiting(*chain);
         }
     }
-    if let Some(chain) = short.first() {
-        return Status::Waiting(*chain);
+    for Need { chain, demand } in needs {
+        let budget = budgets.get_mut(chain).expect("each chain has one, as was seen");
+        if budget.fits(pass, lane, demand) {
+            continue;
+        }
+        short = short.or(Some(*chain));
+        if !planted(Bug::ShortDoesNotWait) && !budget.exceeds(demand) {
+            budget.wait(lane, demand.is_open);
+        }
+    }
+    if let Some(chain) = short {
+        return Status::Waiting(chain);
     }
     for need in needs {
         if let Some(budget) = budgets.get_mut(&need.chain)

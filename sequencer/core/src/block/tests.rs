@@ -166,28 +166,65 @@ fn gas_is_a_budget_like_bytes() {
 #[test]
 fn what_does_not_fit_makes_its_lanes_later_entries_of_that_chain_wait() {
     let net = Net::new(2).with_bucket(A, 0, 30);
-    let lane = vec![tx(A, 1, 31), tx(A, 2, 10), tx(B, 3, 10)];
+    let lane = vec![tx(A, 1, 21), tx(A, 2, 10), tx(B, 3, 10)];
     let outcome = net.assemble(&[lane, vec![tx(A, 4, 10)]], FIRST);
     assert_eq!(outcome.reasons(0), [over(A), over(A), None]);
     assert_eq!(outcome.reasons(1), [None]);
 }
 
 #[test]
+fn what_asks_more_than_the_bucket_has_makes_nothing_wait() {
+    let net = Net::new(2).with_bucket(A, 0, 30).with_bucket(EVM, 50_000, 10_000);
+    let lane = vec![tx(A, 1, 31), tx(A, 2, 10), tx(B, 3, 10)];
+    let outcome = net.assemble(&[lane, vec![tx(A, 4, 10)]], FIRST);
+    assert_eq!(outcome.reasons(0), [over(A), None, None]);
+    let gas = [50_022, 30_000].map(|gas| loose(EVM, ChainKind::Evm, evm(EVM, gas, gas)));
+    let outcome = net.assemble(&[gas.to_vec(), vec![]], FIRST);
+    assert_eq!(outcome.reasons(0), [over(EVM), None]);
+    // One second of log time later the bucket has it.
+    let lane = vec![tx(A, 1, 31), tx(A, 2, 10)];
+    let outcome = net.assemble(&[lane, vec![]], UnixMillis(START.0 + 1_000));
+    assert_eq!(outcome.reasons(0), [None, over(A)]);
+}
+
+#[test]
+fn open_entries_wait_for_open_ones_and_admitted_for_admitted() {
+    let net = Net::new(1).with_bucket(GATED, 0, 100);
+    let other = |n, size| admitted(&net, &tx(GATED, n, size));
+    // The open share is 10.
+    let lane = vec![
+        tx(GATED, 1, 6),
+        tx(GATED, 2, 6),
+        tx(GATED, 3, 4),
+        other(4, 60),
+        other(5, 60),
+        other(6, 20),
+    ];
+    let outcome = net.assemble(&[lane], FIRST);
+    let (taken, over) = (None, over(GATED));
+    assert_eq!(outcome.reasons(0), [taken, over, over, taken, over, over]);
+    // Behind an admitted one that waits, an open one goes.
+    let lane = vec![other(1, 60), other(2, 60), tx(GATED, 3, 6)];
+    assert_eq!(net.assemble(&[lane], FIRST).reasons(0), [taken, over, taken]);
+}
+
+#[test]
 fn bundle_blocks_only_the_chain_where_it_did_not_fit() {
-    let net = Net::new(1).with_bucket(A, 0, 15);
+    let net = Net::new(1).with_bucket(A, 0, 25);
     let big = bundle(vec![leg(A, &[opaque(1, 20)]), leg(B, &[opaque(2, 10)])]);
     let small = bundle(vec![leg(B, &[opaque(3, 10)]), leg(A, &[opaque(4, 10)])]);
-    let lane = vec![big, tx(A, 5, 10), small, tx(B, 6, 10)];
+    let lane = vec![tx(A, 7, 10), big, tx(A, 5, 10), small, tx(B, 6, 10)];
     let outcome = net.assemble(&[lane], FIRST);
-    assert_eq!(outcome.reasons(0), [over(A), over(A), over(A), None]);
+    assert_eq!(outcome.reasons(0), [None, over(A), over(A), over(A), None]);
 }
 
 #[test]
 fn bundle_that_fits_nowhere_blocks_both_chains_and_charges_none() {
-    let net = Net::new(1).with_bucket(A, 0, 15).with_bucket(B, 0, 15);
+    let net = Net::new(1).with_bucket(A, 0, 25).with_bucket(B, 0, 25);
     let big = bundle(vec![leg(A, &[opaque(1, 20)]), leg(B, &[opaque(2, 20)])]);
-    let outcome = net.assemble(&[vec![big, tx(A, 3, 10), tx(B, 4, 10)]], FIRST);
-    assert_eq!(outcome.reasons(0), [over(A), over(A), over(B)]);
+    let lane = vec![tx(A, 5, 10), tx(B, 6, 10), big, tx(A, 3, 10), tx(B, 4, 10)];
+    let outcome = net.assemble(&[lane], FIRST);
+    assert_eq!(outcome.reasons(0), [None, None, over(A), over(A), over(B)]);
     assert_eq!(outcome.assembly.committed.chain(A).unwrap().bytes, 15);
 }
 
@@ -285,7 +322,7 @@ fn of_equal_transactions_and_records_the_first_in_the_walk_is_taken() {
 fn twin_takes_the_place_of_one_that_does_not_fit() {
     let net = Net::new(2).with_bucket(A, 0, 30);
     // Lane 1 begins, but its first entry blocks the chain for the twin behind it.
-    let lanes = [vec![tx(B, 9, 10), tx(A, 2, 10)], vec![tx(A, 1, 40), tx(A, 2, 10)]];
+    let lanes = [vec![tx(B, 9, 10), tx(A, 2, 10)], vec![tx(A, 1, 25), tx(A, 2, 10)]];
     let outcome = net.assemble(&lanes, FIRST);
     assert_eq!(outcome.reasons(0), [None, None]);
     assert_eq!(outcome.reasons(1), [over(A), duplicate(1, 1)]);

@@ -231,15 +231,25 @@ proptest! {
             .filter(|entry| matches!(entry.entry().body(), Body::Bundle(_)))
             .flat_map(dedup::keys)
             .collect();
+        let is_open = |chain, entry: &CheckedEntry| {
+            chain == GATED && entry.gateway() != Some(gateway().address())
+        };
         for left_out in &assembly.left_out {
             let entry = case.entry(left_out.batch, left_out.entry);
             let LeaveOut::OverBudget { chain } = left_out.reason else { continue };
             if dedup::keys(entry).any(|key| bundled.contains(&key)) {
                 continue;
             }
+            let bucket = CHAINS.iter().position(|other| *other == chain).map(|at| buckets[at]).unwrap();
+            let level = if is_open(chain, entry) { bucket / 10 } else { bucket };
+            if spent([entry].into_iter()).get(&chain).copied().unwrap_or_default().bytes > level {
+                continue;
+            }
             let later = assembly.taken.iter().filter(|taken| {
+                let other = case.entry(taken.batch, taken.entry);
                 taken.batch.owner == left_out.batch.owner
                     && (taken.batch, taken.entry) > (left_out.batch, left_out.entry)
+                    && is_open(chain, other) == is_open(chain, entry)
             });
             for taken in later {
                 let mut transactions = case.entry(taken.batch, taken.entry).transactions().iter();
