@@ -244,7 +244,7 @@ impl Application {
     fn has_room(&self, batch: &CheckedBatch, rooms: &mut BTreeMap<Address, Room>) -> bool {
         let owner = batch.position().owner;
         let Some(room) = self.lanes.table.room(owner) else { return false };
-        rooms.entry(owner).or_insert(room).take(batch.raw().len())
+        rooms.entry(owner).or_insert(room).take(batch)
     }
 
     fn check_acknowledgement(

@@ -18,7 +18,7 @@ pub use reach::{CutLimits, build_cut, quorum_reach};
 use crate::batch::{Acknowledged, BatchPosition, CheckedBatch};
 use crate::cut::{LanePosition, LaneStep};
 use crate::encoding::Canonical;
-use crate::limits::{LANE_AHEAD_BATCHES_MAX, LANE_AHEAD_BYTES_MAX};
+use crate::limits::{LANE_AHEAD_BATCHES_MAX, LANE_AHEAD_BYTES_MAX, LANE_AHEAD_ENTRIES_MAX};
 use crate::planted::{Bug, planted};
 use crate::types::{BatchDigest, Incarnation, Sequence};
 
@@ -108,15 +108,18 @@ pub enum Unresolved {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     batches: usize,
+    entries: usize,
     bytes: usize,
 }
 
 impl Room {
-    /// Whether there is room for a batch of so many bytes, which then is taken.
-    pub const fn take(&mut self, bytes: usize) -> bool {
-        let has_room = self.batches > 0 && bytes <= self.bytes;
+    /// Whether there is room for a batch, which then is taken.
+    pub fn take(&mut self, batch: &CheckedBatch) -> bool {
+        let (entries, bytes) = (batch.entries().len(), batch.raw().len());
+        let has_room = self.batches > 0 && entries <= self.entries && bytes <= self.bytes;
         if has_room {
             self.batches = self.batches.saturating_sub(1);
+            self.entries = self.entries.saturating_sub(entries);
             self.bytes = self.bytes.saturating_sub(bytes);
         }
         has_room
@@ -128,6 +131,7 @@ impl Room {
 pub struct Lane {
     decided: LanePosition,
     held: BTreeMap<(Incarnation, Sequence), CheckedBatch>,
+    entries: usize,
     bytes: usize,
 }
 
@@ -135,7 +139,7 @@ impl Lane {
     /// The lane behind its decided position; nothing is held.
     #[must_use]
     pub const fn new(decided: LanePosition) -> Self {
-        Self { decided, held: BTreeMap::new(), bytes: 0 }
+        Self { decided, held: BTreeMap::new(), entries: 0, bytes: 0 }
     }
 
     /// The last decided position.
@@ -193,7 +197,7 @@ impl Lane {
             }
             return Inserted::Equivocation(Box::new(Evidence { held, got: batch }));
         }
-        if !self.reaches(&batch.position()) || !self.room().take(batch.raw().len()) {
+        if !self.reaches(&batch.position()) || !self.room().take(&batch) {
             return Inserted::TooFarAhead;
         }
         let (expected, got) = (self.parent_of(&position), batch.header().parent);
@@ -202,6 +206,7 @@ impl Lane {
             Some(expected) if expected != got => return Inserted::WrongParent { expected, got },
             Some(_) => Inserted::New,
         };
+        self.entries = self.entries.saturating_add(batch.entries().len());
         self.bytes = self.bytes.saturating_add(batch.raw().len());
         self.held.insert(key, batch);
         inserted
@@ -315,6 +320,7 @@ impl Lane {
             next = next.next();
         }
         for batch in &removed {
+            self.entries = self.entries.saturating_sub(batch.entries().len());
             self.bytes = self.bytes.saturating_sub(batch.raw().len());
         }
         removed
@@ -340,6 +346,7 @@ impl Lane {
     pub fn room(&self) -> Room {
         Room {
             batches: LANE_AHEAD_BATCHES_MAX.saturating_sub(self.held.len()),
+            entries: LANE_AHEAD_ENTRIES_MAX.saturating_sub(self.entries),
             bytes: LANE_AHEAD_BYTES_MAX.saturating_sub(self.bytes),
         }
     }

@@ -48,6 +48,9 @@ pub const CUT_BYTES_MAX: usize = 4 << 20;
 pub const LANE_AHEAD_BYTES_MAX: usize = 32 << 20;
 /// Batches a lane may be ahead of the log before validators stop acknowledging it.
 pub const LANE_AHEAD_BATCHES_MAX: usize = 4_096;
+/// Entries of batches a lane may be ahead of the log before validators stop acknowledging it. One takes some 600 bytes of
+/// memory beside its own.
+pub const LANE_AHEAD_ENTRIES_MAX: usize = 80_000;
 
 /// Validators of a set.
 pub const VALIDATORS_MAX: usize = 100;
@@ -93,6 +96,7 @@ const _: () = assert!(ENTRY_BYTES_MAX + BATCH_OVERHEAD_BYTES_MAX <= BATCH_BYTES_
 const _: () = assert!(BATCH_BYTES_MAX <= CUT_BYTES_MAX, "a single batch always fits a cut");
 const _: () = assert!(BATCH_ENTRIES_MAX <= CUT_ENTRIES_MAX);
 const _: () = assert!(CUT_BYTES_MAX * 4 <= LANE_AHEAD_BYTES_MAX);
+const _: () = assert!(CUT_ENTRIES_MAX * 4 <= LANE_AHEAD_ENTRIES_MAX);
 const _: () = assert!(SYNCED_VALUE_BYTES_MAX + CERTIFICATE_BYTES_MAX <= SYNC_RESPONSE_BYTES_MAX);
 const _: () = assert!(SYNC_RESPONSE_BYTES_MAX + (64 << 10) <= FRAME_BYTES_MAX);
 const _: () = assert!(PART_BYTES_MAX < FRAME_BYTES_MAX);

@@ -211,6 +211,21 @@ fn lane_ahead_by_its_greatest_number_of_bytes_is_too_far() {
 }
 
 #[test]
+fn lane_ahead_by_its_greatest_number_of_entries_is_too_far() {
+    let net = Net::new(1);
+    let list: Vec<_> = (0..BATCH_ENTRIES_MAX as u32).map(|n| tx(A, n, 4)).collect();
+    let batch = net.batch(0, (5, 0), NONE, list);
+    let (mut lane, batches) = (lane(&net, &[]), LANE_AHEAD_ENTRIES_MAX / BATCH_ENTRIES_MAX);
+    assert_eq!(lane.insert(batch.clone()), Inserted::New);
+    let mut room = lane.room();
+    let taken = (0..batches).filter(|_| room.take(&batch)).count();
+    assert_eq!(taken, batches - 1, "one is held already");
+    lane.advance(&position_of(&batch));
+    let mut room = lane.room();
+    assert_eq!((0..=batches).filter(|_| room.take(&batch)).count(), batches);
+}
+
+#[test]
 fn step_is_made_of_held_and_attached_batches() {
     let net = Net::new(1);
     let run = net.run(0, 5, (0, 3), NONE);
