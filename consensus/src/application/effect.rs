@@ -253,6 +253,9 @@ pub enum Misdeed {
     /// An acknowledgement that nobody signed.
     #[error("acknowledgement: {0}")]
     Signature(#[from] lockstep_core::signing::InvalidSignature),
+    /// A proposal that no honest validator makes.
+    #[error("proposal: {0}")]
+    Proposal(Refusal),
 }
 
 /// Why a run of the engine ends.

@@ -25,7 +25,7 @@ use lockstep_engine::{FirstPart, PartContent, PartMessage, ProposalTicket};
 
 use super::Application;
 use super::candidates::{Candidate, NotKept, Proposed, Verdict};
-use super::effect::{Answer, BatchesJob, CheckJob, Effect, ReplyId, Report};
+use super::effect::{Answer, BatchesJob, CheckJob, Effect, Misdeed, ReplyId, Report};
 use super::input::Opened;
 use crate::lanes::table::Attached;
 use crate::parts::{Complete, Progress};
@@ -88,6 +88,23 @@ pub enum Refusal {
     /// Too many of the peer's proposals are being opened.
     #[error("{OPENING_PER_PEER_MAX} proposals of the peer are being opened already")]
     Busy,
+}
+
+impl Refusal {
+    /// Whether whoever sent such a proposal is at fault, whatever it and this node may not have heard of yet. Nobody relays
+    /// proposals.
+    #[must_use]
+    pub const fn is_misdeed(&self) -> bool {
+        match self {
+            Self::Signer { .. }
+            | Self::Signature(_)
+            | Self::Payload(_)
+            | Self::OtherBlock { .. }
+            | Self::OtherCut
+            | Self::Round(_) => true,
+            Self::Proposer { .. } | Self::TooFar { .. } | Self::Busy => false,
+        }
+    }
 }
 
 /// The first part of a proposal, as it came.
@@ -276,6 +293,9 @@ impl Application {
         }
         match self.check_opened(&first, opened) {
             Ok(payload) => self.keep(now, Arrival { from, at: arrived, first }, payload, effects),
+            Err(reason) if reason.is_misdeed() => {
+                effects.push(Effect::Disconnect(from, Misdeed::Proposal(reason)));
+            }
             Err(reason) => {
                 effects.push(Effect::Report(Report::ProposalRefused { from, proposal, reason }));
             }

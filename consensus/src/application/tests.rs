@@ -27,7 +27,7 @@ use lockstep_core::types::{
 use lockstep_core::validator_set::{Validator, ValidatorSet};
 use lockstep_engine::{FirstPart, ProposalTicket};
 
-use super::effect::{Answer, Effect, ReplyId, Report};
+use super::effect::{Answer, Effect, Misdeed, ReplyId, Report};
 use super::input::{
     Built, Committed, Done, EngineInput, Finalized, Input, MeshInput, Opened, Verification,
 };

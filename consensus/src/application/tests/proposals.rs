@@ -348,7 +348,7 @@ fn first_part(bench: &Bench, n: u8, proposal: Proposal, payload: &Bytes) -> Firs
 }
 
 #[test]
-fn each_reason_not_to_open_a_proposal_is_no_verdict_on_its_block() {
+fn each_reason_not_to_open_a_proposal_disconnects_its_sender_and_is_no_verdict_on_its_block() {
     let mut bench = Bench::new(1);
     let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
     let (n, block) = (bench.turn(round), bench.block(round, &[], 0));
@@ -368,9 +368,13 @@ fn each_reason_not_to_open_a_proposal_is_no_verdict_on_its_block() {
                 bench.step(Input::Done(done));
             }
         }
-        let reports =
-            bench.reports(|r| matches!(r, Report::ProposalRefused { reason, .. } if is_it(reason)));
-        assert_eq!((reports, bench.app.candidates().counts()), (1, (0, 0)), "{:?}", bench.said);
+        // Nobody relays proposals, so its sender made it.
+        let misdeeds = bench.said.iter().filter(|effect| {
+            matches!(effect, Effect::Disconnect(from, Misdeed::Proposal(reason))
+                if *from == peer(n) && is_it(reason))
+        });
+        let misdeeds = misdeeds.count();
+        assert_eq!((misdeeds, bench.app.candidates().counts()), (1, (0, 0)), "{:?}", bench.said);
     };
     let signer = FirstPart { signature: stranger, ..first };
     refused(signer, good.clone(), &|r| matches!(r, Refusal::Signer { .. }));
