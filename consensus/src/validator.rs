@@ -183,6 +183,7 @@ struct Parts {
     network: NetworkId,
     wal_path: PathBuf,
     sync: SyncOptions,
+    heights_per_second: u64,
     abstains: Option<Abstention>,
     peers: claims::Peers,
     standing: watch::Sender<Standing>,
@@ -214,7 +215,9 @@ impl Validator {
         let validators: BTreeMap<PeerId, Address> =
             peers.into_iter().map(|(address, peer, _)| (peer, address)).collect();
         let peers = Arc::new(validators.clone());
-        let interval = Duration::from_millis(config.genesis.params.block_interval_ms);
+        let interval_ms = config.genesis.params.block_interval_ms;
+        let interval = Duration::from_millis(interval_ms);
+        let heights_per_second = 1_000u64.div_ceil(interval_ms.max(1));
         let (table, own) = loaded;
         let (application, effects) = Application::new(application::Config {
             me,
@@ -267,6 +270,7 @@ impl Validator {
             network,
             wal_path,
             sync,
+            heights_per_second,
             abstains,
             peers,
             standing,
@@ -418,6 +422,8 @@ async fn run_engine(
         wal_path: parts.wal_path.clone(),
         mode,
         sync: parts.sync,
+        peers: parts.peers.clone(),
+        heights_per_second: parts.heights_per_second,
     };
     let transport = std::mem::replace(&mut parts.transport, closed_transport());
     let (engine, mut requests) =

@@ -7,6 +7,7 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use lockstep_core::types::NetworkId;
 
+use crate::gate::Peers;
 use crate::signing::ConsensusSigner;
 
 /// Heights of one sync request, ours or a peer's.
@@ -26,6 +27,10 @@ pub struct Config {
     pub mode: Mode,
     /// How decided values are exchanged.
     pub sync: SyncOptions,
+    /// The validators behind the peers: a vote is taken from its own validator alone.
+    pub peers: Peers,
+    /// How many heights a second has at most: what a peer may send follows from it.
+    pub heights_per_second: u64,
 }
 
 /// Whether the node votes.

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::context::Context;
 use crate::inbox::{Slot, Slots};
 use crate::network::{Class, Multiaddr, PeerId, Transport};
-use crate::quota::Quotas;
+use crate::quota::{Pace, Quotas};
 
 pub(crate) type Event = NetworkEvent<Context>;
 type BoxedSubscriber = Box<dyn Subscriber<Event>>;
@@ -48,6 +48,7 @@ struct State {
     subscribers: Vec<BoxedSubscriber>,
     listening: Option<Multiaddr>,
     up: BTreeMap<PeerId, Peer>,
+    pace: Pace,
     /// Who asked us, and under which number.
     served: BTreeMap<InboundRequestId, (PeerId, u64)>,
     /// Whom we asked.
@@ -64,8 +65,8 @@ struct Peer {
 }
 
 impl Peer {
-    fn new(now: Instant) -> Self {
-        Self { quotas: Quotas::new(now), proposals: Slots::default() }
+    fn new(pace: Pace, now: Instant) -> Self {
+        Self { quotas: Quotas::new(pace, now), proposals: Slots::default() }
     }
 }
 
@@ -112,13 +113,14 @@ fn greetings(peer: PeerId) -> impl Iterator<Item = Event> {
 
 impl Hub {
     /// A hub that knows what the transport has said to a predecessor.
-    pub(crate) fn new(transport: &Transport) -> Self {
+    pub(crate) fn new(transport: &Transport, pace: Pace) -> Self {
         let now = Instant::now();
-        let up = transport.up.iter().map(|peer| (*peer, Peer::new(now))).collect();
+        let up = transport.up.iter().map(|peer| (*peer, Peer::new(pace, now))).collect();
         let state = State {
             subscribers: Vec::new(),
             listening: transport.listening.clone(),
             up,
+            pace,
             served: BTreeMap::new(),
             asked: BTreeMap::new(),
             fetches: BTreeMap::new(),
@@ -193,7 +195,8 @@ impl Hub {
         if malachite_id(peer).is_none() || state.up.contains_key(&peer) {
             return;
         }
-        state.up.insert(peer, Peer::new(Instant::now()));
+        let begins = Peer::new(state.pace, Instant::now());
+        state.up.insert(peer, begins);
         greetings(peer).for_each(|event| state.tell(&event));
         self.peers.send_if_modified(|peers| peers.insert(peer));
     }
@@ -224,7 +227,12 @@ impl Hub {
 
     /// Whether a frame may be read: `None` if its sender is not up, `Some(false)` if it is over its quota.
     pub(crate) fn admit(&self, from: PeerId, class: Class) -> Option<bool> {
-        self.state().up.get_mut(&from).map(|peer| peer.quotas.take(class, Instant::now()))
+        self.charge(from, class, 1)
+    }
+
+    /// Whether a peer's quota has so many more of this class; `None` if it is not up.
+    pub(crate) fn charge(&self, from: PeerId, class: Class, count: usize) -> Option<bool> {
+        self.state().up.get_mut(&from).map(|peer| peer.quotas.take(class, count, Instant::now()))
     }
 
     /// A place for a proposal of this peer on its way to the application; `None` if too many wait, or it is not up.

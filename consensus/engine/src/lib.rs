@@ -7,6 +7,7 @@ mod codec;
 mod config;
 mod context;
 mod failure;
+mod gate;
 mod handle;
 mod hub;
 mod inbox;
@@ -24,6 +25,7 @@ mod wire;
 
 pub use config::{Config, Mode, SYNC_HEIGHTS_MAX, SyncOptions};
 pub use failure::Failure;
+pub use gate::Peers;
 pub use handle::{EngineHandle, PublishError, StopError};
 pub use inbox::ProposalTicket;
 pub use network::{Class, Incoming, Multiaddr, Outgoing, PeerId, Transport};

@@ -17,6 +17,7 @@ use tokio::time::{Interval, interval};
 use crate::app::one_decided;
 use crate::context::{Context, Part};
 use crate::failure::{Failure, Failures};
+use crate::gate::{self, Gate};
 use crate::hub::{self, Hub};
 use crate::inbox::{Inbox, ProposalTicket, described};
 use crate::locks::Locks;
@@ -33,6 +34,7 @@ pub(crate) struct Reader {
     pub(crate) hub: Arc<Hub>,
     pub(crate) outbox: Outbox,
     pub(crate) inbox: Inbox,
+    pub(crate) gate: Gate,
     pub(crate) locks: Arc<Locks>,
     /// How often the status is told when nothing else makes the sync actor tell it; `None` if it does so by itself.
     pub(crate) reminder: Option<Duration>,
@@ -110,6 +112,13 @@ impl Reader {
 
     fn votes(&self, from: PeerId, message: VotesMessage) {
         let hub = &self.hub;
+        if hub.charge(from, Class::Votes, gate::more_signatures(&message)) != Some(true) {
+            return count(&self.outbox.counters.over_quota);
+        }
+        if let Err(refused) = self.gate.check(from, &message) {
+            count(&self.outbox.counters.refused);
+            return self.outbox.disconnect(from, refused.to_string());
+        }
         if let VotesMessage::Status(status) = &message {
             let height = status.tip_height.into();
             hub.claim(from, height);
@@ -248,6 +257,7 @@ mod tests {
 
     use super::*;
     use crate::context::{self, ValidatorAddress};
+    use crate::hub::tests::PACE;
     use crate::hub::tests::Recorder;
     use crate::inbox::{PROPOSALS_PER_PEER_MAX, Waiting, inbox};
     use crate::outbox::outbox;
@@ -258,6 +268,11 @@ mod tests {
         PeerId::from_bytes(&[0, 1, byte]).unwrap()
     }
 
+    fn gate() -> Gate {
+        let of = |byte| (peer(byte), Address::repeat_byte(byte));
+        Gate::new(Arc::new([1, 2].map(of).into()), Verifier::new(NetworkId::ZERO))
+    }
+
     fn locks() -> Arc<Locks> {
         Arc::new(Locks::new(Verifier::new(NetworkId::ZERO)))
     }
@@ -266,7 +281,7 @@ mod tests {
     fn reader() -> (Reader, Recorder, mpsc::Receiver<Waiting>) {
         let (outgoing, _) = mpsc::channel(1);
         let (_, received) = mpsc::channel(1);
-        let hub = Arc::new(Hub::new(&Transport::new(outgoing, received)));
+        let hub = Arc::new(Hub::new(&Transport::new(outgoing, received), PACE));
         hub.up(peer(1));
         hub.up(peer(2));
         let malachite = Recorder::default();
@@ -274,7 +289,7 @@ mod tests {
         malachite.take();
         let (inbox, waiting) = inbox();
         let (outbox, locks) = (outbox().0, locks());
-        (Reader { hub, outbox, inbox, locks, reminder: None }, malachite, waiting)
+        (Reader { hub, outbox, inbox, gate: gate(), locks, reminder: None }, malachite, waiting)
     }
 
     /// A frame with a proposal by the validator `proposer`.
@@ -303,6 +318,27 @@ mod tests {
             assert_eq!(by, Address::repeat_byte(proposer), "as the message says");
             let signature = Signature([9; 65]);
             assert_eq!(ticket, ProposalTicket::new(peer(2), sent, by, signature));
+        }
+    }
+
+    #[test]
+    fn peer_that_sends_anothers_vote_is_disconnected_and_malachite_not_told() {
+        let (reader, malachite, _) = reader();
+        let message = context::Vote {
+            height: context::Height(3),
+            round: mc::Round::new(0),
+            vote_type: mc::VoteType::Prevote,
+            value: mc::NilOrVal::Nil,
+            validator: ValidatorAddress(Address::repeat_byte(2)),
+        };
+        let vote = mc::SignedVote::new(message, Signature([9; 65]));
+        let vote = VotesMessage::Consensus(SignedConsensusMsg::Vote(vote));
+        let frame = wire::votes::encode(&vote).unwrap();
+        for (from, refused) in [(1, 1), (2, 2)] {
+            let frame = frame.clone();
+            reader.read(Incoming::Frame { from: peer(from), class: Class::Votes, frame });
+            assert_eq!(malachite.take(), [], "its own, too, is not signed by it");
+            assert_eq!(reader.outbox.counters.read().refused, refused);
         }
     }
 
@@ -402,10 +438,11 @@ mod tests {
         let (outgoing, _) = mpsc::channel(1);
         let (incoming, received) = mpsc::channel(4);
         let transport = Transport::new(outgoing, received);
-        let hub = Arc::new(Hub::new(&transport));
+        let hub = Arc::new(Hub::new(&transport, PACE));
         let (inbox, _waiting) = inbox();
         let (outbox, locks) = (outbox().0, locks());
-        let reader = Reader { hub: hub.clone(), outbox, inbox, locks, reminder: None };
+        let reader =
+            Reader { hub: hub.clone(), outbox, inbox, gate: gate(), locks, reminder: None };
         let (_stop, stopped) = oneshot::channel();
         let peer = PeerId::from_bytes(&[0, 1, 1]).unwrap();
         let part = PartMessage {
@@ -434,9 +471,10 @@ mod tests {
     async fn status_of_genesis_is_known_and_not_passed_on_and_a_higher_one_is_both() {
         let (outgoing, _) = mpsc::channel(1);
         let (_, received) = mpsc::channel(4);
-        let hub = Arc::new(Hub::new(&Transport::new(outgoing, received)));
+        let hub = Arc::new(Hub::new(&Transport::new(outgoing, received), PACE));
         let (outbox, inbox, locks) = (outbox().0, inbox().0, locks());
-        let reader = Reader { hub: hub.clone(), outbox, inbox, locks, reminder: None };
+        let reader =
+            Reader { hub: hub.clone(), outbox, inbox, gate: gate(), locks, reminder: None };
         let recorder = Recorder::default();
         hub.subscribe(Box::new(recorder.clone()));
         let peer = PeerId::from_bytes(&[0, 1, 1]).unwrap();

@@ -45,6 +45,7 @@ use crate::app::{extended_certificate, proposed_value};
 use crate::codec::EngineCodec;
 use crate::context::{self, Context, LinearTimeouts, ValidatorAddress, Value};
 use crate::failure::Failure;
+use crate::gate::{Gate, Peers};
 use crate::hub::malachite_id;
 use crate::inbox::ProposalTicket;
 use crate::locks::Locks;
@@ -54,7 +55,6 @@ use crate::signing::{SignError, Verifier};
 use crate::start::{FUTURE_HEIGHTS_MAX, FUTURE_MESSAGES_MAX};
 use crate::wal::order::Order;
 use crate::wire::votes::VotesMessage;
-use crate::wire::{self};
 
 /// Inputs kept until the first height begins; malachite's actor keeps as many.
 const WAITING_MAX: usize = 1_024;
@@ -249,6 +249,7 @@ impl std::fmt::Debug for Replica {
 /// What effects are carried out with, beside the host.
 struct Shell {
     verifier: Verifier,
+    gate: Gate,
     locks: Locks,
     timeouts: LinearTimeouts,
     /// Whether the log is being replayed: then nothing is appended or synced.
@@ -274,9 +275,10 @@ struct Syncing {
 impl Replica {
     /// A replica that voted at no height of this run. `address` is the validator's; `None` follows and never signs.
     #[must_use]
-    pub fn new(network: NetworkId, address: Option<Address>) -> Self {
+    pub fn new(network: NetworkId, address: Option<Address>, peers: Peers) -> Self {
         let verifier = Verifier::new(network);
         let shell = Shell {
+            gate: Gate::new(peers, verifier.clone()),
             locks: Locks::new(verifier.clone()),
             verifier,
             timeouts: LinearTimeouts::default(),
@@ -409,10 +411,10 @@ impl Replica {
 
     /// What the engine's reader does with a frame of class `Votes`.
     fn frame(&mut self, from: PeerId, frame: Bytes, host: &mut dyn Host) -> Result<(), Failure> {
-        let message = match wire::votes::decode(frame) {
+        let message = match self.shell.gate.read(from, frame) {
             Ok(message) => message,
-            Err(error) => {
-                host.carry_out(Effect::Disconnect { peer: from, reason: error.to_string() });
+            Err(reason) => {
+                host.carry_out(Effect::Disconnect { peer: from, reason });
                 return Ok(());
             }
         };

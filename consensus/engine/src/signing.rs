@@ -169,6 +169,16 @@ impl Verifier {
         of_vote.map(|((_, signature), by)| (*by, *signature)).collect()
     }
 
+    /// Whether the validator signed this vote.
+    pub(crate) fn is_vote_of(
+        &self,
+        vote: &core_certificate::Vote,
+        signature: &Signature,
+        by: ValidatorAddress,
+    ) -> bool {
+        self.is_by(vote.digest(self.network), signature, &by)
+    }
+
     /// Whether `signature` over `digest` is the key's.
     fn is_by(&self, digest: B256, signature: &Signature, key: &ValidatorAddress) -> bool {
         let known = self.known().get(&(digest, *signature)).copied();

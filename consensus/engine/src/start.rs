@@ -22,12 +22,14 @@ use crate::app;
 use crate::config::{Config, Mode, SYNC_HEIGHTS_MAX, SyncOptions};
 use crate::context::{Context, ValidatorAddress};
 use crate::failure::{Failure, Failures};
+use crate::gate::Gate;
 use crate::handle::{EngineHandle, Running};
 use crate::hub::Hub;
 use crate::inbox::inbox;
 use crate::locks::Locks;
 use crate::network::Transport;
 use crate::outbox::{outbox, pump};
+use crate::quota::Pace;
 use crate::reader::Reader;
 use crate::request::Request;
 use crate::signing::{SignerAdapter, Verifier};
@@ -37,8 +39,8 @@ use crate::wal::Log;
 const REQUESTS_QUEUE: usize = 16;
 /// Heights ahead of ours whose messages are kept.
 pub(crate) const FUTURE_HEIGHTS_MAX: usize = 10;
-/// Messages kept per such height: a proposal and two votes of each validator, for four rounds and some.
-pub(crate) const FUTURE_MESSAGES_MAX: usize = 10 * VALIDATORS_MAX;
+/// Messages kept per such height: all that the quotas of a third of the peers let in while it lasts, and those of the others.
+pub(crate) const FUTURE_MESSAGES_MAX: usize = 20 * VALIDATORS_MAX;
 /// Sync requests of peers that are answered at a time, so at most so many responses are in memory.
 const SERVED_AT_A_TIME: usize = 4;
 /// Sync requests of peers that may wait for that.
@@ -102,13 +104,16 @@ async fn start_in(
     let nobody =
         MalachitePeerId::from_bytes(&NOBODY).map_err(|error| StartError::engine(&error))?;
     let failures = Failures::new();
-    let hub = Arc::new(Hub::new(&transport));
+    let peers = config.peers.len() as u64;
+    let pace = Pace { heights_per_second: config.heights_per_second, peers };
+    let hub = Arc::new(Hub::new(&transport, pace));
     let (outbox, queues) = outbox();
     let (inbox, waiting) = inbox();
 
     let (stopped, network_stopped) = oneshot::channel();
     let verifier = Verifier::new(config.network);
     let locks = Arc::new(Locks::new(verifier.clone()));
+    let gate = Gate::new(config.peers.clone(), verifier.clone());
     let actor = Network { hub: hub.clone(), outbox: outbox.clone(), locks: locks.clone() };
     let (network, _) =
         Actor::spawn(None, actor, stopped).await.map_err(|error| StartError::engine(&error))?;
@@ -135,7 +140,7 @@ async fn start_in(
     // The sync actor that tells its status after every commit tells it no more when nothing is committed. A peer that
     // missed the last one would not learn that it is behind, and without it a quorum may commit nothing.
     let reminder = config.sync.status_interval.is_zero().then_some(STATUS_REMINDER);
-    let reader = Reader { hub: hub.clone(), outbox: outbox.clone(), inbox, locks, reminder };
+    let reader = Reader { hub: hub.clone(), outbox: outbox.clone(), inbox, gate, locks, reminder };
     let reader = tokio::spawn(reader.run(transport, stop, failures.clone()));
     let (requests, receiver) = mpsc::channel(REQUESTS_QUEUE);
     tokio::spawn(app::forward(asked, waiting, requests));

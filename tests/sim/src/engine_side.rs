@@ -1,6 +1,7 @@
 //! Consensus of a node: what its replica wants is done here, and what it is told comes from here.
 
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -117,10 +118,12 @@ impl World {
     /// A new run of consensus, as a voter or not.
     pub(crate) fn start_engine(&mut self, node: usize) {
         let network = self.network;
+        let all = self.nodes.iter().enumerate();
+        let peers = all.map(|(place, node)| (peer(place), node.key.address())).collect();
         let Node { key, running, .. } = &mut self.nodes[node];
         let Some(running) = running else { return };
         let voter = running.abstains.is_none().then(|| key.address());
-        running.replica = Replica::new(network, voter);
+        running.replica = Replica::new(network, voter, Arc::new(peers));
         self.checks.forgets_locks(node);
         running.run += 1;
         running.claimed = Default::default();

@@ -208,7 +208,7 @@ impl Node {
         };
         let (application, effects) = Application::new(config);
         self.running = Some(Running {
-            replica: Replica::new(genesis.network_id(), Some(me)),
+            replica: Replica::new(genesis.network_id(), Some(me), Arc::new(others.clone())),
             run: 0,
             application,
             ledger,

@@ -31,6 +31,9 @@ impl Recorder {
     }
 }
 
+/// More than any test sends.
+pub(crate) const PACE: Pace = Pace { heights_per_second: 250, peers: 3 };
+
 fn peer(byte: u8) -> PeerId {
     PeerId::from_bytes(&[0, 1, byte]).unwrap()
 }
@@ -42,7 +45,7 @@ fn id(byte: u8) -> MalachitePeerId {
 fn hub() -> (Hub, Recorder) {
     let (outgoing, _) = mpsc::channel(1);
     let (_, incoming) = mpsc::channel(1);
-    let hub = Hub::new(&Transport::new(outgoing, incoming));
+    let hub = Hub::new(&Transport::new(outgoing, incoming), PACE);
     let recorder = Recorder::default();
     hub.subscribe(Box::new(recorder.clone()));
     (hub, recorder)
@@ -144,7 +147,7 @@ fn request_numbers_go_on_in_a_successor() {
     let (_, incoming) = mpsc::channel(1);
     let mut transport = Transport::new(outgoing, incoming);
     transport.requests = first.requests();
-    assert!(Hub::new(&transport).ask(peer(1)).number > number);
+    assert!(Hub::new(&transport, PACE).ask(peer(1)).number > number);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks at some effects")]
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use alloy_primitives::{B256, keccak256};
 use lockstep_core::certificate::VoteType;
@@ -117,6 +118,11 @@ fn peer(place: usize) -> PeerId {
     PeerId::from_bytes(&[0, 1, u8::try_from(place).unwrap()]).unwrap()
 }
 
+fn peers<'a>(keys: impl IntoIterator<Item = &'a SigningKey>) -> Peers {
+    let keys = keys.into_iter().enumerate();
+    Arc::new(keys.map(|(place, key)| (peer(place), key.address())).collect())
+}
+
 impl Loop {
     fn new() -> Self {
         let mut keys: Vec<_> =
@@ -129,8 +135,9 @@ impl Loop {
             network_address: String::new(),
         });
         let set = ValidatorSet::new(set.collect()).unwrap();
+        let peers = peers(&keys);
         let nodes = keys.into_iter().map(|key| {
-            let replica = Replica::new(NETWORK, Some(key.address()));
+            let replica = Replica::new(NETWORK, Some(key.address()), peers.clone());
             let disk = Disk {
                 key,
                 guard: BTreeMap::new(),
@@ -222,12 +229,13 @@ impl Loop {
     /// What was not synced is gone. A node whose guard refused follows until it decided the height.
     fn restart(&mut self, place: usize, is_voter: bool) {
         self.restarts += 1;
+        let peers = peers(self.nodes.iter().map(|node| &node.disk.key));
         let node = &mut self.nodes[place];
         node.disk.calls_left = node.disk.calls_left_again.take();
         node.disk.log.truncate(node.disk.synced);
         node.timers.clear();
         let address = is_voter.then(|| node.disk.key.address());
-        node.replica = Replica::new(NETWORK, address);
+        node.replica = Replica::new(NETWORK, address, peers.clone());
         self.queue
             .retain(|(to, input)| *to != place || matches!(input, Input::FrameReceived { .. }));
         self.queue.push_front((place, self.start(place)));
@@ -407,9 +415,10 @@ fn log_replays_what_was_signed_without_the_signer() {
     let signed: Vec<_> = signed.collect();
     assert!(!signed.is_empty());
     // The process is killed: its log is whole.
+    let peers = peers(run.nodes.iter().map(|node| &node.disk.key));
     let node = &mut run.nodes[1];
     node.disk.effects.clear();
-    node.replica = Replica::new(NETWORK, Some(node.disk.key.address()));
+    node.replica = Replica::new(NETWORK, Some(node.disk.key.address()), peers.clone());
     // A guard that refuses everything: what is replayed is not signed again.
     node.disk
         .guard

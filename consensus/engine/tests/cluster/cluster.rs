@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use lockstep_core::signing::SigningKey;
 use lockstep_core::validator_set::{Validator, ValidatorSet};
-use lockstep_engine::{Config, EngineHandle, Mode, StartError, SyncOptions, Transport, start};
+use lockstep_engine::{
+    Config, EngineHandle, Mode, Peers, StartError, SyncOptions, Transport, start,
+};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::app::{App, NETWORK, Store, TestSigner};
-use crate::router::Router;
+use crate::router::{Router, peer};
 
 /// No scenario waits longer for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
@@ -82,6 +84,12 @@ impl Cluster {
         self.start_as(place, mode).await.unwrap();
     }
 
+    /// The validators behind all peers.
+    fn peers(&self) -> Peers {
+        let of = |node: &Node| (peer(node.place), node.signer.key.address());
+        Arc::new(self.nodes.iter().map(of).collect())
+    }
+
     pub(crate) fn validator(&self, place: usize) -> Mode {
         let signer = self.nodes[place].signer.clone();
         Mode::Validator { address: signer.key.address(), signer }
@@ -94,6 +102,8 @@ impl Cluster {
             wal_path: self.nodes[place].wal_path.clone(),
             mode,
             sync: self.sync,
+            peers: self.peers(),
+            heights_per_second: 250,
         };
         let node = &mut self.nodes[place];
         let (handle, requests) = start(config, node.transport.take().unwrap()).await?;
