@@ -1,41 +1,54 @@
-//! Checks signatures on a thread pool, off the async runtime, once per entry and node.
+//! Checks signatures on thread pools, off the async runtime, each once.
 //!
-//! An entry that reaches a node twice (from its submitter and in another validator's lane, or in four lanes) is
-//! checked once: the last `CACHED_ENTRIES_MAX` checked entries are remembered by id, which commits to all their signatures but
-//! the gateway's. So copies of one transaction with many expiries cost no more than one. The pool bounds its queue by the callers: each awaits its own check. What users submit takes
-//! turns, a request at a time; and what consensus waits for has threads of its own: a flood never stands before a vote.
+//! A transaction that reaches a node many times (from its submitter, in four lanes, in bundles, with a thousand expiries) is
+//! checked once: the last [`KNOWN_MAX`] are remembered by chain and hash, and as many gateways' signatures. Who sends work
+//! waits for its turn by what it costs (`pool`), so one validator's full batches do not stand before another's small ones,
+//! nor before what users submit here; and what consensus waits for has threads of its own.
+
+mod pool;
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alloy_primitives::{Address, B256};
 use bytes::Bytes;
+use futures::future::join_all;
+use libp2p::PeerId;
 use lockstep_core::batch::{Acknowledgement, Batch, CheckedBatch, InvalidBatch};
 use lockstep_core::entry::{CheckedEntry, Entry, InvalidEntry};
 use lockstep_core::signing::{self, InvalidSignature, Signature};
-use lockstep_core::types::{EntryId, NetworkId};
+use lockstep_core::transaction::{CheckedTransaction, Known};
+use lockstep_core::types::{BlockHash, ChainId, NetworkId};
 use lru::LruCache;
-use rayon::iter::{
-    IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator,
-};
-use tokio::sync::{Semaphore, oneshot};
 
-/// Checked entries that are remembered: a minute of a thousand a second, about 40 MiB of small transfers.
-const CACHED_ENTRIES_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
-/// Entries larger than this are not remembered, which bounds the cache at 64 MiB.
-const CACHED_ENTRY_BYTES_MAX: usize = 1_024;
+use self::pool::Pool;
+
+/// Transactions that are remembered, and gateways' signatures: a minute of a thousand a second, about 13 MiB each.
+const KNOWN_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
+/// Entries that are checked in one go: about 2 ms. Others' turns come between.
+const CHUNK: usize = 32;
+
+/// For whom something is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Payer {
+    /// Clients of this node, and itself.
+    Own,
+    /// A peer that sent it.
+    Peer(PeerId),
+    /// A proposed block.
+    Block(BlockHash),
+    /// Blocks that are decided.
+    Decided,
+}
 
 /// The node's signature checker; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Checker {
     network: NetworkId,
-    pool: Arc<rayon::ThreadPool>,
+    pool: Pool,
     /// For what consensus waits for.
-    urgent: Arc<rayon::ThreadPool>,
-    // A lock, because the pool's threads share it; held for one look-up, never across a check.
-    cache: Arc<Mutex<LruCache<EntryId, CheckedEntry>>>,
-    /// Whose turn it is of those that check what was submitted here.
-    submitted: Arc<Semaphore>,
+    urgent: Pool,
+    cache: Cache,
 }
 
 impl Checker {
@@ -44,25 +57,16 @@ impl Checker {
     /// # Errors
     /// If the threads can't be started.
     pub fn new(network: NetworkId, threads: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
-        let pool = |name: &'static str| {
-            let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            builder.thread_name(move |index| format!("{name}-{index}")).build().map(Arc::new)
-        };
-        let (pool, urgent) = (pool("check")?, pool("urgent")?);
-        let cache = Arc::new(Mutex::new(LruCache::new(CACHED_ENTRIES_MAX)));
-        let submitted = Arc::new(Semaphore::new(1));
-        Ok(Self { network, pool, urgent, cache, submitted })
+        let (pool, urgent) = (Pool::new("check", threads)?, Pool::new("urgent", threads)?);
+        Ok(Self { network, pool, urgent, cache: Cache::default() })
     }
 
-    /// Checks entries that were submitted here side by side, when it is their turn; the answers are in their order.
+    /// Checks entries that were submitted here; the answers are in their order.
     pub async fn check_entries(
         &self,
         entries: Vec<Entry>,
     ) -> Vec<Result<CheckedEntry, InvalidEntry>> {
-        let this = self.clone();
-        let _turn = self.submitted.acquire().await;
-        run(&self.pool, move || entries.par_iter().map(|entry| this.check_now(entry)).collect())
-            .await
+        self.spread(&self.pool, Payer::Own, entries).await
     }
 
     /// Decodes a batch and checks its owner's signature and all its entries.
@@ -70,22 +74,25 @@ impl Checker {
     /// # Errors
     /// The first thing that is wrong with it.
     pub async fn check_batch(&self, raw: Bytes) -> Result<CheckedBatch, InvalidBatch> {
-        let this = self.clone();
-        run(&self.pool, move || this.check_batch_now(raw)).await
+        self.check_one(&self.pool, Payer::Own, raw).await
     }
 
-    /// The same for batches of a peer; the answers are in their order.
-    pub async fn check_batches(&self, raw: Vec<Bytes>) -> Vec<Result<CheckedBatch, InvalidBatch>> {
-        let this = self.clone();
-        let check = move || raw.into_par_iter().map(|raw| this.check_batch_now(raw)).collect();
-        run(&self.pool, check).await
+    /// The same for batches that somebody sent; the answers are in their order.
+    pub async fn check_batches(
+        &self,
+        payer: Payer,
+        raw: Vec<Bytes>,
+    ) -> Vec<Result<CheckedBatch, InvalidBatch>> {
+        join_all(raw.into_iter().map(|raw| self.check_one(&self.pool, payer, raw))).await
     }
 
     /// The same for batches that consensus waits for; the answers are in their order.
-    pub async fn check_urgent(&self, raw: Vec<Bytes>) -> Vec<Result<CheckedBatch, InvalidBatch>> {
-        let this = self.clone();
-        let check = move || raw.into_par_iter().map(|raw| this.check_batch_now(raw)).collect();
-        run(&self.urgent, check).await
+    pub async fn check_urgent(
+        &self,
+        payer: Payer,
+        raw: Vec<Bytes>,
+    ) -> Vec<Result<CheckedBatch, InvalidBatch>> {
+        join_all(raw.into_iter().map(|raw| self.check_one(&self.urgent, payer, raw))).await
     }
 
     /// Whose key made a signature.
@@ -94,66 +101,114 @@ impl Checker {
     /// If nobody's did.
     pub async fn recover(
         &self,
+        payer: Payer,
         digest: B256,
         signature: Signature,
     ) -> Result<Address, InvalidSignature> {
-        run(&self.urgent, move || signing::recover(digest, &signature)).await
+        self.urgent.run(payer, 1, move || signing::recover(digest, &signature)).await
     }
 
     /// Who signed an acknowledgement.
     ///
     /// # Errors
     /// If nobody did, or its tips are out of order.
-    pub async fn signer(&self, ack: Acknowledgement) -> Result<Address, InvalidSignature> {
-        run(&self.urgent, move || ack.signer()).await
+    pub async fn signer(
+        &self,
+        payer: Payer,
+        ack: Acknowledgement,
+    ) -> Result<Address, InvalidSignature> {
+        self.urgent.run(payer, 1, move || ack.signer()).await
     }
 
-    /// Remembers an entry that this node checked itself.
-    fn remember(&self, checked: &CheckedEntry) {
-        let entry = checked.entry();
-        if entry.raw().len() <= CACHED_ENTRY_BYTES_MAX {
-            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            cache.put(entry.id(), checked.clone());
-        }
-    }
-
-    fn remembered(&self, entry: &Entry) -> Option<CheckedEntry> {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.get(&entry.id()).cloned()
-    }
-
-    fn check_now(&self, entry: &Entry) -> Result<CheckedEntry, InvalidEntry> {
-        let entry = entry.clone();
-        if let Some(checked) = self.remembered(&entry) {
-            return entry.check_as_copy(self.network, &checked);
-        }
-        let checked = entry.check(self.network)?;
-        self.remember(&checked);
-        Ok(checked)
-    }
-
-    fn check_batch_now(&self, raw: Bytes) -> Result<CheckedBatch, InvalidBatch> {
-        let batch = Batch::decode(self.network, raw.into())?;
-        batch.check_owner()?;
-        let check = |(index, entry)| {
-            self.check_now(entry).map_err(|error| InvalidBatch::Entry { index, error })
+    async fn check_one(
+        &self,
+        pool: &Pool,
+        payer: Payer,
+        raw: Bytes,
+    ) -> Result<CheckedBatch, InvalidBatch> {
+        let network = self.network;
+        let decode = move || {
+            let batch = Batch::decode(network, raw.into())?;
+            batch.check_owner().map(|_| batch)
         };
-        let entries = batch.entries().par_iter().enumerate();
-        let checked = entries.map(check).collect::<Result<Vec<_>, _>>()?;
-        batch.with_checked(checked)
+        let batch = pool.run(payer, 1, decode).await?;
+        let checked = self.spread(pool, payer, batch.entries().to_vec()).await;
+        let checked = (0..)
+            .zip(checked)
+            .map(|(index, checked)| checked.map_err(|error| InvalidBatch::Entry { index, error }));
+        batch.with_checked(checked.collect::<Result<_, _>>()?)
+    }
+
+    /// Checks entries in chunks, each in its turn.
+    async fn spread(
+        &self,
+        pool: &Pool,
+        payer: Payer,
+        entries: Vec<Entry>,
+    ) -> Vec<Result<CheckedEntry, InvalidEntry>> {
+        let chunks = entries.chunks(CHUNK).map(|chunk| {
+            let (this, chunk) = (self.clone(), chunk.to_vec());
+            let cost = chunk.len() as u64;
+            let check = move |entry| this.check_now(entry);
+            pool.run(payer, cost, move || chunk.into_iter().map(check).collect::<Vec<_>>())
+        });
+        join_all(chunks).await.into_iter().flatten().collect()
+    }
+
+    fn check_now(&self, entry: Entry) -> Result<CheckedEntry, InvalidEntry> {
+        let checked = entry.check_knowing(self.network, &self.cache)?;
+        self.cache.remember(self.network, &checked);
+        Ok(checked)
     }
 }
 
-async fn run<T: Send + 'static>(
-    pool: &rayon::ThreadPool,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> T {
-    let (done, result) = oneshot::channel();
-    pool.spawn(move || {
-        // Whoever asked may be gone; then nobody needs the answer.
-        drop(done.send(work()));
-    });
-    result.await.expect("the pool runs every job it takes, and no job panics")
+/// What this node checked itself.
+#[derive(Clone, Debug)]
+struct Cache(
+    // A lock, because the pools' threads share it; held for one look-up, never across a check.
+    Arc<Mutex<Remembered>>,
+);
+
+#[derive(Debug)]
+struct Remembered {
+    transactions: LruCache<(ChainId, B256), CheckedTransaction>,
+    signers: LruCache<(B256, Signature), Address>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        let (transactions, signers) = (LruCache::new(KNOWN_MAX), LruCache::new(KNOWN_MAX));
+        Self(Arc::new(Mutex::new(Remembered { transactions, signers })))
+    }
+}
+
+impl Cache {
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, network: NetworkId, checked: &CheckedEntry) {
+        let mut remembered = self.remembered();
+        for transaction in checked.transactions().iter().filter(|t| t.sender.is_some()) {
+            remembered.transactions.put((transaction.chain, transaction.hash), transaction.clone());
+        }
+        if let Some((signature, signer)) =
+            checked.entry().gateway_signature().zip(checked.gateway())
+        {
+            let digest = Entry::gateway_digest(network, checked.entry().id());
+            remembered.signers.put((digest, *signature), signer);
+        }
+    }
+}
+
+impl Known for Cache {
+    fn transaction(&self, chain: ChainId, hash: B256) -> Option<CheckedTransaction> {
+        self.remembered().transactions.get(&(chain, hash)).cloned()
+    }
+
+    fn signer(&self, digest: B256, signature: &Signature) -> Option<Address> {
+        self.remembered().signers.get(&(digest, *signature)).copied()
+    }
 }
 
 #[cfg(test)]
@@ -172,13 +227,13 @@ mod tests {
         // All threads of the pool are busy until they are told otherwise.
         let gate = Arc::new(Barrier::new(2));
         let busy = gate.clone();
-        checker.pool.spawn(move || {
-            busy.wait();
-        });
+        let block = checker.pool.run(Payer::Own, 1, move || busy.wait());
+        let mut block = Box::pin(block);
+        assert!(timeout(Duration::from_millis(10), &mut block).await.is_err(), "it is at work");
         let (key, digest) = (SigningKey::from_bytes([1; 32]).unwrap(), B256::repeat_byte(7));
-        let signer = checker.recover(digest, key.sign(digest)).await;
+        let signer = checker.recover(Payer::Own, digest, key.sign(digest)).await;
         assert_eq!(signer, Ok(key.address()));
-        let urgent = checker.check_urgent(vec![Bytes::new(), Bytes::new()]).await;
+        let urgent = checker.check_urgent(Payer::Decided, vec![Bytes::new(), Bytes::new()]).await;
         assert_eq!(urgent.iter().filter(|checked| checked.is_err()).count(), 2);
 
         let mut other = Box::pin(checker.check_batch(Bytes::new()));

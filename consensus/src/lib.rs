@@ -24,6 +24,7 @@ mod fixtures;
 mod app;
 mod bridge;
 mod claims;
+mod fair;
 mod publish;
 mod signer;
 

@@ -15,6 +15,7 @@ use lockstep_core::dedup::Decision;
 use lockstep_core::entry::{CheckedEntry, Entry};
 use lockstep_core::header::Header;
 use lockstep_core::lane::BatchRange;
+use lockstep_core::limits::SYNC_RESPONSE_BYTES_MAX;
 use lockstep_core::proposal::Payload;
 use lockstep_core::types::{BlockHash, Height, Incarnation, Round, Sequence, UnixMillis};
 use lockstep_engine::{EngineHandle, Evidence, FirstPart};
@@ -24,6 +25,7 @@ use tracing::{debug, info, warn};
 use super::{Context, Finished};
 use crate::application::effect::{BatchesJob, BlockJob, CheckJob, PersistJob, ReplyId};
 use crate::application::input::{Built, Committed, Done, Opened, Submitted, Verification};
+use crate::checker::Payer;
 use crate::evidence;
 use crate::guard;
 use crate::lanes::own::NextBatch;
@@ -70,7 +72,7 @@ pub(super) fn open_proposal(
     let context = context.clone();
     tokio::spawn(async move {
         let digest = first.proposal.part_digest(context.network);
-        let signer = context.checker.recover(digest, first.signature).await;
+        let signer = context.checker.recover(Payer::Peer(from), digest, first.signature).await;
         let payload = Payload::decode(&payload.into());
         let opened = Opened { from, first, arrived, signer, payload };
         context.finish(Done::ProposalOpened(Box::new(opened))).await;
@@ -81,9 +83,12 @@ pub(super) fn check_batches(context: &Shared, job: CheckJob, raw: Vec<Bytes>) {
     let context = context.clone();
     tokio::spawn(async move {
         let batches = match job {
-            CheckJob::Lane(_) => context.checker.check_batches(raw).await,
-            CheckJob::Attached(_) | CheckJob::Synced(_) | CheckJob::Decided(_) => {
-                context.checker.check_urgent(raw).await
+            CheckJob::Lane(from) => context.checker.check_batches(Payer::Peer(from), raw).await,
+            CheckJob::Attached(block) => {
+                context.checker.check_urgent(Payer::Block(block), raw).await
+            }
+            CheckJob::Synced(_) | CheckJob::Decided(_) => {
+                context.checker.check_urgent(Payer::Decided, raw).await
             }
         };
         context.finish(Done::BatchesChecked { job, batches }).await;
@@ -97,7 +102,7 @@ pub(super) fn check_acknowledgement(
 ) {
     let context = context.clone();
     tokio::spawn(async move {
-        let signer = context.checker.signer(acknowledgement.clone()).await;
+        let signer = context.checker.signer(Payer::Peer(from), acknowledgement.clone()).await;
         let done = Done::AcknowledgementChecked { from, acknowledgement, signer };
         context.finish(done).await;
     });
@@ -261,10 +266,17 @@ pub(super) fn read_decided(
 ) {
     let context = context.clone();
     tokio::task::spawn_blocking(move || {
-        let mut values = Vec::new();
+        let (mut values, mut bytes) = (Vec::new(), 0usize);
         for height in (first.0..=last.0).map(Height) {
             match context.ledger.synced_value(height) {
-                Ok(Some(value)) => values.push(value),
+                Ok(Some(value)) => {
+                    bytes = bytes.saturating_add(value.0.len());
+                    values.push(value);
+                    // The engine sends no more than that.
+                    if bytes >= SYNC_RESPONSE_BYTES_MAX {
+                        break;
+                    }
+                }
                 Ok(None) => break,
                 Err(error) => {
                     warn!(%height, %error, "cannot read a decided value");

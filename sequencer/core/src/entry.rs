@@ -16,7 +16,7 @@ use crate::limits::{ENTRY_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::params::ChainKind;
 use crate::record::Record;
 use crate::signing::{self, InvalidSignature, Signature, SigningKey};
-use crate::transaction::{self, CheckedTransaction, InvalidTransaction};
+use crate::transaction::{self, CheckedTransaction, InvalidTransaction, Known, Nothing};
 use crate::types::{ChainId, EntryId, NetworkId, UnixMillis};
 
 /// One transaction of one chain, outside any bundle.
@@ -164,6 +164,12 @@ impl Entry {
         self.expires
     }
 
+    /// A gateway's signature, as it came.
+    #[must_use]
+    pub const fn gateway_signature(&self) -> Option<&Signature> {
+        self.gateway.as_ref()
+    }
+
     /// What a gateway signs to admit an entry: (network, id).
     #[must_use]
     pub fn gateway_digest(network: NetworkId, id: EntryId) -> B256 {
@@ -184,8 +190,21 @@ impl Entry {
     /// # Errors
     /// [`InvalidEntry`] names the first that is wrong.
     pub fn check(self, network: NetworkId) -> Result<CheckedEntry, InvalidEntry> {
-        let transactions = self.check_transactions()?;
-        let gateway = self.check_gateway(network)?;
+        self.check_knowing(network, &Nothing)
+    }
+
+    /// The same, but for what is known to have been checked: that is not checked again. The id commits to neither expiry nor
+    /// gateway, and a transaction may come in many entries.
+    ///
+    /// # Errors
+    /// As [`Entry::check`].
+    pub fn check_knowing(
+        self,
+        network: NetworkId,
+        known: &impl Known,
+    ) -> Result<CheckedEntry, InvalidEntry> {
+        let transactions = self.check_transactions(known)?;
+        let gateway = self.check_gateway(network, known)?;
         let record_signer = match &self.body {
             Body::Record(record) => Some(record.signer(network).map_err(InvalidEntry::Record)?),
             Body::Transaction(_) | Body::Bundle(_) => None,
@@ -193,35 +212,25 @@ impl Entry {
         Ok(CheckedEntry { entry: self, transactions, gateway, record_signer })
     }
 
-    /// Checks an entry of which a copy was checked: what its id commits to is not checked again. Of a copy that differs in its
-    /// expiry alone no signature is.
-    ///
-    /// # Errors
-    /// As [`Entry::check`].
-    pub fn check_as_copy(
-        self,
+    fn check_gateway(
+        &self,
         network: NetworkId,
-        checked: &CheckedEntry,
-    ) -> Result<CheckedEntry, InvalidEntry> {
-        if checked.entry.id != self.id {
-            return self.check(network);
-        }
-        let gateway = match self.gateway == checked.entry.gateway {
-            true => checked.gateway,
-            false => self.check_gateway(network)?,
-        };
-        Ok(CheckedEntry { entry: self, gateway, ..checked.clone() })
-    }
-
-    fn check_gateway(&self, network: NetworkId) -> Result<Option<Address>, InvalidEntry> {
+        known: &impl Known,
+    ) -> Result<Option<Address>, InvalidEntry> {
+        let Some(signature) = &self.gateway else { return Ok(None) };
         let digest = Self::gateway_digest(network, self.id);
-        let signer = self.gateway.as_ref().map(|signature| signing::recover(digest, signature));
-        signer.transpose().map_err(InvalidEntry::Gateway)
+        if let Some(signer) = known.signer(digest, signature) {
+            return Ok(Some(signer));
+        }
+        signing::recover(digest, signature).map(Some).map_err(InvalidEntry::Gateway)
     }
 
-    fn check_transactions(&self) -> Result<Vec<CheckedTransaction>, InvalidEntry> {
+    fn check_transactions(
+        &self,
+        known: &impl Known,
+    ) -> Result<Vec<CheckedTransaction>, InvalidEntry> {
         let check = |chain: ChainId, kind, bytes: &Bytes| {
-            transaction::check(chain, kind, bytes)
+            transaction::check_knowing(chain, kind, bytes, known)
                 .map_err(|error| InvalidEntry::Transaction { chain, error })
         };
         match &self.body {

@@ -1,5 +1,6 @@
 //! From bytes to an entry, and from an entry to a checked one: each refusal by name.
 
+use alloy_primitives::keccak256;
 use alloy_rlp::Error;
 
 use super::*;
@@ -94,30 +95,52 @@ fn a_gateways_signature_is_for_one_network_and_one_entry() {
     assert_ne!(moved.gateway(), Some(key(7).address()));
 }
 
-#[test]
-fn a_copy_is_checked_in_what_its_id_does_not_commit_to() {
-    let entry = new(transaction(CHAIN, ChainKind::Evm, evm(CHAIN, 0, 21_000))).unwrap();
-    let admitted = entry.admitted_by(NETWORK, &key(7)).unwrap();
-    let later = Entry::new(entry.body.clone(), EXPIRES.plus(1), None).unwrap();
-    let full = |entry: &Entry| entry.clone().check(NETWORK).unwrap();
-    for known in [full(&entry), full(&admitted)] {
-        for copy in [&entry, &admitted, &later, &new(limits()).unwrap()] {
-            assert_eq!(copy.clone().check_as_copy(NETWORK, &known), Ok(full(copy)));
-        }
-    }
-    let refused = Some(Signature([0xff; 65]));
-    let refused = Entry::new(entry.body.clone(), EXPIRES, refused).unwrap();
-    let answer = refused.check_as_copy(NETWORK, &full(&entry));
-    assert!(matches!(answer, Err(InvalidEntry::Gateway(_))), "{answer:?}");
+/// Knows one transaction, and one signature.
+struct One(CheckedTransaction, (B256, Signature, Address));
 
+impl Known for One {
+    fn transaction(&self, chain: ChainId, hash: B256) -> Option<CheckedTransaction> {
+        ((self.0.chain, self.0.hash) == (chain, hash)).then(|| self.0.clone())
+    }
+
+    fn signer(&self, digest: B256, signature: &Signature) -> Option<Address> {
+        let (of, by, signer) = &self.1;
+        ((of, by) == (&digest, signature)).then_some(*signer)
+    }
+}
+
+#[test]
+fn what_is_known_is_not_checked_again_in_whatever_entry_it_comes() {
+    // A transaction that is not signed, and a gateway that did not sign.
     let mut unsigned = evm(CHAIN, 0, 21_000).to_vec();
     *unsigned.last_mut().unwrap() ^= 1;
-    let body = transaction(CHAIN, ChainKind::Evm, Bytes::from(unsigned));
-    let entry = new(body.clone()).unwrap();
-    let known = CheckedEntry { entry, ..full(&admitted) };
-    let copy = Entry::new(body, EXPIRES.plus(1), admitted.gateway).unwrap();
-    let answer = copy.check_as_copy(NETWORK, &known).unwrap();
-    assert_eq!(answer.transactions(), known.transactions(), "not checked again");
+    let (unsigned, sender) = (Bytes::from(unsigned), Address::repeat_byte(5));
+    let hash = keccak256(&unsigned);
+    let of = CheckedTransaction { chain: CHAIN, hash, gas: 7, bytes: 9, sender: Some(sender) };
+    let body = transaction(CHAIN, ChainKind::Evm, unsigned.clone());
+    let loose = Entry::new(body, EXPIRES, Some(Signature([0xff; 65]))).unwrap();
+    let digest = Entry::gateway_digest(NETWORK, loose.id());
+    let known = One(of.clone(), (digest, Signature([0xff; 65]), key(7).address()));
+    let checked = loose.clone().check_knowing(NETWORK, &known).unwrap();
+    assert_eq!(checked.transactions(), std::slice::from_ref(&of));
+    assert_eq!(checked.gateway(), Some(key(7).address()));
+    // Of another expiry; and in a bundle, whose gateway is another matter.
+    let later = Entry::new(loose.body.clone(), EXPIRES.plus(1), loose.gateway).unwrap();
+    assert!(later.check_knowing(NETWORK, &known).is_ok());
+    let legs = vec![
+        leg(CHAIN.0, ChainKind::Evm, vec![unsigned.clone()]),
+        leg(1, ChainKind::Opaque, vec![Bytes::from_static(&[1])]),
+    ];
+    let bundle = new(Body::Bundle(Bundle::new(legs, Guarantee::CoOrdered).unwrap())).unwrap();
+    assert_eq!(bundle.clone().check_knowing(NETWORK, &known).unwrap().transactions()[0], of);
+    let signed = Entry::new(bundle.body.clone(), EXPIRES, loose.gateway).unwrap();
+    let answer = signed.check_knowing(NETWORK, &known);
+    assert!(matches!(answer, Err(InvalidEntry::Gateway(_))), "{answer:?}");
+    // The same bytes as opaque ones have no signer, and another chain is another transaction.
+    let opaque = new(transaction(CHAIN, ChainKind::Opaque, unsigned.clone())).unwrap();
+    assert_eq!(opaque.check_knowing(NETWORK, &known).unwrap().transactions()[0].sender, None);
+    let elsewhere = new(transaction(ChainId(902), ChainKind::Evm, unsigned)).unwrap();
+    assert!(elsewhere.check_knowing(NETWORK, &known).is_err());
 }
 
 #[test]
