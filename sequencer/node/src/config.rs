@@ -167,8 +167,9 @@ pub struct HttpOptions {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogOptions {
-    /// Directives as `tracing-subscriber`'s `EnvFilter` has them. Default `warn,lockstep=info`: information of ours,
-    /// warnings of the libraries.
+    /// Directives as `tracing-subscriber`'s `EnvFilter` has them. Default
+    /// `warn,lockstep=info,arc_malachitebft=error`: information of ours, warnings of the libraries. Malachite warns of whatever
+    /// a peer sends, whole.
     pub filter: String,
     /// Lines for people, or one JSON object per line. Default `text`.
     pub format: LogFormat,
@@ -187,7 +188,7 @@ pub enum LogFormat {
 
 /// What is logged where nothing is configured. A directive names the beginning of a target, so `lockstep` is all crates
 /// of ours.
-pub const LOG_FILTER: &str = "warn,lockstep=info";
+pub const LOG_FILTER: &str = "warn,lockstep=info,arc_malachitebft=error";
 
 fn default_mesh_listen() -> String {
     "/ip4/0.0.0.0/tcp/26600".to_owned()

@@ -1,10 +1,15 @@
-//! Logs: `tracing` events to standard error, as text or JSON. Metrics are served elsewhere.
+//! Logs: `tracing` events to standard error, as text or JSON, at most so many of a kind. Metrics are served elsewhere.
+
+mod limit;
 
 use std::io::IsTerminal as _;
 
 use eyre::{WrapErr as _, eyre};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
+use self::limit::Limit;
 use crate::config::{LogFormat, LogOptions};
 
 /// Begins to log, for the rest of the process. The variable `RUST_LOG` goes before the configured filter.
@@ -17,11 +22,14 @@ pub fn init(options: &LogOptions) -> eyre::Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
+    let limit = Limit::default();
+    let counted = limit.clone();
     let started = match options.format {
-        LogFormat::Text => logger.try_init(),
-        LogFormat::Json => logger.json().flatten_event(true).try_init(),
+        LogFormat::Text => logger.finish().with(limit).try_init(),
+        LogFormat::Json => logger.json().flatten_event(true).finish().with(limit).try_init(),
     };
-    started.map_err(|error| eyre!("cannot start the log: {error}"))
+    started.map_err(|error| eyre!("cannot start the log: {error}"))?;
+    counted.tell().wrap_err("cannot start the log")
 }
 
 fn filter(options: &LogOptions) -> eyre::Result<EnvFilter> {
