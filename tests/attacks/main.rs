@@ -9,7 +9,7 @@
 //! silence, and the attacker takes its turns in all others.
 //!
 //! This is not among the tests of `make test`, because it measures time. Everything shares one machine, the attacker too,
-//! so what an attack sends is bounded here and not by the machine. Floods by gRPC clients are not tried.
+//! so what an attack sends is bounded here and not by the machine. Floods by gRPC clients are `lockstep bench --only attacks`.
 
 mod attacks;
 mod measure;
@@ -66,11 +66,12 @@ impl Baseline {
     }
 
     fn show(&self, name: &str, figures: &Figures, verdict: &str) {
-        let Figures { blocks_per_second, turns_taken, p50_ms, p99_ms, lost } = figures;
+        let Figures { blocks_per_second, turns_taken, p50_ms, p99_ms, lost, .. } = figures;
+        let Figures { memory_mib, disk_kib, cpu_ms, .. } = figures;
         let blocks = blocks_per_second / self.blocks_per_second;
         let latency = p99_ms / self.p99_ms;
         println!(
-            "| {name:<55} | {blocks_per_second:8.2} | {blocks:5.2} | {turns_taken:5.2} | {p50_ms:6.0} | {p99_ms:6.0} | {latency:5.2} | {lost:4} | {verdict} |"
+            "| {name:<55} | {blocks_per_second:8.2} | {blocks:5.2} | {turns_taken:5.2} | {p50_ms:6.0} | {p99_ms:6.0} | {latency:5.2} | {lost:4} | {memory_mib:3} | {disk_kib:6} | {cpu_ms:3.0} | {verdict} |"
         );
     }
 
@@ -101,11 +102,11 @@ async fn attacks_cost_little_beside_the_baseline() {
     let only = env::var("LOCKSTEP_ATTACKS").unwrap_or_default();
     let (idle, loaded) = Baseline::measure().await;
     println!(
-        "\n| {:<55} | blocks/s | ratio | turns | p50 ms | p99 ms | ratio | lost | verdict |",
+        "\n| {:<55} | blocks/s | ratio | turns | p50 ms | p99 ms | ratio | lost | MiB | disk KiB | CPU ms/s | verdict |",
         format!("attack ({} s each)", measure::WINDOW.as_secs())
     );
     println!(
-        "|{}|---------:|------:|------:|-------:|-------:|------:|-----:|---|",
+        "|{}|---------:|------:|------:|-------:|-------:|------:|-----:|---:|---:|---:|---|",
         "-".repeat(57)
     );
     idle.show("none, all four are honest", &loaded, "baseline");

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use lockstep_core::types::Height;
 use lockstep_node::bench::flood::{self, Load};
+use lockstep_node::bench::measure;
 use lockstep_rpc::client::{Endpoint, LogClient};
 use lockstep_tests::cluster::Cluster;
 use lockstep_tests::entries::{EVM_A, EVM_B};
@@ -27,6 +28,12 @@ pub(crate) struct Figures {
     pub(crate) p99_ms: f64,
     /// Transactions that the log did not take until 15 s after the last.
     pub(crate) lost: u64,
+    /// Resident memory of the greatest of the honest ones in the end, in MiB.
+    pub(crate) memory_mib: u64,
+    /// How much the data directory of one honest validator grew, in KiB.
+    pub(crate) disk_kib: u64,
+    /// CPU time of one honest validator, on average, per second, in milliseconds.
+    pub(crate) cpu_ms: f64,
 }
 
 async fn height(endpoint: &str) -> Height {
@@ -49,11 +56,16 @@ pub(crate) async fn loaded(cluster: &Cluster) -> Figures {
     let endpoints: Vec<String> =
         [1, 2, 3].iter().map(|index| cluster.node(*index).endpoint()).collect();
     let blocks = tokio::spawn(blocks_per_second(endpoints[0].clone()));
+    let pids = [1, 2, 3].map(|index| cluster.node(index).pid());
+    let data = cluster.node(1).data();
+    let (begin, cpu, disk) = (Instant::now(), measure::cpu_ms(&pids), measure::disk_bytes(&data));
     // An even number of sends, half of them for each of two chains: then the load ends as soon as all are decided.
     let duration = WINDOW.saturating_sub(Duration::from_millis(10));
     let load = Load { rate: RATE, duration, seed: 1 };
     let flood = tokio::spawn(async move { flood::run(load, &[EVM_A, EVM_B], &endpoints).await });
     let outcome = flood.await.expect("the load ends").expect("the nodes take the load");
+    let (seconds, cpu) = (begin.elapsed().as_secs_f64(), measure::cpu_ms(&pids) - cpu);
+    let (memory, grown) = (measure::resident_kib(&pids), measure::disk_bytes(&data));
     let first = usize::try_from(first.0).expect("few");
     let headers = cluster.headers(1).await.split_off(first);
     let own = headers.iter().filter(|header| header.proposer == cluster.address(0)).count();
@@ -64,5 +76,8 @@ pub(crate) async fn loaded(cluster: &Cluster) -> Figures {
         p50_ms: ms(0.5).as_secs_f64() * 1_000.0,
         p99_ms: ms(0.99).as_secs_f64() * 1_000.0,
         lost: outcome.sent_in_all.saturating_sub(outcome.decided_in_all),
+        memory_mib: memory / 1_024,
+        disk_kib: grown.saturating_sub(disk) / 1_024,
+        cpu_ms: f64::from(u32::try_from(cpu).expect("little")) / 3.0 / seconds,
     }
 }
