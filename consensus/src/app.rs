@@ -31,7 +31,7 @@ use crate::application::input::{Claimed, Done, EngineInput, Finalized, Input, Me
 use crate::checker::Checker;
 use crate::claims::Standing;
 use crate::guard::Guard;
-use crate::ingress::Refused;
+use crate::ingress::{Refused, Submitter};
 use crate::lanes::wire::LaneMessage;
 use crate::ledger::Ledger;
 use crate::mesh::Inbound;
@@ -83,6 +83,7 @@ pub(crate) enum Finished {
 /// Entries of a user, and where the answer goes.
 #[derive(Debug)]
 pub(crate) struct Submission {
+    pub(crate) from: Submitter,
     pub(crate) entries: Vec<Entry>,
     pub(crate) reply: oneshot::Sender<Vec<Result<(EntryState, bool), Refused>>>,
 }
@@ -237,8 +238,9 @@ impl Shell {
                 }
                 timer = self.timers.next() => self.step(Input::TimerFired(timer)),
                 Some(submission) = self.submissions.recv() => {
-                    let reply = self.wait(Waiting::Submitted(submission.reply));
-                    self.step(Input::EntriesSubmitted { reply, entries: submission.entries });
+                    let Submission { from, entries, reply } = submission;
+                    let reply = self.wait(Waiting::Submitted(reply));
+                    self.step(Input::EntriesSubmitted { from, entries, reply });
                 }
                 Some(inbound) = self.lanes.recv() => self.on_lane_frame(inbound),
             }

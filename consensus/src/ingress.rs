@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use alloy_primitives::B256;
 use lockstep_core::admission::LeaveOut;
 use lockstep_core::dedup::Decision;
 use lockstep_core::entry::{Entry, InvalidEntry};
@@ -12,9 +13,18 @@ use lockstep_core::types::EntryId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::app::{Shared, Submission, Watched};
-use crate::lanes::own::QueueFull;
+use crate::lanes::own::room::Busy;
 use crate::ledger::Ledger;
 use crate::tracker::{EntryState, TRACKED_MAX};
+
+/// Who submits, as the services tell clients apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Submitter(pub B256);
+
+impl Submitter {
+    /// All who are not told apart.
+    pub const UNKNOWN: Self = Self(B256::ZERO);
+}
 
 /// Why an entry was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +37,7 @@ pub enum Refused {
     NotAdmitted(#[from] LeaveOut),
     /// Too much waits at this node; try again soon, or at another.
     #[error("the node is busy: {0}")]
-    Busy(QueueFull),
+    Busy(Busy),
     /// Too many entries are tracked; try again soon.
     #[error("the node is busy: {TRACKED_MAX} entries are tracked")]
     TooManyTracked,
@@ -46,16 +56,17 @@ pub struct Ingress {
 }
 
 impl Ingress {
-    /// Submits many entries; the answers are in their order, each with whether the entry was known. Their signatures are
+    /// Submits many entries of one client; the answers are in their order, each with whether the entry was known. Their signatures are
     /// checked side by side.
     pub async fn submit_many(
         &self,
+        from: Submitter,
         entries: Vec<Entry>,
     ) -> Vec<Result<(EntryState, bool), Refused>> {
         let count = entries.len();
         let (reply, answer) = oneshot::channel();
         // Either fails only when the node stops.
-        if self.submissions.send(Submission { entries, reply }).await.is_ok()
+        if self.submissions.send(Submission { from, entries, reply }).await.is_ok()
             && let Ok(answers) = answer.await
         {
             return answers;

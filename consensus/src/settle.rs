@@ -45,6 +45,8 @@ pub struct Carried {
     pub index: u32,
     /// The entry.
     pub entry: CheckedEntry,
+    /// Why the block had no room.
+    pub reason: LeaveOut,
 }
 
 /// What a decided block changes here.
@@ -94,7 +96,7 @@ pub fn settle(
         } else if (is_own || planted(Bug::OtherCopyEnds)) && reason.is_final() {
             settled.changes.extend(tracker.end_copy(CopyId::of(entry.entry()), reason, at));
         } else if is_own {
-            settled.carried.push(Carried { batch, index, entry: entry.clone() });
+            settled.carried.push(Carried { batch, index, entry: entry.clone(), reason });
         }
     }
     settled.changes.extend(tracker.advance(at));

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libp2p::identity::Keypair;
 use lockstep_consensus::guard::{Guard, Mark, Origin};
-use lockstep_consensus::ingress::{Ingress, Refused};
+use lockstep_consensus::ingress::{Ingress, Refused, Submitter};
 use lockstep_consensus::mesh::faults::Faults;
 use lockstep_consensus::mesh::keypair_from_seed;
 use lockstep_consensus::store::RecordKind;
@@ -126,7 +126,7 @@ async fn until_decided(validator: &Validator, entry: &Entry) -> EntryState {
 }
 
 async fn submit(ingress: &Ingress, entry: Entry) -> Result<EntryState, Refused> {
-    let mut answers = ingress.submit_many(vec![entry]).await;
+    let mut answers = ingress.submit_many(Submitter::UNKNOWN, vec![entry]).await;
     answers.remove(0).map(|(state, _)| state)
 }
 

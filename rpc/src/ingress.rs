@@ -98,7 +98,7 @@ impl IngressService {
         let Submit { entry, form, wait } = submit;
         self.charge(client, vec![entry.raw().len() as u64]).pop().unwrap_or(Ok(()))?;
         let turn = self.checks.turn(client, 1).await?;
-        let answer = self.ingress.submit(vec![entry]).await.pop();
+        let answer = self.ingress.submit(client, vec![entry]).await.pop();
         drop(turn);
         let submission = match answer {
             Some(answer) => answer.map_err(|refusal| form.place(refusal))?,

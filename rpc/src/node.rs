@@ -27,6 +27,8 @@ pub use lockstep_proto::convert::ingress::{
 pub use lockstep_proto::convert::log::{BlockAt, RecordHeightsQuery, RecordKind, Registry};
 pub use lockstep_proto::error::{ErrorCode, Refusal};
 
+pub use crate::quota::Client;
+
 /// The store cannot be read. The text is for the operator's log; clients are told that the node is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot read the log: {0}")]
@@ -131,11 +133,12 @@ pub struct Submission {
 /// Takes entries and tells their states.
 #[async_trait]
 pub trait Ingress: Send + Sync + 'static {
-    /// Checks the entries' signatures and takes them; one answer per entry, in the same order.
+    /// Checks the signatures of one client's entries and takes them; one answer per entry, in the same order.
     ///
     /// May be called twice with one entry. A refusal names no field: the caller knows how the entry was submitted.
     /// Dropping the future leaves each entry either taken or not.
-    async fn submit(&self, entries: Vec<Entry>) -> Vec<Result<Submission, Refusal>>;
+    async fn submit(&self, client: Client, entries: Vec<Entry>)
+    -> Vec<Result<Submission, Refusal>>;
 
     /// The state of an entry that this node holds, or that the log has; `None` if it knows nothing of it. May block.
     ///

@@ -21,6 +21,7 @@ use lockstep_engine::{Evidence, FirstPart, PartMessage, ProposalTicket};
 
 use super::effect::{BatchesJob, BlockJob, CheckJob, PersistJob, ReplyId, Timer};
 use crate::abstention::Abstention;
+use crate::ingress::Submitter;
 use crate::lanes::wire::LaneMessage;
 use crate::ledger::DecidedBlock;
 use crate::settle::{Earlier, Place};
@@ -35,6 +36,8 @@ pub enum Input {
     Mesh(MeshInput),
     /// Users submitted entries here.
     EntriesSubmitted {
+        /// The client.
+        from: Submitter,
         /// Where the answer goes.
         reply: ReplyId,
         /// The entries, decoded.

@@ -1,26 +1,36 @@
 //! This validator's own lane: entries wait here, become batches, and come back if a block had no room for them.
 //!
 //! ```text
-//! push, restore ─► queue, one per chain ─► next_batch ─► in flight ─► settle ─┬─► decided, or left out for good
-//!                       ▲                                                     │
-//!                       └───────────── at their old place ◄──────── carried ──┘
+//! push, restore ─► queue, by lot ─► next_batch ─► in flight ─► settle ─┬─► decided, or left out for good
+//!                     ▲                                               ├─► given up: left out twice
+//!                     └──────────── at their old place ◄──── carried ─┘
 //! ```
 //!
-//! **Order.** The log takes the entries of one lane and chain in the order in which they were submitted, over blocks and
-//! restarts. Assembly keeps it within a block: what does not fit makes the lane's later entries for that chain wait. It
-//! can't keep it between blocks, so the owner does: a block that leaves an entry out must find nothing of that chain
-//! behind it in a later batch. A batch is decided whole; therefore an entry goes into the next batch only if, on each
-//! of its chains, one of these holds:
+//! **Turns.** What an entry asks of a chain's budget, as an open one or not, puts it in a *lot*. A batch takes of each lot
+//! in turn, of each source in turn (gateways, clients), and of a source's accounts by their first one's place. An entry may
+//! wait only where there is [room](room) for it.
+//!
+//! **Order.** The log takes the entries of one lane, chain, source and account in the order in which they were submitted,
+//! over blocks and restarts. Assembly keeps it within a block: what does not fit makes the lane's later entries for that
+//! chain wait. It can't keep it between blocks, so the owner does: a block that leaves an entry out must find nothing
+//! behind it in a later batch. A batch is decided whole; therefore an entry goes into the next batch only if, in each of
+//! its lots, one of these holds:
 //!
 //! - *sure*: with all that is in flight it fits half of the lane's share of the bucket, as the newest state has it;
-//! - *alone*: no earlier batch in flight has an entry of the chain. Then the batch takes at least one entry, and as many
-//!   as the lane's share holds by now.
+//! - *alone*: no earlier batch in flight has an entry of the lot, and the bucket has enough by now. Then the batch takes at
+//!   least one entry, and as many as the lane's share holds by now.
 //!
-//! A bundle that is not sure on one of its chains closes all of them until it is decided, because assembly makes only
-//! the chain wait that is short. What waits lets entries of other chains pass by; a bundle waits on all of its chains.
-//! A chain whose entry came back is held until nothing of it is in flight. Records do not wait.
+//! One whose turn came and that is neither waits until its lots have nothing in flight, and all others of those lots with
+//! it; a bundle waits for all of its lots. One that asks more than the bucket has by now holds back its own accounts alone.
 //!
-//! **Where order can still differ.** (1) A sure entry is left out although later batches hold entries of its chain: the
+//! A bundle that is not sure in one of its lots closes its accounts' threads until it is decided, because assembly makes
+//! only the chain wait that is short; so does an entry that is larger than the lane's share, because assembly may let
+//! others pass it. A thread whose entry came back is held until nothing of it is in flight. Records do not wait.
+//!
+//! An entry that a block left out goes once more, when the first pass has room for it; left out again it is given up, and
+//! its submitter told. So what a lane carries for nothing is at most twice what it takes in.
+//!
+//! **Where order can still differ.** (1) A sure entry is left out although later batches hold entries of its thread: the
 //! other lanes drain the bucket, by more than half of what it held, in a block that leaves this lane's batch out. With
 //! honest owners and proposers that takes a batch that is late for two blocks of a busy chain. (2) Another lane's bundle
 //! claims a loose transaction of this lane and has no room itself: assembly lets the later entries pass. (3) Entries
@@ -31,39 +41,33 @@
 
 mod flight;
 mod queue;
+pub mod room;
+mod turns;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use alloy_primitives::Address;
+use lockstep_core::admission::LeaveOut;
 use lockstep_core::cut::LanePosition;
-use lockstep_core::entry::CheckedEntry;
+use lockstep_core::entry::{CheckedEntry, Entry};
 use lockstep_core::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_OVERHEAD_BYTES_MAX};
 use lockstep_core::planted::{Bug, planted};
 use lockstep_core::state::State;
 use lockstep_core::types::{BatchDigest, Incarnation, Sequence, UnixMillis};
 
-use self::flight::{Flight, Flown};
-use self::queue::{Queue, Ticket};
+use self::flight::{Admission, Flight, Flown};
+use self::queue::{Lot, Place, Queue, Ticket, Waiting};
+use self::room::Busy;
+use self::turns::Source;
+use crate::fair::Turn;
+use crate::ingress::Submitter;
 use crate::settle::Carried;
-
-/// Bytes of entries that wait for a batch. More are refused with a hint to come back.
-pub const QUEUE_BYTES_MAX: usize = 16 << 20;
-/// Entries that wait for a batch.
-pub const QUEUE_ENTRIES_MAX: usize = 65_536;
 
 /// Bytes of entries that one batch holds.
 const ENTRIES_BYTES_MAX: usize = BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES_MAX;
-
-/// The queue has no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{entries} entries of {bytes} bytes wait for a batch already")]
-pub struct QueueFull {
-    /// Entries that wait.
-    pub entries: usize,
-    /// Their bytes.
-    pub bytes: usize,
-}
+/// Of one source and lot, how many accounts are tried for one batch.
+const ACCOUNTS_TRIED_MAX: usize = 16;
 
 /// A batch to be signed and stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +78,15 @@ pub struct NextBatch {
     pub parent: BatchDigest,
     /// At least one, at most what a batch holds.
     pub entries: Vec<CheckedEntry>,
+}
+
+/// An entry that two blocks had no room for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// The entry.
+    pub entry: CheckedEntry,
+    /// Why the second had none.
+    pub reason: LeaveOut,
 }
 
 /// The own lane is decided in a run that is not this one: nothing of this run can be decided any more, and no batch is
@@ -123,27 +136,29 @@ impl OwnLane {
         self.queue.len()
     }
 
-    /// Whether an entry of this many bytes may be pushed: asked before its signatures are checked.
+    /// Whether an entry may be pushed, as far as its bytes show before signatures are checked. `now` is the wall clock.
     ///
     /// # Errors
-    /// [`QueueFull`].
-    pub fn has_room(&self, length: usize) -> Result<(), QueueFull> {
-        let (entries, bytes) = (self.queue.len(), self.queue.bytes());
-        if bytes.saturating_add(length) > QUEUE_BYTES_MAX || entries >= QUEUE_ENTRIES_MAX {
-            return Err(QueueFull { entries, bytes });
-        }
-        Ok(())
+    /// [`Busy`].
+    pub fn has_room(&self, now: UnixMillis, from: Submitter, entry: &Entry) -> Result<(), Busy> {
+        let asks = queue::asks_at_least(&self.state, entry, from);
+        room::check(&self.queue, &self.state, now, &asks, entry.raw().len())
     }
 
-    /// Puts an entry at the end of its chains' queues. The very same bytes, while they wait or are in flight, change
-    /// nothing. A copy that lives longer takes the place of one that waits; one that another gateway admitted, and one
-    /// behind a copy in flight, is an entry of its own.
+    /// Puts an entry at the end of its threads. The very same bytes, while they wait or are in flight, change nothing. A
+    /// copy that lives longer takes the place of one that waits; one that another gateway admitted, and one behind a copy
+    /// in flight, is an entry of its own. `now` is the wall clock.
     ///
     /// # Errors
-    /// [`QueueFull`]; the entry is not taken.
-    pub fn push(&mut self, entry: CheckedEntry) -> Result<(), QueueFull> {
-        self.has_room(entry.entry().raw().len())?;
-        let ticket = Ticket::of(&entry);
+    /// [`Busy`]; the entry is not taken.
+    pub fn push(
+        &mut self,
+        now: UnixMillis,
+        from: Submitter,
+        entry: CheckedEntry,
+    ) -> Result<(), Busy> {
+        let ticket = Ticket::of(&self.state, &entry, from);
+        room::check(&self.queue, &self.state, now, &ticket.asks, entry.entry().raw().len())?;
         if !self.flight.contains(&ticket.raw) {
             self.queue.push_back(ticket, entry);
         }
@@ -154,7 +169,7 @@ impl OwnLane {
     /// count as waiting, whatever their number: at most what a lane may be ahead of the log.
     pub fn restore(&mut self, entries: impl IntoIterator<Item = CheckedEntry>) {
         for entry in entries {
-            match Ticket::of(&entry) {
+            match Ticket::of(&self.state, &entry, Submitter::UNKNOWN) {
                 _ if planted(Bug::NotRestored) => {}
                 ticket if planted(Bug::RestoredInReverse) => self.queue.push_front(ticket, entry),
                 ticket => self.queue.push_back(ticket, entry),
@@ -169,23 +184,21 @@ impl OwnLane {
             return None;
         }
         self.queue.expire(now);
-        let mut ready = self.queue.heads();
-        let (mut entries, mut bytes) = (Vec::new(), 0usize);
-        while let Some(place) = ready.pop_first() {
-            let entry = self.queue.get(place);
-            bytes = bytes.saturating_add(entry.entry().raw().len());
-            if bytes > ENTRIES_BYTES_MAX || entries.len() >= BATCH_ENTRIES_MAX {
+        let mut filling = Filling::default();
+        for place in self.queue.called() {
+            self.fill(now, place, &mut filling);
+        }
+        let mut turns: BTreeSet<LotTurn> = self.queue.lots().map(LotTurn::first).collect();
+        while let Some(mut turn) = turns.pop_first() {
+            if filling.is_full {
                 break;
             }
-            let Some(terms) = self.flight.admit(&self.state, now, entry) else {
-                bytes = bytes.saturating_sub(entry.entry().raw().len());
-                continue;
-            };
-            let (ticket, entry) = self.queue.take(place);
-            ready.extend(self.queue.heads_of(&ticket));
-            entries.push(entry.clone());
-            self.flight.add(self.next, Flown { place, ticket, entry, terms });
+            if let Some(bytes) = self.take_turn(now, &mut turn, &mut filling) {
+                turn.bytes = turn.bytes.saturating_add(bytes);
+                turns.insert(turn);
+            }
         }
+        let entries = filling.entries;
         if entries.is_empty() {
             return None;
         }
@@ -193,6 +206,63 @@ impl OwnLane {
         self.is_making = true;
         let place = (self.incarnation, self.next);
         Some(NextBatch { place, parent: self.parent, entries })
+    }
+
+    /// Fills in the next entry of a lot that may go; its bytes. `None` if no other may.
+    fn take_turn(
+        &mut self,
+        now: UnixMillis,
+        turn: &mut LotTurn,
+        filling: &mut Filling,
+    ) -> Option<usize> {
+        loop {
+            if filling.closed.contains(&turn.lot) || filling.is_full {
+                return None;
+            }
+            let next = self.queue.behind(&turn.lot, turn.last)?;
+            let heads = self.queue.heads(&turn.lot, next.1);
+            let untried = heads.filter(|place| !filling.tried.contains(place));
+            let untried: Vec<Place> = untried.take(ACCOUNTS_TRIED_MAX).collect();
+            turn.last = Some(next);
+            let mut untried = untried.into_iter();
+            if let Some(bytes) = untried.find_map(|place| self.fill(now, place, filling)) {
+                return Some(bytes);
+            }
+        }
+    }
+
+    /// Fills in an entry, if it may go; its bytes.
+    fn fill(&mut self, now: UnixMillis, place: Place, filling: &mut Filling) -> Option<usize> {
+        let Some(Waiting { ticket, entry }) = self.queue.head(place) else {
+            filling.tried.insert(place);
+            return None;
+        };
+        let length = entry.entry().raw().len();
+        if filling.bytes.saturating_add(length) > ENTRIES_BYTES_MAX
+            || filling.entries.len() >= BATCH_ENTRIES_MAX
+        {
+            filling.is_full = true;
+            return None;
+        }
+        let is_closed = ticket.asks.iter().any(|ask| filling.closed.contains(&ask.lot));
+        let admission = self.flight.admit(&self.state, now, ticket);
+        match admission {
+            Admission::Now { closes } if !is_closed => {
+                let Waiting { ticket, entry } = self.queue.take(place, true);
+                filling.bytes = filling.bytes.saturating_add(length);
+                filling.entries.push(entry.clone());
+                self.flight.add(self.next, Flown { place, ticket, entry, closes });
+                return Some(length);
+            }
+            Admission::Behind(lots) => {
+                self.queue.call(place, true);
+                filling.closed.extend(lots);
+            }
+            Admission::Later => self.queue.call(place, false),
+            Admission::Now { .. } => {}
+        }
+        filling.tried.insert(place);
+        None
     }
 
     /// The batch at this place is signed. False if the lane has begun another run meanwhile: the batch must not be
@@ -218,12 +288,17 @@ impl OwnLane {
     }
 
     /// A block is decided: `state` is the one after it, `carried` the entries of this lane for which it had no room, in
-    /// the lane's order. Blocks come in order, each once.
+    /// the lane's order. Blocks come in order, each once. What is given up of those is added to `given_up`.
     ///
     /// `Some`, once per run, if the log has decided another run of this lane than this one. That happens to a validator that lost its
     /// disk after its clock was once far ahead. The caller takes a new incarnation above, synced, and begins a run.
     #[must_use]
-    pub fn settle(&mut self, state: Arc<State>, carried: &[Carried]) -> Option<Overtaken> {
+    pub fn settle(
+        &mut self,
+        state: Arc<State>,
+        carried: &[Carried],
+        given_up: &mut Vec<GivenUp>,
+    ) -> Option<Overtaken> {
         self.state = state;
         let lanes = &self.state.committed.lanes;
         let decided = *lanes.iter().find(|lane| lane.owner == self.me)?;
@@ -237,16 +312,22 @@ impl OwnLane {
             let is_known = std::mem::replace(&mut self.is_overtaken, true);
             return (!is_known).then_some(Overtaken { decided: decided.incarnation });
         }
-        let back: BTreeSet<_> = mine.iter().map(|c| (c.batch.sequence, c.index)).collect();
-        for (at, flown) in self.flight.decide(decided.sequence) {
-            if back.contains(&at) && !planted(Bug::CarriedLost) {
-                self.flight.hold(&flown.ticket.chains);
-                if planted(Bug::CarriedBehind) {
-                    self.queue.push_back(flown.ticket, flown.entry);
-                    continue;
-                }
-                self.queue.insert(flown.place, flown.ticket, flown.entry);
+        let back: BTreeMap<_, _> =
+            mine.iter().map(|c| ((c.batch.sequence, c.index), c.reason)).collect();
+        for (at, Flown { place, mut ticket, entry, .. }) in self.flight.decide(decided.sequence) {
+            let Some(reason) = back.get(&at).filter(|_| !planted(Bug::CarriedLost)) else {
+                continue;
+            };
+            if std::mem::replace(&mut ticket.came_back, true) {
+                given_up.push(GivenUp { entry, reason: *reason });
+                continue;
             }
+            self.flight.hold(&ticket.asks);
+            if planted(Bug::CarriedBehind) {
+                self.queue.push_back(ticket, entry);
+                continue;
+            }
+            self.queue.insert(place, ticket, entry);
         }
         None
     }
@@ -276,11 +357,38 @@ impl OwnLane {
     /// too many to be restored; then they go in front of everything.
     fn carry_strange(&mut self, carried: &[&Carried]) {
         for carried in carried.iter().rev() {
-            let ticket = Ticket::of(&carried.entry);
+            let ticket = Ticket::of(&self.state, &carried.entry, Submitter::UNKNOWN);
             if !self.flight.contains(&ticket.raw) {
                 self.queue.push_front(ticket, carried.entry.clone());
             }
         }
+    }
+}
+
+/// The batch being filled.
+#[derive(Debug, Default)]
+struct Filling {
+    bytes: usize,
+    entries: Vec<CheckedEntry>,
+    is_full: bool,
+    /// Lots that wait until nothing of them is in flight.
+    closed: BTreeSet<Lot>,
+    /// Entries that may not go into it.
+    tried: BTreeSet<Place>,
+}
+
+/// The turn of a lot, in the order in which lots are served: who has least in the batch is first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct LotTurn {
+    bytes: usize,
+    lot: Lot,
+    /// The source that was tried last.
+    last: Option<Turn<Source>>,
+}
+
+impl LotTurn {
+    const fn first(lot: Lot) -> Self {
+        Self { bytes: 0, lot, last: None }
     }
 }
 

@@ -52,7 +52,7 @@ impl IngressService {
             })
             .map(move |message: Result<Message, Status>| {
                 let service = service.clone();
-                async move { Ok(service.answer(message?).await) }
+                async move { Ok(service.answer(client, message?).await) }
             })
             .buffered(STREAM_IN_FLIGHT_MAX);
         Ok(Box::pin(answers))
@@ -76,13 +76,13 @@ impl IngressService {
         Message { sequence, admitted, turn }
     }
 
-    async fn answer(&self, message: Message) -> v1::SubmitStreamResponse {
+    async fn answer(&self, client: Client, message: Message) -> v1::SubmitStreamResponse {
         let Message { sequence, admitted, turn } = message;
         let Admitted { mut results, pending, entries } = admitted;
         let answers = match turn {
             None => Vec::new(),
             Some(Ok(turn)) => {
-                let answers = self.ingress.submit(entries).await;
+                let answers = self.ingress.submit(client, entries).await;
                 drop(turn);
                 answers
             }

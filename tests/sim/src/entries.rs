@@ -27,13 +27,19 @@ const CLOCK_AHEAD_MS: u64 = 4_000;
 #[derive(Debug)]
 struct Copy {
     boot: u64,
+    client: u8,
     /// Its place in the node's order.
     number: u64,
     expires: UnixMillis,
     is_long: bool,
     is_accepted: bool,
     told: Option<EntryState>,
+    /// How many blocks left it out of the node's lane over budget.
+    left_out: u8,
 }
+
+/// A node, its boot, and one of its clients.
+type From = (usize, u64, u8);
 
 /// An entry.
 #[derive(Debug)]
@@ -55,8 +61,8 @@ pub(crate) struct Entries {
     all: BTreeMap<EntryId, Tracked>,
     newest: Vec<EntryId>,
     numbers: u64,
-    /// Number of the newest decided entry of a node's boot and chain.
-    order: BTreeMap<(usize, u64, ChainId), u64>,
+    /// Number of the newest decided entry of a client of a node's boot, and of a chain.
+    order: BTreeMap<(From, ChainId), u64>,
     /// Copies that were accepted and have not ended, by node and number.
     waiting: BTreeMap<(usize, u64), EntryId>,
     /// Entries in batches that their owner has written, and which must be decided before they expire.
@@ -86,7 +92,7 @@ impl Entries {
     /// A new entry for a node: of one chain, or a bundle of both, with transactions of so many bytes.
     pub(crate) fn submit(
         &mut self,
-        (node, boot): (usize, u64),
+        from: From,
         kind: u64,
         length: usize,
         (now, lives): (UnixMillis, u64),
@@ -114,25 +120,25 @@ impl Entries {
         let tracked = Tracked { body, chains, copies: BTreeMap::new(), decided: None };
         self.all.insert(entry.id(), tracked);
         self.newest.push(entry.id());
-        self.add(entry.id(), (node, boot), number, (now, lives));
+        self.add(entry.id(), from, number, (now, lives));
         entry
     }
 
     /// A copy of an entry that was submitted a while ago to other nodes only; `which` of the newest.
     pub(crate) fn submit_copy(
         &mut self,
-        (node, boot): (usize, u64),
+        from: From,
         which: usize,
         (now, lives): (UnixMillis, u64),
     ) -> Option<Entry> {
         let id = *self.newest.iter().rev().nth(which)?;
         let tracked = self.all.get(&id)?;
-        if tracked.copies.contains_key(&node) {
+        if tracked.copies.contains_key(&from.0) {
             return None;
         }
         let entry = Entry::new(tracked.body.clone(), now.plus(lives), None).expect("it was one");
         let number = self.next_number();
-        self.add(id, (node, boot), number, (now, lives));
+        self.add(id, from, number, (now, lives));
         Some(entry)
     }
 
@@ -144,12 +150,21 @@ impl Entries {
     fn add(
         &mut self,
         id: EntryId,
-        (node, boot): (usize, u64),
+        (node, boot, client): From,
         number: u64,
         (now, lives): (UnixMillis, u64),
     ) {
         let (expires, is_long) = (now.plus(lives), lives >= LONG_MS);
-        let copy = Copy { boot, number, expires, is_long, is_accepted: false, told: None };
+        let copy = Copy {
+            boot,
+            client,
+            number,
+            expires,
+            is_long,
+            is_accepted: false,
+            told: None,
+            left_out: 0,
+        };
         if let Some(tracked) = self.all.get_mut(&id) {
             tracked.copies.insert(node, copy);
         }
@@ -203,6 +218,7 @@ impl Entries {
             {
                 Ok(())
             }
+            EntryState::Dropped(LeaveOut::OverBudget { .. }) if copy.left_out > 1 => Ok(()),
             EntryState::Dropped(reason) => Err(format!(
                 "node {node} drops entry {id}, which expires at {:?}: {reason}",
                 copy.expires
@@ -236,6 +252,16 @@ impl Entries {
         let (height, time) = (decided.header.height, decided.header.timestamp_ms);
         let entries = decided.entries();
         let short = short(decided);
+        for left in &decided.assembly.left_out {
+            let Some(entry) = entries.at(&left.batch, left.entry) else { continue };
+            let node = self.addresses.iter().position(|other| *other == left.batch.owner);
+            let tracked = self.all.get_mut(&entry.entry().id()).zip(node);
+            let copy = tracked.and_then(|(tracked, node)| tracked.copies.get_mut(&node));
+            let is_over = matches!(left.reason, LeaveOut::OverBudget { .. });
+            if let Some(copy) = copy.filter(|_| is_over) {
+                copy.left_out = copy.left_out.saturating_add(1);
+            }
+        }
         let mut taken: Vec<_> = decided.assembly.taken.iter().collect();
         taken.sort_by_key(|taken| taken.index);
         for taken in taken {
@@ -256,9 +282,10 @@ impl Entries {
             let Some(copy) = tracked.copies.get(&node).filter(|_| node >= self.liars) else {
                 continue;
             };
-            let (number, boot, chains) = (copy.number, copy.boot, tracked.chains.clone());
+            let (number, chains) = (copy.number, tracked.chains.clone());
+            let from = (node, copy.boot, copy.client);
             for chain in &chains {
-                let newest = self.order.entry((node, boot, *chain)).or_default();
+                let newest = self.order.entry((from, *chain)).or_default();
                 if *newest > number {
                     return Err(format!(
                         "node {node}, chain {chain}: entry {number} after {newest}"
@@ -266,16 +293,16 @@ impl Entries {
                 }
                 *newest = number;
             }
-            self.passed_over((node, boot, number), &chains, time, &short)?;
+            self.passed_over((from, number), &chains, time, &short)?;
         }
         Ok(())
     }
 
-    /// An entry is decided: no earlier one of its node and chains still waits. What expires soon its node may have given up
+    /// An entry is decided: no earlier one of its client and chains still waits. What expires soon its node may have given up
     /// already, by a clock that jumped ahead; and a bundle holds back only the chain where it did not fit.
     fn passed_over(
         &self,
-        (node, boot, number): (usize, u64, u64),
+        ((node, boot, client), number): (From, u64),
         chains: &[ChainId],
         time: UnixMillis,
         short: &BTreeMap<EntryId, ChainId>,
@@ -284,8 +311,10 @@ impl Entries {
             let Some(tracked) = self.all.get(id).filter(|tracked| tracked.decided.is_none()) else {
                 continue;
             };
-            let is_alive =
-                |copy: &Copy| copy.boot == boot && copy.expires > time.plus(CLOCK_AHEAD_MS);
+            let is_alive = |copy: &Copy| {
+                (copy.boot, copy.client) == (boot, client)
+                    && copy.expires > time.plus(CLOCK_AHEAD_MS)
+            };
             let shares = tracked.chains.iter().any(|chain| chains.contains(chain));
             let fits = short.get(id).is_some_and(|chain| !chains.contains(chain));
             if shares && !fits && tracked.copies.get(&node).is_some_and(is_alive) {

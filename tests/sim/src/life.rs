@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use libp2p::PeerId;
 use lockstep_consensus::abstention::Abstention;
 use lockstep_consensus::application::input::{Input, MeshInput};
 use lockstep_consensus::guard::Origin;
+use lockstep_consensus::ingress::Submitter;
 use lockstep_core::planted::{Bug, planted};
 use lockstep_core::types::Height;
 use lockstep_engine::replica;
@@ -119,22 +120,25 @@ impl World {
             return;
         }
         let count = 1 + self.rng.below(3);
+        let client = u8::try_from(self.rng.below(3)).expect("small");
+        let from = (node, boot, client);
         let mut entries = Vec::new();
         for _ in 0..count {
             let lives = if self.rng.chance(100) { 300 } else { LONG_MS };
             if self.rng.chance(self.plan.copies) {
                 let lives = if self.rng.chance(500) { 400 } else { LONG_MS };
                 let which = self.rng.place(20);
-                entries.extend(self.checks.entries.submit_copy((node, boot), which, (now, lives)));
+                entries.extend(self.checks.entries.submit_copy(from, which, (now, lives)));
                 continue;
             }
             let kind = self.rng.below(8);
             let length = usize::try_from(self.rng.below(self.plan.length)).expect("small");
-            entries.push(self.checks.entries.submit((node, boot), kind, length, (now, lives)));
+            entries.push(self.checks.entries.submit(from, kind, length, (now, lives)));
         }
         let running = self.nodes[node].running.as_mut().expect("it runs");
         let reply = running.wait(Waiting::Submitted(entries.clone()));
-        self.application(node, Input::EntriesSubmitted { reply, entries });
+        let from = Submitter(B256::with_last_byte(client));
+        self.application(node, Input::EntriesSubmitted { from, reply, entries });
     }
 
     /// The status goes to all, and again in a while.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use lockstep_core::entry::Entry;
 use lockstep_core::types::EntryId;
-use lockstep_rpc::node::{EntryState, Ingress, ReadError, Refusal, Submission};
+use lockstep_rpc::node::{Client, EntryState, Ingress, ReadError, Refusal, Submission};
 use tokio::sync::watch;
 
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl ScriptedIngress {
 
 #[async_trait]
 impl Ingress for ScriptedIngress {
-    async fn submit(&self, entries: Vec<Entry>) -> Vec<Result<Submission, Refusal>> {
+    async fn submit(&self, _: Client, entries: Vec<Entry>) -> Vec<Result<Submission, Refusal>> {
         let mut taken = self.taken();
         let take = |entry: Entry| {
             let id = entry.id();

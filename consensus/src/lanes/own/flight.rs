@@ -4,23 +4,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy_primitives::B256;
-use lockstep_core::admission::{self, Need, Needs};
-use lockstep_core::budget::{Usage, lane_share};
+use alloy_primitives::{Address, B256};
+use lockstep_core::budget::{self, Demand, Usage};
 use lockstep_core::entry::CheckedEntry;
 use lockstep_core::planted::{Bug, planted};
-use lockstep_core::state::State;
+use lockstep_core::state::{ChainState, State};
 use lockstep_core::types::{BatchDigest, ChainId, Sequence, UnixMillis};
 
-use super::queue::{Place, Ticket};
+use super::queue::{Ask, Class, Lot, Place, Ticket};
+use super::turns::Source;
 
-/// On which terms an entry may go into the batch being filled.
-#[derive(Clone, Debug)]
-pub(super) struct Terms {
-    /// What it asks for by the state of that moment.
-    needs: Vec<Need>,
-    /// It closes its chains: a bundle that is not sure on one of them.
-    closes: bool,
+/// Whether an entry may go into the batch being filled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It may. `closes`: nothing of its threads may follow before it is decided.
+    Now { closes: bool },
+    /// When nothing of these lots is in flight any more.
+    Behind(Vec<Lot>),
+    /// Not by this state and time: an earlier one of a thread came back, or it asks more than a bucket holds.
+    Later,
 }
 
 /// An entry in a batch.
@@ -29,7 +31,7 @@ pub(super) struct Flown {
     pub(super) place: Place,
     pub(super) ticket: Ticket,
     pub(super) entry: CheckedEntry,
-    pub(super) terms: Terms,
+    pub(super) closes: bool,
 }
 
 #[derive(Debug, Default)]
@@ -38,23 +40,70 @@ struct Batch {
     entries: Vec<Flown>,
 }
 
-/// What is in flight of one chain.
-#[derive(Debug, Default)]
-struct Chain {
-    usage: Usage,
-    /// Entries in closed batches, and in the one being filled.
+/// What is in flight of one lot: entries in closed batches, and in the one being filled.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
     batched: usize,
     filling: usize,
-    /// Entries that close the chain.
+}
+
+/// What is in flight of one account's entries in a lot.
+#[derive(Clone, Copy, Debug, Default)]
+struct Thread {
+    entries: usize,
+    /// Entries that close it.
     closing: usize,
     /// An entry came back while others were in flight.
     is_held: bool,
 }
 
+/// A lot, a source, an account.
+type ThreadKey = (Lot, Source, Option<Address>);
+
+fn threads(ask: &Ask) -> impl Iterator<Item = ThreadKey> {
+    ask.accounts.iter().map(|account| (ask.lot, ask.source, *account))
+}
+
+/// What a chain's bucket gives this lane.
+struct Shares {
+    /// For sure, by the newest state.
+    sure: Usage,
+    /// In the first pass of a block of now.
+    now: Usage,
+    /// In the second pass, if nobody else takes anything.
+    level: Usage,
+    /// In the first pass, when the bucket is full.
+    full: Usage,
+}
+
+impl Shares {
+    fn of(state: &State, chain: &ChainState, now: UnixMillis) -> Self {
+        let committed = &state.committed;
+        let (lanes, percent) = (committed.lanes.len(), committed.params.open_share_percent);
+        let elapsed = now.since(state.timestamp);
+        Self {
+            sure: budget::lane_share(chain, 0, lanes, percent),
+            now: budget::lane_share(chain, elapsed, lanes, percent),
+            level: budget::level(chain, elapsed, percent),
+            full: budget::lane_share(chain, u64::MAX, lanes, percent),
+        }
+    }
+}
+
+/// Whether a lot's part of the usage fits: open entries have a share of their own in that of all.
+const fn fits(usage: &Usage, share: &Usage, class: Class) -> bool {
+    match class {
+        Class::Open => usage.is_within(share),
+        Class::Regular | Class::Record => usage.all.is_within(&share.all),
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     batches: BTreeMap<Sequence, Batch>,
-    chains: BTreeMap<ChainId, Chain>,
+    usages: BTreeMap<ChainId, Usage>,
+    lots: BTreeMap<Lot, Count>,
+    threads: BTreeMap<ThreadKey, Thread>,
     raws: BTreeSet<B256>,
     /// The last batch that was decided; `None` before the first.
     decided: Option<(Sequence, BatchDigest)>,
@@ -66,53 +115,62 @@ impl Flight {
         self.raws.contains(raw)
     }
 
-    /// Whether an entry may follow what is in flight, in the batch being filled, and on which terms.
-    pub(super) fn admit(
-        &self,
-        state: &State,
-        now: UnixMillis,
-        entry: &CheckedEntry,
-    ) -> Option<Terms> {
-        // Assembly leaves out an entry of an unknown chain, so it asks for nothing.
-        let needs = match admission::needs_of(&state.committed, entry) {
-            Ok(Needs::Budget(needs)) => needs,
-            Ok(Needs::Record(_)) | Err(_) => Vec::new(),
-        };
-        let mut is_sure = true;
-        for need in &needs {
-            is_sure &= self.follows(state, now, need)?;
+    /// Whether an entry may follow what is in flight, in the batch being filled.
+    pub(super) fn admit(&self, state: &State, now: UnixMillis, ticket: &Ticket) -> Admission {
+        if planted(Bug::LaneDoesNotWait) {
+            return Admission::Now { closes: false };
         }
-        let closes = !is_sure && needs.len() > 1;
-        Some(Terms { needs, closes })
+        if ticket.asks.iter().flat_map(threads).any(|thread| self.is_closed(&thread)) {
+            return Admission::Later;
+        }
+        let (mut unsure, mut may_go, mut is_large) = (Vec::new(), true, false);
+        for ask in &ticket.asks {
+            let (chain, class) = ask.lot;
+            let Some(chain) = state.committed.chain(chain).filter(|_| class != Class::Record)
+            else {
+                continue;
+            };
+            let (shares, usage) = (Shares::of(state, chain, now), self.usage(ask));
+            if fits(&usage.twice(), &shares.sure, class) {
+                continue;
+            }
+            if !can_go(&ask.demand, &shares, ticket.came_back) {
+                return Admission::Later;
+            }
+            let in_flight = self.lots.get(&ask.lot).copied().unwrap_or_default();
+            let fits = fits(&usage, &shares.now, class);
+            may_go &= in_flight.batched == 0 && (in_flight.filling == 0 || fits);
+            is_large |= !fits;
+            unsure.push(ask.lot);
+        }
+        if may_go {
+            let is_bundle = ticket.asks.len() > 1;
+            return Admission::Now { closes: is_large || (is_bundle && !unsure.is_empty()) };
+        }
+        Admission::Behind(unsure)
     }
 
-    /// `None` if the chain must wait; else whether the need is sure.
-    fn follows(&self, state: &State, now: UnixMillis, need: &Need) -> Option<bool> {
-        let committed = &state.committed;
-        let chain = committed.chain(need.chain).expect("what has a need is registered");
-        let (lanes, percent) = (committed.lanes.len(), committed.params.open_share_percent);
-        let share = |elapsed_ms| lane_share(chain, elapsed_ms, lanes, percent);
-        let none = Chain::default();
-        let flight = self.chains.get(&need.chain).unwrap_or(&none);
-        if (flight.is_held || flight.closing > 0) && !planted(Bug::LaneDoesNotWait) {
-            return None;
-        }
-        let usage = flight.usage.plus(&need.demand);
-        if usage.twice().is_within(&share(0)) || planted(Bug::LaneDoesNotWait) {
-            return Some(true);
-        }
-        let (is_alone, is_first) = (flight.batched == 0, flight.filling == 0);
-        let may_go = is_alone && (is_first || usage.is_within(&share(now.since(state.timestamp))));
-        may_go.then_some(false)
+    fn is_closed(&self, thread: &ThreadKey) -> bool {
+        self.threads.get(thread).is_some_and(|thread| thread.is_held || thread.closing > 0)
+    }
+
+    /// What is in flight of the ask's chain, with it.
+    fn usage(&self, ask: &Ask) -> Usage {
+        self.usages.get(&ask.lot.0).copied().unwrap_or_default().plus(&ask.demand)
     }
 
     /// Puts an admitted entry into the batch being filled.
     pub(super) fn add(&mut self, sequence: Sequence, flown: Flown) {
-        for Need { chain, demand } in &flown.terms.needs {
-            let chain = self.chains.entry(*chain).or_default();
-            chain.usage = chain.usage.plus(demand);
-            chain.filling = chain.filling.saturating_add(1);
-            chain.closing = chain.closing.saturating_add(usize::from(flown.terms.closes));
+        for ask in &flown.ticket.asks {
+            let usage = self.usages.entry(ask.lot.0).or_default();
+            *usage = usage.plus(&ask.demand);
+            let count = self.lots.entry(ask.lot).or_default();
+            count.filling = count.filling.saturating_add(1);
+            for thread in threads(ask) {
+                let thread = self.threads.entry(thread).or_default();
+                thread.entries = thread.entries.saturating_add(1);
+                thread.closing = thread.closing.saturating_add(usize::from(flown.closes));
+            }
         }
         self.raws.insert(flown.ticket.raw);
         self.batches.entry(sequence).or_default().entries.push(flown);
@@ -120,8 +178,8 @@ impl Flight {
 
     /// The batch being filled is full, or nothing else may go.
     pub(super) fn close_batch(&mut self) {
-        for chain in self.chains.values_mut() {
-            chain.batched = chain.batched.saturating_add(std::mem::take(&mut chain.filling));
+        for count in self.lots.values_mut() {
+            count.batched = count.batched.saturating_add(std::mem::take(&mut count.filling));
         }
     }
 
@@ -158,24 +216,39 @@ impl Flight {
 
     fn release(&mut self, flown: &Flown) {
         self.raws.remove(&flown.ticket.raw);
-        for Need { chain, demand } in &flown.terms.needs {
-            let of =
-                self.chains.get_mut(chain).expect("its chains' accounts have what is in flight");
-            of.usage = of.usage.minus(demand);
-            of.batched = of.batched.saturating_sub(1);
-            of.closing = of.closing.saturating_sub(usize::from(flown.terms.closes));
-            if of.batched == 0 {
-                self.chains.remove(chain);
+        for ask in &flown.ticket.asks {
+            let usage = self.usages.get_mut(&ask.lot.0).expect("what is in flight is counted");
+            *usage = usage.minus(&ask.demand);
+            let count = self.lots.get_mut(&ask.lot).expect("what is in flight is counted");
+            count.batched = count.batched.saturating_sub(1);
+            if count.batched == 0 {
+                self.lots.remove(&ask.lot);
+            }
+            for key in threads(ask) {
+                let thread = self.threads.get_mut(&key).expect("what is in flight is counted");
+                thread.entries = thread.entries.saturating_sub(1);
+                thread.closing = thread.closing.saturating_sub(usize::from(flown.closes));
+                if thread.entries == 0 {
+                    self.threads.remove(&key);
+                }
             }
         }
     }
 
-    /// Holds what has entries in flight of these chains: an earlier entry came back.
-    pub(super) fn hold(&mut self, chains: &BTreeSet<ChainId>) {
-        for chain in chains {
-            if let Some(flight) = self.chains.get_mut(chain) {
-                flight.is_held = true;
+    /// Holds what has entries in flight of an entry's threads: it came back.
+    pub(super) fn hold(&mut self, asks: &[Ask]) {
+        for thread in asks.iter().flat_map(threads) {
+            if let Some(thread) = self.threads.get_mut(&thread) {
+                thread.is_held = true;
             }
         }
     }
+}
+
+/// Whether a bucket has that much by now. One that came back is not tried again before the first pass has room for it, if
+/// it ever has: the log carries it once more at most for nothing.
+fn can_go(demand: &Demand, shares: &Shares, came_back: bool) -> bool {
+    let alone = Usage::default().plus(demand);
+    let has_room_ever = alone.is_within(&shares.full);
+    alone.is_within(if came_back && has_room_ever { &shares.now } else { &shares.level })
 }

@@ -36,24 +36,26 @@ pub enum DropReason {
     NotSequencer,
     /// It asks more of a chain than the chain's full budget.
     TooLarge,
+    /// Two blocks had no room for it. It may be submitted again.
+    OverBudget,
     /// A reason that this version does not know.
     Unknown,
 }
 
 impl DropReason {
-    /// The reason for a final [`LeaveOut`]; `None` where a later block may take the entry.
+    /// The word for why a validator did not take an entry, or gave it up.
     #[must_use]
-    pub const fn of(reason: &LeaveOut) -> Option<Self> {
+    pub const fn of(reason: &LeaveOut) -> Self {
         match reason {
-            LeaveOut::Expired { .. } => Some(Self::Expired),
-            LeaveOut::ExpiresTooLate { .. } => Some(Self::ExpiresTooLate),
-            LeaveOut::UnknownChain { .. } => Some(Self::UnknownChain),
-            LeaveOut::Kind { .. } => Some(Self::KindMismatch),
-            LeaveOut::UnsupportedGuarantee => Some(Self::Guarantee),
-            LeaveOut::NotSequencer { .. } => Some(Self::NotSequencer),
-            LeaveOut::TooLarge { .. } => Some(Self::TooLarge),
-            LeaveOut::Duplicate { .. } => Some(Self::Duplicate),
-            LeaveOut::OverBudget { .. } | LeaveOut::RecordCap { .. } => None,
+            LeaveOut::Expired { .. } => Self::Expired,
+            LeaveOut::ExpiresTooLate { .. } => Self::ExpiresTooLate,
+            LeaveOut::UnknownChain { .. } => Self::UnknownChain,
+            LeaveOut::Kind { .. } => Self::KindMismatch,
+            LeaveOut::UnsupportedGuarantee => Self::Guarantee,
+            LeaveOut::NotSequencer { .. } => Self::NotSequencer,
+            LeaveOut::TooLarge { .. } => Self::TooLarge,
+            LeaveOut::Duplicate { .. } => Self::Duplicate,
+            LeaveOut::OverBudget { .. } | LeaveOut::RecordCap { .. } => Self::OverBudget,
         }
     }
 
@@ -64,6 +66,7 @@ impl DropReason {
             Self::UnknownChain | Self::KindMismatch => ErrorCode::UnknownChain,
             Self::NotSequencer | Self::Guarantee | Self::TooLarge => ErrorCode::NotAllowed,
             Self::ExpiresTooLate => ErrorCode::ExpiresTooLate,
+            Self::OverBudget => ErrorCode::Overloaded,
             Self::Expired | Self::Duplicate | Self::Unknown => ErrorCode::Expired,
         }
     }
@@ -79,10 +82,10 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    /// What a final [`LeaveOut`] means to the submitter; `None` where a later block may take the entry.
+    /// What a [`LeaveOut`] for which the entry was given up means to the submitter.
     #[must_use]
-    pub fn of(reason: &LeaveOut) -> Option<Self> {
-        Some(Self { reason: DropReason::of(reason)?, detail: reason.to_string() })
+    pub fn of(reason: &LeaveOut) -> Self {
+        Self { reason: DropReason::of(reason), detail: reason.to_string() }
     }
 }
 
@@ -288,5 +291,6 @@ drop_reasons!(
     Duplicate,
     Guarantee,
     NotSequencer,
-    TooLarge
+    TooLarge,
+    OverBudget
 );

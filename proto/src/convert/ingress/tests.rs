@@ -312,12 +312,14 @@ fn milestones_are_reached_in_order_and_never_by_a_dropped_entry() {
 }
 
 #[test]
-fn only_final_reasons_drop_an_entry() {
+fn drops_say_why_in_one_word_and_in_a_sentence() {
     use lockstep_core::admission::LeaveOut;
     let chain = ChainId(901);
-    assert_eq!(Dropped::of(&LeaveOut::OverBudget { chain }), None);
-    assert_eq!(Dropped::of(&LeaveOut::RecordCap { chain }), None);
-    let dropped = Dropped::of(&LeaveOut::UnknownChain { chain }).unwrap();
+    for reason in [LeaveOut::OverBudget { chain }, LeaveOut::RecordCap { chain }] {
+        assert_eq!(Dropped::of(&reason).reason, DropReason::OverBudget);
+    }
+    assert_eq!(DropReason::OverBudget.code(), ErrorCode::Overloaded);
+    let dropped = Dropped::of(&LeaveOut::UnknownChain { chain });
     assert_eq!(
         (dropped.reason, dropped.detail.as_str()),
         (DropReason::UnknownChain, "chain 901 is not registered")

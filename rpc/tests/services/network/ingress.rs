@@ -10,8 +10,8 @@ use lockstep_core::entry::{Body, Entry};
 use lockstep_core::types::{ChainId, EntryId, Height};
 use lockstep_proto::convert::bundle::refuse_entry;
 use lockstep_rpc::node::{
-    Dropped, EntryState, ErrorCode, Ingress, LegState, LegStatus, ReadError, Refusal, Stage,
-    Submission,
+    Client, Dropped, EntryState, ErrorCode, Ingress, LegState, LegStatus, ReadError, Refusal,
+    Stage, Submission,
 };
 use tokio::sync::watch;
 
@@ -145,7 +145,7 @@ fn chains_of(entry: &Entry) -> Vec<ChainId> {
 
 #[async_trait]
 impl Ingress for MemoryIngress {
-    async fn submit(&self, entries: Vec<Entry>) -> Vec<Result<Submission, Refusal>> {
+    async fn submit(&self, _: Client, entries: Vec<Entry>) -> Vec<Result<Submission, Refusal>> {
         let check = self.check.lock().await;
         if !check.is_zero() {
             tokio::time::sleep(*check * u32::try_from(entries.len()).unwrap()).await;

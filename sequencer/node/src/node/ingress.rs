@@ -1,15 +1,18 @@
 //! The way into the log as the gRPC services see it: a validator's lane, or a full node's refusal.
 
+use std::net::{IpAddr, Ipv6Addr};
+
+use alloy_primitives::B256;
 use async_trait::async_trait;
-use lockstep_consensus::ingress::{Ingress as Lane, Refused};
+use lockstep_consensus::ingress::{Ingress as Lane, Refused, Submitter};
 use lockstep_consensus::tracker;
-use lockstep_core::admission::LeaveOut;
 use lockstep_core::dedup::Decision;
 use lockstep_core::entry::Entry;
 use lockstep_core::types::{EntryId, Height};
 use lockstep_proto::convert::bundle::refuse_entry;
 use lockstep_rpc::node::{
-    Decided, DropReason, Dropped, EntryState, ErrorCode, Ingress, ReadError, Refusal, Submission,
+    Client, Decided, DropReason, Dropped, EntryState, ErrorCode, Ingress, ReadError, Refusal,
+    Submission,
 };
 use tokio::sync::watch;
 
@@ -17,8 +20,8 @@ use super::awaited::Awaited;
 use super::log::LogView;
 use super::outcomes::{Leg, Outcomes};
 
-/// When to come back to a node whose lane is full, in milliseconds: two block intervals.
-const BUSY_RETRY_MS: u64 = 500;
+/// When to come back to a node that tracks too many entries, in milliseconds: two block intervals.
+const TRACKED_RETRY_MS: u64 = 500;
 
 /// What is told of decided entries: where the log has them, and what became of them on their chains.
 #[derive(Clone, Debug)]
@@ -115,16 +118,16 @@ pub(crate) struct LaneIngress {
     pub(crate) told: Told,
 }
 
+fn overloaded(refused: &Refused, retry_after_ms: u64) -> Refusal {
+    Refusal::new(ErrorCode::Overloaded, refused.to_string()).retry_after(retry_after_ms)
+}
+
 fn refusal(refused: &Refused) -> Refusal {
     let code = match refused {
         Refused::Invalid(error) => return refuse_entry(error),
-        Refused::NotAdmitted(reason) => {
-            DropReason::of(reason).map_or(ErrorCode::Overloaded, DropReason::code)
-        }
-        Refused::Busy(_) | Refused::TooManyTracked => {
-            let refusal = Refusal::new(ErrorCode::Overloaded, refused.to_string());
-            return refusal.retry_after(BUSY_RETRY_MS);
-        }
+        Refused::NotAdmitted(reason) => DropReason::of(reason).code(),
+        Refused::Busy(busy) => return overloaded(refused, busy.retry_after_ms()),
+        Refused::TooManyTracked => return overloaded(refused, TRACKED_RETRY_MS),
         Refused::Stopping => ErrorCode::NotReady,
     };
     Refusal::new(code, refused.to_string())
@@ -137,7 +140,7 @@ impl LaneIngress {
             tracker::EntryState::Decided { decision, .. } => {
                 EntryState::Decided(self.decided(decision)?.0)
             }
-            tracker::EntryState::Dropped(reason) => EntryState::Dropped(dropped(&reason)),
+            tracker::EntryState::Dropped(reason) => EntryState::Dropped(Dropped::of(&reason)),
         })
     }
 
@@ -198,9 +201,18 @@ impl LaneIngress {
     }
 }
 
-fn dropped(reason: &LeaveOut) -> Dropped {
-    let unknown = || Dropped { reason: DropReason::Unknown, detail: reason.to_string() };
-    Dropped::of(reason).unwrap_or_else(unknown)
+/// Clients as the lane tells them apart; addresses as IPv6, in the low bytes, which no hash is.
+fn submitter(client: Client) -> Submitter {
+    match client {
+        Client::Known(certificate) => Submitter(certificate),
+        Client::Address(IpAddr::V4(address)) => by_address(address.to_ipv6_mapped()),
+        Client::Address(IpAddr::V6(address)) => by_address(address),
+        Client::Others => Submitter::UNKNOWN,
+    }
+}
+
+fn by_address(address: Ipv6Addr) -> Submitter {
+    Submitter(B256::left_padding_from(&address.octets()))
 }
 
 fn internal(error: &ReadError) -> Refusal {
@@ -209,9 +221,13 @@ fn internal(error: &ReadError) -> Refusal {
 
 #[async_trait]
 impl Ingress for LaneIngress {
-    async fn submit(&self, entries: Vec<Entry>) -> Vec<Result<Submission, Refusal>> {
+    async fn submit(
+        &self,
+        client: Client,
+        entries: Vec<Entry>,
+    ) -> Vec<Result<Submission, Refusal>> {
         let ids: Vec<EntryId> = entries.iter().map(Entry::id).collect();
-        let answers = self.lane.submit_many(entries).await;
+        let answers = self.lane.submit_many(submitter(client), entries).await;
         let submitted = |(id, answer): (EntryId, Result<_, Refused>)| {
             let (state, is_known) = answer.map_err(|refused| refusal(&refused))?;
             let state = self.state(state).map_err(|error| internal(&error))?;
@@ -246,7 +262,7 @@ pub(crate) struct NoIngress(pub(crate) Told);
 
 #[async_trait]
 impl Ingress for NoIngress {
-    async fn submit(&self, entries: Vec<Entry>) -> Vec<Result<Submission, Refusal>> {
+    async fn submit(&self, _: Client, entries: Vec<Entry>) -> Vec<Result<Submission, Refusal>> {
         let refuse = |_: Entry| {
             let reason = "this node follows the log and takes no entries; submit to a validator";
             Err(Refusal::new(ErrorCode::NotReady, reason))

@@ -45,6 +45,7 @@ struct Run {
     decided: BTreeMap<ChainId, Vec<u32>>,
     /// The case that the module's documentation names under (1) came about.
     is_drained: bool,
+    given_up: Vec<GivenUp>,
     tally: Tally,
 }
 
@@ -66,6 +67,7 @@ impl Run {
             numbers: BTreeMap::new(),
             decided: BTreeMap::new(),
             is_drained: false,
+            given_up: Vec::new(),
             tally: Tally::default(),
         }
     }
@@ -88,7 +90,9 @@ impl Run {
             2 | 3 => tx(B, self.next, first),
             _ => bundle(self.next, [first, second]),
         };
-        if self.own.push(self.net.check(entry.clone())).is_ok() {
+        let now = self.net.state.timestamp;
+        let checked = self.net.check(entry.clone());
+        if self.own.push(now, client(0), checked).is_ok() {
             self.numbers.insert(entry.id(), self.next);
         }
     }
@@ -130,7 +134,8 @@ impl Run {
         }
         let settled = settle(&decided, me, &mut Tracker::default(), |_| None);
         self.tally.came_back += settled.carried.len();
-        assert_eq!(self.own.settle(self.net.state.clone(), &settled.carried), None);
+        let (state, carried) = (self.net.state.clone(), &settled.carried);
+        assert_eq!(self.own.settle(state, carried, &mut self.given_up), None);
         self.is_drained |= [&self.old, &self.new].into_iter().any(|run| self.is_unsure(run));
     }
 
