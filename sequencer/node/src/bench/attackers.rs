@@ -49,10 +49,8 @@ const EXPIRES_MS: u64 = 30_000;
 const COPY_EXPIRIES_MS: u64 = 25_000;
 /// Before a client connects again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
-/// Streams of slices that each reading client opens and never reads.
+/// Streams of slices that a client opens and never reads: of all of them, 800 at each validator, which has 768 to give.
 const UNREAD_STREAMS: usize = 16;
-/// One in so many reads asks for a thousand slices: decoding more answers would cost the client more than the node.
-const SLICES_EVERY: u64 = 20;
 /// A chain that is not registered.
 const UNKNOWN_CHAIN: ChainId = ChainId(77_777);
 /// Idle connections that are opened per second, at most.
@@ -72,9 +70,10 @@ pub(super) enum Attack {
         /// Entries of all clients per second.
         per_second: u64,
     },
-    /// They ask for entries and transactions that nobody knows, and for slices of this chain; each has 16 streams of the
-    /// chain's slices that it does not read.
+    /// They read.
     Read {
+        /// What.
+        what: Reads,
         /// A chain.
         chain: ChainId,
         /// Calls of all clients per second.
@@ -82,6 +81,17 @@ pub(super) enum Attack {
     },
     /// They open connections, 64 from each address to each validator, and say nothing.
     Idle,
+}
+
+/// What is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reads {
+    /// The states of entries and of transactions that nobody knows.
+    Unknown,
+    /// The slices of a thousand heights, of the chain and of one that is not registered.
+    Slices,
+    /// [`UNREAD_STREAMS`] streams of the chain's slices per client, from height 1 on, that the client does not read.
+    Streams,
 }
 
 /// What is submitted.
@@ -140,14 +150,17 @@ impl Attackers {
             Attack::Submit { content, per_second } => {
                 for number in 0..CLIENTS {
                     let maker = Maker::new(content, number)?;
-                    let client = Client::new(number, &urls, per_second, tally.clone());
+                    let per_message = per_second.div_ceil(MESSAGES_PER_SECOND).max(1);
+                    let turns = Turns::new(per_second, per_message);
+                    let client = Client::new(number, &urls, turns, tally.clone());
                     clients.spawn(client.submit(maker));
                 }
             }
-            Attack::Read { chain, per_second } => {
+            Attack::Read { what, chain, per_second } => {
                 for number in 0..CLIENTS {
-                    let client = Client::new(number, &urls, per_second, tally.clone());
-                    clients.spawn(client.read(chain));
+                    let turns = Turns::new(per_second, 1);
+                    let client = Client::new(number, &urls, turns, tally.clone());
+                    clients.spawn(client.read(what, chain));
                 }
             }
             Attack::Idle => {
@@ -170,38 +183,51 @@ fn address(number: u64) -> Ipv4Addr {
     Ipv4Addr::new(127, 1, 0, u8::try_from(last).unwrap_or(u8::MAX))
 }
 
+/// When a client sends.
+#[derive(Clone, Copy, Debug)]
+struct Turns {
+    /// Entries of one message; 1 for calls.
+    per_message: u64,
+    /// Between two messages.
+    period: Duration,
+}
+
+impl Turns {
+    /// So many per second of all clients.
+    fn new(per_second: u64, per_message: u64) -> Self {
+        let micros = CLIENTS.saturating_mul(per_message).saturating_mul(1_000_000);
+        let micros = micros.checked_div(per_second).unwrap_or(micros);
+        Self { per_message, period: Duration::from_micros(micros) }
+    }
+}
+
 /// One client.
 #[derive(Debug)]
 struct Client {
     number: u64,
     endpoint: Endpoint,
-    /// Entries of one message.
-    per_message: u64,
-    /// Between two messages.
-    period: Duration,
+    turns: Turns,
     tally: Arc<Tally>,
 }
 
 impl Client {
     /// Clients of one address are spread over the validators.
-    fn new(number: u64, urls: &[String], per_second: u64, tally: Arc<Tally>) -> Self {
+    fn new(number: u64, urls: &[String], turns: Turns, tally: Arc<Tally>) -> Self {
         let round = number.checked_div(ADDRESSES).unwrap_or_default();
         let place = number.saturating_add(round).checked_rem(VALIDATORS.into()).unwrap_or_default();
         let url = usize::try_from(place).ok().and_then(|place| urls.get(place));
         let local_address = Some(IpAddr::V4(address(number)));
         let endpoint =
             Endpoint { local_address, ..Endpoint::new(url.cloned().unwrap_or_default()) };
-        let per_message = per_second.div_ceil(MESSAGES_PER_SECOND).max(1);
-        let micros = CLIENTS.saturating_mul(per_message).saturating_mul(1_000_000);
-        let micros = micros.checked_div(per_second).unwrap_or(micros);
-        Self { number, endpoint, per_message, period: Duration::from_micros(micros), tally }
+        Self { number, endpoint, turns, tally }
     }
 
     /// Ticks at which the clients take turns, so that they do not all send at once.
     async fn ticks(&self) -> Interval {
-        let turn = self.period.checked_div(u32::try_from(CLIENTS).unwrap_or(1)).unwrap_or_default();
+        let period = self.turns.period;
+        let turn = period.checked_div(u32::try_from(CLIENTS).unwrap_or(1)).unwrap_or_default();
         sleep(turn.saturating_mul(u32::try_from(self.number).unwrap_or_default())).await;
-        let mut ticks = interval(self.period);
+        let mut ticks = interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks
     }
@@ -237,7 +263,8 @@ impl Client {
         loop {
             ticks.tick().await;
             let now = clock::now();
-            let entries: Vec<Bytes> = (0..self.per_message).map(|_| maker.next(now)).collect();
+            let entries: Vec<Bytes> =
+                (0..self.turns.per_message).map(|_| maker.next(now)).collect();
             self.tally.ask(entries.len(), entries.iter().map(|entry| entry.len()).sum());
             sender.send_submissions(entries.into_iter().map(submission).collect()).await?;
         }
@@ -250,7 +277,7 @@ impl Client {
         Err(ClientError::Ended)
     }
 
-    async fn read(self, chain: ChainId) {
+    async fn read(self, what: Reads, chain: ChainId) {
         let mut ticks = self.ticks().await;
         let channel = loop {
             match self.endpoint.connect().await {
@@ -260,22 +287,20 @@ impl Client {
         };
         let (mut log, mut ingress) = (LogClient::new(channel.clone()), IngressClient::new(channel));
         let mut unread = Vec::new();
-        for _ in 0..UNREAD_STREAMS {
-            self.tally.ask(1, 0);
-            match log.stream_slices(chain, Some(Height(1))).await {
-                Ok(stream) => unread.push(stream),
-                Err(_) => self.tally.refuse(1),
-            }
-        }
         for call in 0u64.. {
             ticks.tick().await;
-            self.tally.ask(1, 0);
             let seed = [self.number.to_be_bytes(), call.to_be_bytes()].concat();
-            let answer = match call.checked_rem(SLICES_EVERY) {
-                Some(0) => log.slices(thousand(chain)).await.map(|_| ()),
-                Some(1) => log.slices(thousand(UNKNOWN_CHAIN)).await.map(|_| ()),
-                _ => ingress.status(unknown(&seed, chain)).await.map(|_| ()),
+            let answer = match what {
+                Reads::Unknown => ingress.status(unknown(&seed, chain)).await.map(|_| ()),
+                Reads::Slices if call % 2 == 0 => log.slices(thousand(chain)).await.map(|_| ()),
+                Reads::Slices => log.slices(thousand(UNKNOWN_CHAIN)).await.map(|_| ()),
+                Reads::Streams if unread.len() == UNREAD_STREAMS => continue,
+                Reads::Streams => {
+                    let stream = log.stream_slices(chain, Some(Height(1))).await;
+                    stream.map(|stream| unread.push(stream))
+                }
             };
+            self.tally.ask(1, 0);
             self.tally.refuse(usize::from(answer.is_err_and(|error| !error.is_not_found())));
         }
     }
@@ -474,7 +499,7 @@ mod tests {
     fn clients_of_one_address_are_at_different_validators() {
         let urls: Vec<String> = (0..4).map(|n| format!("http://127.0.0.1:{n}")).collect();
         let seats = (0..CLIENTS).map(|number| {
-            let endpoint = Client::new(number, &urls, 1, Arc::default()).endpoint;
+            let endpoint = Client::new(number, &urls, Turns::new(1, 1), Arc::default()).endpoint;
             (endpoint.local_address, endpoint.url)
         });
         let seats: Vec<_> = seats.collect();

@@ -16,7 +16,7 @@ use lockstep_core::types::ChainId;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Args;
-use super::attackers::{Attack, Attackers, Content};
+use super::attackers::{Attack, Attackers, Content, Reads};
 use super::cluster::{Cluster, Options};
 use super::flood::{self, Load, Outcome, Target};
 use super::measure;
@@ -78,7 +78,7 @@ const fn submit(content: Content, per_second: u64) -> Attack {
 
 const BASELINE: Row = Row { name: "none", honest: QUIET, attack: None };
 
-const ATTACKS: [Row; 8] = [
+const ATTACKS: [Row; 10] = [
     row(
         "another chain 50 times over its budget, 5 MB/s",
         QUIET,
@@ -106,9 +106,19 @@ const ATTACKS: [Row; 8] = [
         submit(Content::Transfers(EVM, ENTRY_GAS_MAX), 200),
     ),
     row(
-        "reads of what is unknown, 2,000/s, 3,200 streams",
+        "reads: states of unknown entries, 2,000/s",
         QUIET,
-        Attack::Read { chain: QUIET, per_second: 2_000 },
+        Attack::Read { what: Reads::Unknown, chain: QUIET, per_second: 2_000 },
+    ),
+    row(
+        "reads: slices of 1,000 heights, 100/s",
+        QUIET,
+        Attack::Read { what: Reads::Slices, chain: QUIET, per_second: 100 },
+    ),
+    row(
+        "reads: 3,200 streams of slices, none is read",
+        QUIET,
+        Attack::Read { what: Reads::Streams, chain: QUIET, per_second: 1_000 },
     ),
     row("idle connections, up to 16,384", QUIET, Attack::Idle),
 ];
@@ -139,6 +149,8 @@ struct Figures {
     sent_kib: u64,
     /// CPU time of all validators, in milliseconds per second.
     cpu: u64,
+    /// CPU time of this program: the attackers and the honest load.
+    own_cpu: u64,
 }
 
 /// What of a row's figures does not pass.
@@ -176,7 +188,9 @@ impl fmt::Display for Hundredths {
 
 /// A row of the table.
 fn show(name: &str, baseline: &Figures, figures: &Figures, verdict: &str) -> String {
-    let Figures { asked, refused_percent, p50_ms, p99_ms, lost, resident_mib, cpu, .. } = figures;
+    let Figures {
+        asked, refused_percent, p50_ms, p99_ms, lost, resident_mib, cpu, own_cpu, ..
+    } = figures;
     let heights = Hundredths(figures.heights);
     let heights_ratio = Hundredths::of(figures.heights, baseline.heights);
     let p99_ratio = Hundredths::of(*p99_ms, baseline.p99_ms);
@@ -187,13 +201,13 @@ fn show(name: &str, baseline: &Figures, figures: &Figures, verdict: &str) -> Str
     };
     format!(
         "| {name:<48} | {asked:6} | {refused_percent:5} | {heights:>9} | {heights_ratio:>5} | {p50_ms:6} | {p99_ms:6} \
-         | {p99_ratio:>5} | {lost:4} | {resident_mib:7} | {disk_mib:>8} | {of_sent:>7} | {cpu:8} | {verdict} |"
+         | {p99_ratio:>5} | {lost:4} | {resident_mib:7} | {disk_mib:>8} | {of_sent:>7} | {cpu:8} | {own_cpu:8} | {verdict} |"
     )
 }
 
 fn header(window: Duration) -> String {
     let name = format!("attack, {} s each", window.as_secs());
-    let columns = "asked/s | ref'd % | heights/s | of it | p50 ms | p99 ms | times | lost | RSS MiB | disk MiB | of sent | CPU ms/s";
+    let columns = "asked/s | ref'd % | heights/s | of it | p50 ms | p99 ms | times | lost | RSS MiB | disk MiB | of sent | CPU ms/s | own ms/s";
     let rule = "---|".repeat(columns.split('|').count());
     format!("| {name} | {columns} | verdict |\n|---|{rule}---|")
 }
@@ -314,6 +328,7 @@ struct Counts {
     at: Instant,
     height: u64,
     cpu_ms: u64,
+    own_cpu_ms: u64,
     /// Per validator.
     disk_bytes: Vec<u64>,
     asked: u64,
@@ -327,8 +342,16 @@ async fn counts(cluster: &Cluster, attackers: Option<&Attackers>) -> eyre::Resul
     let tally = attackers.map(|attackers| attackers.tally.read());
     let (asked, refused, sent_bytes) = tally.unwrap_or_default();
     let disk_bytes = cluster.data_dirs().iter().map(|dir| measure::disk_bytes(dir)).collect();
-    let cpu_ms = measure::cpu_ms(&cluster.pids());
-    Ok(Counts { at: Instant::now(), height, cpu_ms, disk_bytes, asked, refused, sent_bytes })
+    Ok(Counts {
+        at: Instant::now(),
+        height,
+        cpu_ms: measure::cpu_ms(&cluster.pids()),
+        own_cpu_ms: measure::cpu_ms(&[std::process::id()]),
+        disk_bytes,
+        asked,
+        refused,
+        sent_bytes,
+    })
 }
 
 /// What the validators and the attackers do within the window.
@@ -360,6 +383,7 @@ async fn watch(
         disk_kib: grown.max().unwrap_or_default() / 1_024,
         sent_kib: to.sent_bytes.saturating_sub(from.sent_bytes) / 1_024,
         cpu: per_second(from.cpu_ms, to.cpu_ms, 1),
+        own_cpu: per_second(from.own_cpu_ms, to.own_cpu_ms, 1),
         ..Figures::default()
     })
 }
@@ -380,6 +404,7 @@ mod tests {
         disk_kib: 2_048,
         sent_kib: 0,
         cpu: 400,
+        own_cpu: 30,
     };
 
     #[test]
