@@ -1,5 +1,6 @@
 //! Typed clients of the services. They check the shape of answers and believe what they say; [`verified`] does not.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub struct Endpoint {
     pub connect_timeout: Duration,
     /// How long a call may take to its first answer. Default 15 s, more than a node takes for any.
     pub call_timeout: Duration,
+    /// The address of this machine to connect from. Default none: the system chooses.
+    pub local_address: Option<IpAddr>,
 }
 
 impl Endpoint {
@@ -43,6 +46,7 @@ impl Endpoint {
             identity: None,
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(15),
+            local_address: None,
         }
     }
 
@@ -58,6 +62,7 @@ impl Endpoint {
             .connect_timeout(self.connect_timeout)
             .timeout(self.call_timeout)
             .tcp_nodelay(true)
+            .local_address(self.local_address)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)

@@ -4,6 +4,8 @@
 //! load is open-loop: latency counts from the time a send was due, late sends are counted, and a row whose generator
 //! lagged fails. Every validator checks every signature. One row needs no validator: what following a chain costs a core.
 
+pub mod attackers;
+pub mod attacks;
 pub mod calibrate;
 pub mod cluster;
 pub mod delayed;
@@ -33,7 +35,8 @@ pub struct Args {
     /// Seconds of the load for memory and disk
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u64).range(10..=3_600))]
     pub soak_seconds: u64,
-    /// Only rows with this in their name: offers, throughput, latency, decision, delayed, idle, soak
+    /// Only rows with this in their name: offers, throughput, latency, decision, delayed, idle, soak. Or `attacks`, which
+    /// nothing else measures: what clients that attack cost the others; `attacks NAME` for those with NAME in theirs
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
     /// Measure the delayed row in this network namespace, which was made for it
@@ -46,6 +49,12 @@ impl Args {
     #[must_use]
     pub fn wants(&self, row: &str) -> bool {
         self.only.as_deref().is_none_or(|only| row.contains(only))
+    }
+
+    /// Whether attacks are wanted: what is to be in their names, which may be nothing.
+    #[must_use]
+    pub fn attacks(&self) -> Option<&str> {
+        self.only.as_deref()?.strip_prefix("attacks").map(str::trim)
     }
 
     /// How long a load lasts.

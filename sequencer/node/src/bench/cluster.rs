@@ -6,22 +6,26 @@ use std::time::{Duration, Instant};
 
 use eyre::{WrapErr as _, bail};
 use lockstep_consensus::guard::Origin;
+use lockstep_core::types::NetworkId;
 
 use crate::commands::init;
-use crate::config::{NodeConfig, NodeOptions, Role};
+use crate::config::{NodeConfig, NodeOptions, QuotaOptions, Role};
 use crate::devnet::health;
 use crate::devnet::layout::{Layout, Plan};
 use crate::devnet::process::{self, Process, Program};
-use crate::genesis::GenesisFile;
+use crate::genesis::{ChainEntry, GenesisFile};
 
 /// Validators of every row.
 pub const VALIDATORS: u16 = 4;
 /// How long they have to serve.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-/// Budget of each chain, so that a row measures the network and not the budget.
+/// Budget of each chain that is not to bound a row.
 const GAS_PER_SECOND: u64 = 4_000_000_000;
 /// The same, in bytes.
 const BYTES_PER_SECOND: u64 = 64 << 20;
+/// What one client may submit where that is not to bound a row.
+const QUOTA: QuotaOptions =
+    QuotaOptions { submissions_per_second: 1_000_000, bytes_per_second: 1 << 30 };
 
 /// What a row asks of its validators.
 #[derive(Clone, Debug)]
@@ -30,6 +34,22 @@ pub struct Options {
     pub dir: PathBuf,
     /// Block interval, milliseconds.
     pub interval_ms: u64,
+    /// The chains, with their budgets.
+    pub chains: Vec<ChainEntry>,
+    /// What one client may submit.
+    pub quota: QuotaOptions,
+}
+
+impl Options {
+    /// Two open chains with budgets and quotas that no row comes near: it measures the network and not them.
+    #[must_use]
+    pub fn unbounded(dir: PathBuf, interval_ms: u64) -> Self {
+        let mut chains = Plan::open_chains(2);
+        for chain in &mut chains {
+            (chain.gas_per_second, chain.bytes_per_second) = (GAS_PER_SECOND, BYTES_PER_SECOND);
+        }
+        Self { dir, interval_ms, chains, quota: QUOTA }
+    }
 }
 
 /// Running validators. Dropping it kills them.
@@ -50,13 +70,13 @@ impl Cluster {
         let plan = Plan {
             directory: options.dir.clone(),
             validators: VALIDATORS,
-            chains: Plan::open_chains(2),
+            chains: options.chains.clone(),
             keep: false,
             base_port: None,
             port_blocks: 0,
         };
         let layout = Layout::prepare(&plan)?;
-        tune(&layout, options.interval_ms)?;
+        tune(&layout, options)?;
         let program = process::own_program()?;
         let process = |place| Process::new(Program::validator(&program, place));
         let mut validators: Vec<Process> = layout.places.iter().map(process).collect();
@@ -104,6 +124,14 @@ impl Cluster {
         self.layout.places.iter().map(|place| place.home.clone()).collect()
     }
 
+    /// The network id: that of the genesis after the row's options were written into it.
+    ///
+    /// # Errors
+    /// If the genesis can't be read.
+    pub fn network(&self) -> eyre::Result<NetworkId> {
+        Ok(GenesisFile::load(&self.layout.genesis_file)?.network_id())
+    }
+
     /// Stops the validators and removes what they wrote.
     ///
     /// # Errors
@@ -115,19 +143,15 @@ impl Cluster {
 }
 
 /// Writes the row's options into the files that were made. The genesis is another one then, and so are the guards.
-fn tune(layout: &Layout, interval_ms: u64) -> eyre::Result<()> {
+fn tune(layout: &Layout, row: &Options) -> eyre::Result<()> {
     let text = fs::read_to_string(&layout.genesis_file).wrap_err("reading the genesis")?;
     let mut genesis: GenesisFile = toml::from_str(&text).wrap_err("reading the genesis")?;
-    genesis.params.block_interval_ms = interval_ms;
-    for chain in &mut genesis.chains {
-        (chain.gas_per_second, chain.bytes_per_second) = (GAS_PER_SECOND, BYTES_PER_SECOND);
-    }
+    genesis.params.block_interval_ms = row.interval_ms;
     fs::write(&layout.genesis_file, toml::to_string(&genesis)?).wrap_err("writing the genesis")?;
     for place in &layout.places {
         let text = fs::read_to_string(&place.config).wrap_err("reading options")?;
         let mut options: NodeOptions = toml::from_str(&text).wrap_err("reading options")?;
-        options.grpc.quota.submissions_per_second = 1_000_000;
-        options.grpc.quota.bytes_per_second = 1 << 30;
+        options.grpc.quota = row.quota;
         fs::write(&place.config, toml::to_string(&options)?).wrap_err("writing options")?;
         let config = NodeConfig::load(&place.config)?;
         if let Role::Validator(validator) = &config.role {
@@ -148,16 +172,17 @@ mod tests {
     #[test]
     fn guards_are_of_the_genesis_that_a_row_asks_for() {
         let folder = tempfile::tempdir().unwrap();
+        let options = Options::unbounded(folder.path().join("bench"), 50);
         let plan = Plan {
-            directory: folder.path().join("bench"),
+            directory: options.dir.clone(),
             validators: VALIDATORS,
-            chains: Plan::open_chains(2),
+            chains: options.chains.clone(),
             keep: false,
             base_port: None,
             port_blocks: 0,
         };
         let layout = Layout::prepare(&plan).unwrap();
-        tune(&layout, 50).unwrap();
+        tune(&layout, &options).unwrap();
         let genesis = GenesisFile::load(&layout.genesis_file).unwrap();
         assert_eq!(genesis.params.block_interval_ms, 50);
         for place in &layout.places {

@@ -12,7 +12,8 @@ use futures::StreamExt as _;
 use hdrhistogram::Histogram;
 use lockstep_core::entry::{Body, Entry, Transaction};
 use lockstep_core::params::ChainKind;
-use lockstep_core::types::ChainId;
+use lockstep_core::signing::SigningKey;
+use lockstep_core::types::{ChainId, NetworkId};
 use lockstep_proto::convert::log::ProvenSlice;
 use lockstep_rpc::client::{Endpoint, IngressClient, LogClient, StreamReceiver, StreamSender};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
@@ -48,6 +49,36 @@ pub struct Load {
     pub duration: Duration,
     /// Tells wallets of different rows apart.
     pub seed: u8,
+}
+
+/// Where a load goes.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The chains, which take turns.
+    pub chains: Vec<ChainId>,
+    /// Their kind. The bytes are signed transfers in any case.
+    pub kind: ChainKind,
+    /// The network, and the key of the gateway that admits every entry; `None`: no gateway does.
+    pub gateway: Option<(NetworkId, SigningKey)>,
+}
+
+impl Target {
+    /// Open EVM chains.
+    #[must_use]
+    pub fn open(chains: &[ChainId]) -> Self {
+        Self { chains: chains.to_vec(), kind: ChainKind::Evm, gateway: None }
+    }
+
+    fn entry(&self, (chain, bytes): &(ChainId, Bytes)) -> eyre::Result<Entry> {
+        let transaction = Transaction { chain: *chain, kind: self.kind, bytes: bytes.clone() };
+        let expires = clock::now().plus(EXPIRES_MS);
+        let entry = Entry::new(Body::Transaction(transaction), expires, None);
+        let entry = entry.wrap_err("making an entry")?;
+        match &self.gateway {
+            None => Ok(entry),
+            Some((network, key)) => entry.admitted_by(*network, key).wrap_err("admitting an entry"),
+        }
+    }
 }
 
 /// What became of a load.
@@ -89,15 +120,24 @@ pub fn sign(chains: &[ChainId], count: usize, seed: u8) -> Vec<(ChainId, Bytes)>
     mixed
 }
 
-/// Runs a load against the validators at `endpoints`.
+/// Runs a load on open EVM chains against the validators at `endpoints`.
 ///
 /// # Errors
 /// If a stream breaks.
 pub async fn run(load: Load, chains: &[ChainId], endpoints: &[String]) -> eyre::Result<Outcome> {
+    run_on(load, &Target::open(chains), endpoints).await
+}
+
+/// Runs a load on any chains against the validators at `endpoints`.
+///
+/// # Errors
+/// If a stream breaks.
+pub async fn run_on(load: Load, target: &Target, endpoints: &[String]) -> eyre::Result<Outcome> {
+    let chains = &target.chains;
     let pace = Pace::new(load.rate);
     let total = pace.due(load.duration);
     let per_chain = usize::try_from(total).unwrap_or_default().div_ceil(chains.len().max(1));
-    let chains_owned = chains.to_vec();
+    let chains_owned = chains.clone();
     let transfers = tokio::task::spawn_blocking(move || sign(&chains_owned, per_chain, load.seed));
     let transfers = transfers.await.wrap_err("signing")?;
     let places = (0u64..).zip(&transfers).map(|(index, (_, bytes))| (keccak256(bytes), index));
@@ -108,12 +148,14 @@ pub async fn run(load: Load, chains: &[ChainId], endpoints: &[String]) -> eyre::
     let first = endpoints.first().cloned().unwrap_or_default();
     let mut watchers = JoinSet::new();
     for &chain in chains {
-        watchers.spawn(watch_chain(first.clone(), chain, due.clone(), pace, began.clone()));
+        let watch = Watch { url: first.clone(), chain, due: due.clone(), pace, count: per_chain };
+        watchers.spawn(watch_chain(watch, began.clone()));
     }
     sleep(Duration::from_millis(300)).await;
     let start = Instant::now();
     begin.send_replace(Some((start, load.duration)));
-    let (sent, late) = send(streams, &transfers, pace, start, load.duration).await?;
+    let sends = Sends { transfers: &transfers, target, pace };
+    let (sent, late) = send(streams, sends, start, load.duration).await?;
     let mut outcome = Outcome {
         offered: total.checked_div(load.duration.as_secs().max(1)).unwrap_or_default(),
         sent: sent.checked_div(load.duration.as_secs().max(1)).unwrap_or_default(),
@@ -158,11 +200,17 @@ async fn count_refusals(mut answers: StreamReceiver, refused: Arc<AtomicU64>) {
     }
 }
 
+/// What is to be sent, when, and where to.
+struct Sends<'a> {
+    transfers: &'a [(ChainId, Bytes)],
+    target: &'a Target,
+    pace: Pace,
+}
+
 /// Sends what is due, every tick; how many were sent, and how many of them late.
 async fn send(
     mut streams: Vec<StreamSender>,
-    transfers: &[(ChainId, Bytes)],
-    pace: Pace,
+    Sends { transfers, target, pace }: Sends<'_>,
     start: Instant,
     duration: Duration,
 ) -> eyre::Result<(u64, u64)> {
@@ -180,7 +228,9 @@ async fn send(
                 late = late.saturating_add(batch.len() as u64);
             }
             if let Some(stream) = streams.get_mut(turn) {
-                stream.send(&entries(batch)?).await?;
+                let entries: eyre::Result<Vec<Entry>> =
+                    batch.iter().map(|transfer| target.entry(transfer)).collect();
+                stream.send(&entries?).await?;
             }
             next = to as u64;
         }
@@ -191,13 +241,15 @@ async fn send(
     Ok((next, late))
 }
 
-fn entries(transfers: &[(ChainId, Bytes)]) -> eyre::Result<Vec<Entry>> {
-    let expires = clock::now().plus(EXPIRES_MS);
-    let entry = |(chain, bytes): &(ChainId, Bytes)| {
-        let transaction = Transaction { chain: *chain, kind: ChainKind::Evm, bytes: bytes.clone() };
-        Entry::new(Body::Transaction(transaction), expires, None).wrap_err("making an entry")
-    };
-    transfers.iter().map(entry).collect()
+/// Which chain is watched, and for what.
+struct Watch {
+    url: String,
+    chain: ChainId,
+    /// Numbers of all transactions, by their hashes.
+    due: Arc<HashMap<B256, u64>>,
+    pace: Pace,
+    /// How many of them are of this chain.
+    count: usize,
 }
 
 /// What one chain's slices showed.
@@ -209,10 +261,7 @@ struct Watched {
 
 /// Follows a chain's slices until the load is over and drained.
 async fn watch_chain(
-    url: String,
-    chain: ChainId,
-    due: Arc<HashMap<B256, u64>>,
-    pace: Pace,
+    Watch { url, chain, due, pace, count }: Watch,
     mut began: watch::Receiver<Option<(Instant, Duration)>>,
 ) -> eyre::Result<Watched> {
     let mut client = LogClient::new(Endpoint::new(url.as_str()).connect().await?);
@@ -225,8 +274,7 @@ async fn watch_chain(
         latency: Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?,
     };
     let last = start.checked_add(duration).and_then(|end| end.checked_add(DRAIN)).unwrap_or(start);
-    let mine = due.len().div_ceil(2) as u64;
-    while watched.in_all < mine {
+    while watched.in_all < count as u64 {
         let Ok(Some(slice)) = tokio::time::timeout_at(last, slices.next()).await else { break };
         let ProvenSlice::Present { slice, .. } = slice? else { continue };
         let at = start.elapsed();

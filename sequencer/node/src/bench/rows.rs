@@ -1,5 +1,5 @@
 //! The rows, in their order: calibration, offers of a chain, throughput, latency at half of it, decisions on an idle
-//! network, CPU of an idle height, memory and disk under load.
+//! network, CPU of an idle height, memory and disk under load. The attacks are a table of their own.
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use lockstep_core::types::ChainId;
 use tokio::time::sleep;
 
 use super::Args;
+use super::attacks;
 use super::calibrate::Calibration;
 use super::cluster::{Cluster, Options, VALIDATORS};
 use super::delayed::{self, Line};
@@ -22,7 +23,7 @@ use crate::output::Output;
 /// Chains of every row.
 const CHAINS: [ChainId; 2] = [ChainId(FIRST_CHAIN), ChainId(FIRST_CHAIN + 1)];
 /// Block interval of the loaded rows.
-const INTERVAL_MS: u64 = 250;
+pub(super) const INTERVAL_MS: u64 = 250;
 /// Block interval of the decision rows: short, and yet one height is over before the next begins.
 const SHORT_INTERVAL_MS: u64 = 50;
 /// Offered rates of the throughput row, in percent of the crypto bound.
@@ -39,6 +40,9 @@ const IDLE: Duration = Duration::from_secs(20);
 pub async fn all(args: &Args, output: &mut Output) -> eyre::Result<()> {
     if args.delay_line {
         return delayed_inside(args, output).await;
+    }
+    if let Some(name) = args.attacks() {
+        return attacks::all(args, name, output).await;
     }
     let calibration =
         tokio::task::spawn_blocking(|| Calibration::measure(Duration::from_secs(3))).await?;
@@ -92,7 +96,7 @@ fn rate(of: u64) -> u32 {
 }
 
 fn loaded(args: &Args) -> Options {
-    Options { dir: args.dir.clone(), interval_ms: INTERVAL_MS }
+    Options::unbounded(args.dir.clone(), INTERVAL_MS)
 }
 
 /// Ordered transactions per second, at offered rates around the crypto bound; the best of them.
@@ -194,7 +198,7 @@ async fn delayed_inside(args: &Args, output: &mut Output) -> eyre::Result<()> {
 /// p50 and p99 in microseconds, on an idle network.
 async fn proposal_to_decision(dir: PathBuf) -> eyre::Result<(u64, u64)> {
     const NAME: &str = "lockstep_proposal_to_decision_seconds";
-    let options = Options { dir, interval_ms: SHORT_INTERVAL_MS };
+    let options = Options::unbounded(dir, SHORT_INTERVAL_MS);
     let cluster = Cluster::start(&options).await?;
     let port = cluster.layout.places.first().map_or(0, |place| place.ports.http);
     let before = measure::metrics(port).await?;
