@@ -17,14 +17,16 @@
 //! its lots, one of these holds:
 //!
 //! - *sure*: with all that is in flight it fits half of the lane's share of the bucket, as the newest state has it;
-//! - *alone*: no earlier batch in flight has an entry of the lot, and the bucket has enough by now. Then the batch takes at
-//!   least one entry, and as many as the lane's share holds by now.
+//! - *alone*: no earlier batch in flight has an entry of the lot, and with what the batch has it fits the lane's share of
+//!   the bucket by now.
 //!
 //! One whose turn came and that is neither waits until its lots have nothing in flight, and all others of those lots with
-//! it; a bundle waits for all of its lots. One that asks more than the bucket has by now holds back its own accounts alone.
+//! it; a bundle waits for all of its lots. One that is more than the lane's share goes behind all others of a batch, if
+//! nothing of its lots is in flight and the bucket has enough by now: it needs what other lanes leave, and what stands
+//! behind it would wait with it. Where the bucket has not enough it holds back its own accounts alone.
 //!
 //! A bundle that is not sure in one of its lots closes its accounts' threads until it is decided, because assembly makes
-//! only the chain wait that is short; so does an entry that is larger than the lane's share, because assembly may let
+//! only the chain wait that is short; so does an entry that is more than the lane's share, because assembly may let
 //! others pass it. A thread whose entry came back is held until nothing of it is in flight. Records do not wait.
 //!
 //! An entry that a block left out goes once more, when the first pass has room for it; left out again it is given up, and
@@ -198,6 +200,9 @@ impl OwnLane {
                 turns.insert(turn);
             }
         }
+        for place in std::mem::take(&mut filling.last) {
+            self.fill_last(now, place, &mut filling);
+        }
         let entries = filling.entries;
         if entries.is_empty() {
             return None;
@@ -238,9 +243,7 @@ impl OwnLane {
             return None;
         };
         let length = entry.entry().raw().len();
-        if filling.bytes.saturating_add(length) > ENTRIES_BYTES_MAX
-            || filling.entries.len() >= BATCH_ENTRIES_MAX
-        {
+        if !filling.has_room(entry) {
             filling.is_full = true;
             return None;
         }
@@ -248,21 +251,43 @@ impl OwnLane {
         let admission = self.flight.admit(&self.state, now, ticket);
         match admission {
             Admission::Now { closes } if !is_closed => {
-                let Waiting { ticket, entry } = self.queue.take(place, true);
-                filling.bytes = filling.bytes.saturating_add(length);
-                filling.entries.push(entry.clone());
-                self.flight.add(self.next, Flown { place, ticket, entry, closes });
+                self.go(place, closes, filling);
                 return Some(length);
             }
             Admission::Behind(lots) => {
                 self.queue.call(place, true);
                 filling.closed.extend(lots);
             }
+            Admission::Last => {
+                self.queue.call(place, false);
+                filling.last.push(place);
+            }
             Admission::Later => self.queue.call(place, false),
             Admission::Now { .. } => {}
         }
         filling.tried.insert(place);
         None
+    }
+
+    /// Fills in an entry that goes behind all others, if it may.
+    fn fill_last(&mut self, now: UnixMillis, place: Place, filling: &mut Filling) {
+        let Some(Waiting { ticket, entry }) = self.queue.head(place) else { return };
+        let is_closed = ticket.asks.iter().any(|ask| filling.closed.contains(&ask.lot));
+        if is_closed
+            || !filling.has_room(entry)
+            || !self.flight.admits_last(&self.state, now, ticket)
+        {
+            return;
+        }
+        self.go(place, true, filling);
+    }
+
+    /// Takes an entry out of the queue into the batch being filled.
+    fn go(&mut self, place: Place, closes: bool, filling: &mut Filling) {
+        let Waiting { ticket, entry } = self.queue.take(place, true);
+        filling.bytes = filling.bytes.saturating_add(entry.entry().raw().len());
+        filling.entries.push(entry.clone());
+        self.flight.add(self.next, Flown { place, ticket, entry, closes });
     }
 
     /// The batch at this place is signed. False if the lane has begun another run meanwhile: the batch must not be
@@ -375,6 +400,15 @@ struct Filling {
     closed: BTreeSet<Lot>,
     /// Entries that may not go into it.
     tried: BTreeSet<Place>,
+    /// Those among them that may go behind all others.
+    last: Vec<Place>,
+}
+
+impl Filling {
+    fn has_room(&self, entry: &CheckedEntry) -> bool {
+        self.bytes.saturating_add(entry.entry().raw().len()) <= ENTRIES_BYTES_MAX
+            && self.entries.len() < BATCH_ENTRIES_MAX
+    }
 }
 
 /// The turn of a lot, in the order in which lots are served: who has least in the batch is first.

@@ -21,6 +21,8 @@ pub(super) enum Admission {
     Now { closes: bool },
     /// When nothing of these lots is in flight any more.
     Behind(Vec<Lot>),
+    /// Behind all others of the batch, if nothing of its lots is in flight: it is more than the lane's share.
+    Last,
     /// Not by this state and time: an earlier one of a thread came back, or it asks more than a bucket holds.
     Later,
 }
@@ -123,7 +125,7 @@ impl Flight {
         if ticket.asks.iter().flat_map(threads).any(|thread| self.is_closed(&thread)) {
             return Admission::Later;
         }
-        let (mut unsure, mut may_go, mut is_large) = (Vec::new(), true, false);
+        let (mut unsure, mut may_go) = (Vec::new(), true);
         for ask in &ticket.asks {
             let (chain, class) = ask.lot;
             let Some(chain) = state.committed.chain(chain).filter(|_| class != Class::Record)
@@ -137,17 +139,30 @@ impl Flight {
             if !can_go(&ask.demand, &shares, ticket.came_back) {
                 return Admission::Later;
             }
-            let in_flight = self.lots.get(&ask.lot).copied().unwrap_or_default();
-            let fits = fits(&usage, &shares.now, class);
-            may_go &= in_flight.batched == 0 && (in_flight.filling == 0 || fits);
-            is_large |= !fits;
+            if !fits(&Usage::default().plus(&ask.demand), &shares.now, class) {
+                return Admission::Last;
+            }
+            may_go &= !self.is_batched(&ask.lot) && fits(&usage, &shares.now, class);
             unsure.push(ask.lot);
         }
         if may_go {
-            let is_bundle = ticket.asks.len() > 1;
-            return Admission::Now { closes: is_large || (is_bundle && !unsure.is_empty()) };
+            return Admission::Now { closes: ticket.asks.len() > 1 && !unsure.is_empty() };
         }
         Admission::Behind(unsure)
+    }
+
+    /// Whether an entry that goes [last](Admission::Last) may go now, behind all others of the batch: nothing of its lots
+    /// is in flight, and their buckets have that much if nobody else takes any.
+    pub(super) fn admits_last(&self, state: &State, now: UnixMillis, ticket: &Ticket) -> bool {
+        ticket.asks.iter().all(|ask| {
+            let Some(chain) = state.committed.chain(ask.lot.0) else { return true };
+            let shares = Shares::of(state, chain, now);
+            !self.is_batched(&ask.lot) && fits(&self.usage(ask), &shares.level, ask.lot.1)
+        })
+    }
+
+    fn is_batched(&self, lot: &Lot) -> bool {
+        self.lots.get(lot).is_some_and(|count| count.batched > 0)
     }
 
     fn is_closed(&self, thread: &ThreadKey) -> bool {

@@ -1,8 +1,8 @@
 //! Whether an entry may wait in the own lane: what a chain's bucket can take soon, in shares.
 //!
-//! A source may fill as much of a lot as is still free (dynamic thresholds, Choudhury and Hahne 1998): one alone gets half,
-//! of ten each gets an eleventh, and an eleventh is free for the next. The same between the lots of the whole queue. So who
-//! fills it is refused, and never the next honest one.
+//! A source may have half as much waiting as is still free of a lot (dynamic thresholds, Choudhury and Hahne 1998): one
+//! alone gets a third, of ten each gets a twelfth, and twice that is free for the next. Of the whole queue a lot may have as
+//! much as is free. So who fills it is refused, and never the next honest one.
 //!
 //! | place | size |
 //! |---|---|
@@ -132,12 +132,12 @@ fn check_share(
         Class::Regular | Class::Record => 100,
     };
     let size = budget::capacity(chain).percent(percent);
-    let wanted = own.amount.plus(ask.demand.amount);
-    let entries = (QUEUE_ENTRIES_MAX / 2).saturating_sub(lot.entries);
-    if wanted.is_within(&size.minus(lot.amount)) && own.entries < entries {
+    let (wanted, room) = (own.amount.plus(ask.demand.amount), size.minus(lot.amount).share(2));
+    let entries = (QUEUE_ENTRIES_MAX / 2).saturating_sub(lot.entries) / 2;
+    if wanted.is_within(&room) && own.entries < entries {
         return Ok(());
     }
-    let over = wanted.plus(lot.amount).minus(size);
+    let over = wanted.minus(room);
     let retry_after_ms = drain_ms(chain, over, percent.max(1), lanes(state).saturating_mul(100));
     Err(Busy::Chain { chain: ask.lot.0, retry_after_ms })
 }

@@ -41,6 +41,12 @@ impl Node {
         self.push_of(client(0), entry);
     }
 
+    /// Puts entries into the queue whatever waits already, as at a start.
+    fn restore(&mut self, entries: &[Entry]) {
+        let checked: Vec<_> = entries.iter().map(|entry| self.net.check(entry.clone())).collect();
+        self.own.restore(checked);
+    }
+
     fn push_of(&mut self, from: Submitter, entry: &Entry) {
         let (now, entry) = (self.net.state.timestamp, self.net.check(entry.clone()));
         self.own.push(now, from, entry).unwrap();
@@ -108,7 +114,7 @@ fn entry_that_is_not_sure_goes_alone_with_what_the_share_holds() {
     let mut node = Node::new();
     let entries = [BIG, 60_000, BIG].map(|size| tx(A, u32::try_from(size).unwrap(), size));
     let last = tx(A, 9, BIG);
-    [&entries[0], &entries[1]].into_iter().for_each(|entry| node.push(entry));
+    node.restore(&entries[..2]);
     assert_eq!(node.make(), entries[..2], "within the share of 147,456 bytes");
     node.push(&last);
     assert_eq!(node.make(), []);
@@ -169,12 +175,12 @@ fn open_entries_are_sure_within_the_open_share_only() {
 fn carried_entries_go_first_and_in_their_order() {
     let mut node = Node::new();
     let entries = many(3, 40_000);
-    entries.iter().for_each(|entry| node.push(entry));
+    node.restore(&entries);
     node.fill(70_000);
     assert_eq!(node.make(), entries[..1]);
     node.decide(1, &[tx(A, 9, 70_000)]);
     let carried = node.own.waiting();
-    node.push(&tx(A, 4, SMALL));
+    node.restore(&[tx(A, 4, SMALL)]);
     assert_eq!(carried, 3, "the other lane drained the bucket");
     assert_eq!(node.make_at(node.net.state.timestamp.plus(8_000)), entries[..2]);
 }
@@ -281,7 +287,7 @@ fn restart_keeps_the_order_of_the_stored_batches() {
 #[test]
 fn entry_that_comes_back_from_an_earlier_run_is_not_queued_twice() {
     let mut node = Node::new();
-    let entries = many(2, BIG);
+    let entries = many(2, 50_000);
     node.push(&entries[0]);
     node.make();
     let me = node.net.keys[0].address();
@@ -291,7 +297,7 @@ fn entry_that_comes_back_from_an_earlier_run_is_not_queued_twice() {
     node.decide(0, &[9, 10, 11].map(|n| tx(A, n, 98_000)));
     node.decide(1, &[]);
     assert_eq!(node.own.waiting(), 2);
-    node.fill(200_000);
+    node.fill(150_000);
     assert_eq!(node.make(), entries[..1]);
     assert_eq!(node.own.waiting(), 1);
 }

@@ -41,22 +41,38 @@ fn chains_are_served_in_turn_by_bytes() {
 #[test]
 fn what_asks_more_than_the_bucket_has_holds_back_its_own_client_alone() {
     let mut node = Node::new();
-    let (large, behind, other) = (tx(A, 1, 100_000), tx(A, 2, SMALL), tx(A, 3, SMALL));
+    let (large, behind, other) = (tx(A, 1, 80_000), tx(A, 2, SMALL), tx(A, 3, SMALL));
     node.push_of(client(1), &large);
     node.push_of(client(1), &behind);
     node.push_of(client(2), &other);
-    node.fill(99_999);
+    node.fill(79_999);
     assert_eq!(node.make(), [other]);
-    node.fill(200_000);
     node.decide(1, &[]);
-    assert_eq!(
-        node.make(),
-        [large],
-        "it is more than the lane's share: what follows could pass it"
-    );
+    node.fill(120_000);
+    assert_eq!(node.make(), [large], "more than the lane's share: what follows could pass it");
     assert_eq!(node.make(), []);
     node.decide(1, &[]);
     assert_eq!(node.make(), [behind]);
+}
+
+#[test]
+fn what_is_more_than_the_lanes_share_goes_behind_all_others() {
+    let mut node = Node::new();
+    let (large, small) = (tx(A, 1, 60_000), [tx(A, 2, SMALL), tx(A, 3, SMALL)]);
+    node.push_of(client(1), &large);
+    small.iter().for_each(|entry| node.push_of(client(2), entry));
+    node.fill(90_000);
+    assert_eq!(node.make(), [small[0].clone(), small[1].clone(), large.clone()]);
+    // It would not fit beside what another batch holds.
+    let mut node = Node::new();
+    node.push_of(client(2), &small[0]);
+    node.fill(90_000);
+    assert_eq!(node.make(), small[..1]);
+    node.push_of(client(1), &large);
+    node.push_of(client(3), &small[1]);
+    assert_eq!(node.make(), small[1..]);
+    node.decide(2, &[]);
+    assert_eq!(node.make(), [large]);
 }
 
 #[test]
@@ -65,12 +81,12 @@ fn bundle_whose_turn_came_is_not_passed_for_ever() {
     // Neither chain has half of the lane's share left for it, ever.
     let (pair, others) =
         (bundle(50, [60_000, 60_000]), |n| [tx(A, n, 50_000), tx(B, n + 1, 50_000)]);
-    others(1).iter().for_each(|entry| node.push_of(client(1), entry));
+    node.restore(&others(1));
     assert_eq!(node.make().len(), 2);
     node.push_of(client(9), &pair);
     let mut made = Vec::new();
     for n in 1..4 {
-        others(10 * n).iter().for_each(|entry| node.push_of(client(1), entry));
+        node.restore(&others(10 * n));
         made.extend(node.make());
         node.decide(node.made.len(), &[]);
     }
@@ -99,12 +115,12 @@ fn entry_left_out_twice_is_given_up_and_its_submitter_told_why() {
 #[test]
 fn client_may_fill_what_is_free_of_a_chain_and_leaves_as_much() {
     let mut node = Node::new();
-    // As long as it has no more than what is free: of 294,912 bytes, then of the 144,912 that are left.
-    assert_eq!(node.taken(client(1), 0, SMALL), 15);
+    // As long as it has no more than half of what is free: of 294,912 bytes, then of the 194,912 that are left.
+    assert_eq!(node.taken(client(1), 0, SMALL), 10);
     let refused = node.try_push(client(1), &tx(A, 900, SMALL)).unwrap_err();
     // Two lanes share 20,000 bytes a second.
-    assert_eq!(refused, Busy::Chain { chain: A, retry_after_ms: 1_508 });
-    assert_eq!(node.taken(client(2), 1_000, SMALL), 7);
+    assert_eq!(refused, Busy::Chain { chain: A, retry_after_ms: 1_254 });
+    assert_eq!(node.taken(client(2), 1_000, SMALL), 6);
     assert!(node.taken(client(3), 2_000, SMALL) > 0);
     assert_eq!(node.try_push(client(1), &tx(B, 901, SMALL)), Ok(()), "another chain");
     // What its bytes show is refused before signatures are checked.
@@ -119,7 +135,7 @@ fn open_entries_fill_their_share_and_admitted_ones_do_not_notice() {
     let network = node.net.state.network_id;
     let open = (0..1_000).map(|n| tx(GATED, n, 1_000));
     let open = open.take_while(|entry| node.try_push(client(1), entry).is_ok()).count();
-    assert_eq!(open, 15, "of the open share of 29,491 bytes");
+    assert_eq!(open, 10, "of the open share of 29,491 bytes");
     let admitted = tx(GATED, 2_000, 100_000).admitted_by(network, &gateway()).unwrap();
     assert_eq!(node.try_push(client(1), &admitted), Ok(()));
     // A key that is no gateway's admits nothing.
