@@ -144,7 +144,7 @@ impl OwnLane {
     /// [`Busy`].
     pub fn has_room(&self, now: UnixMillis, from: Submitter, entry: &Entry) -> Result<(), Busy> {
         let asks = queue::asks_at_least(&self.state, entry, from);
-        room::check(&self.queue, &self.state, now, &asks, entry.raw().len())
+        room::check((&self.queue, &self.flight), &self.state, now, &asks, entry.raw().len())
     }
 
     /// Puts an entry at the end of its threads. The very same bytes, while they wait or are in flight, change nothing. A
@@ -160,7 +160,13 @@ impl OwnLane {
         entry: CheckedEntry,
     ) -> Result<(), Busy> {
         let ticket = Ticket::of(&self.state, &entry, from);
-        room::check(&self.queue, &self.state, now, &ticket.asks, entry.entry().raw().len())?;
+        room::check(
+            (&self.queue, &self.flight),
+            &self.state,
+            now,
+            &ticket.asks,
+            entry.entry().raw().len(),
+        )?;
         if !self.flight.contains(&ticket.raw) {
             self.queue.push_back(ticket, entry);
         }

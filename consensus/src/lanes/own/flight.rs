@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{Address, B256};
-use lockstep_core::budget::{self, Demand, Usage};
+use lockstep_core::budget::{self, Amount, Demand, Usage};
 use lockstep_core::entry::CheckedEntry;
 use lockstep_core::planted::{Bug, planted};
 use lockstep_core::state::{ChainState, State};
@@ -167,6 +167,16 @@ impl Flight {
 
     fn is_closed(&self, thread: &ThreadKey) -> bool {
         self.threads.get(thread).is_some_and(|thread| thread.is_held || thread.closing > 0)
+    }
+
+    /// What is in flight of a lot.
+    pub(super) fn amount(&self, (chain, class): &Lot) -> Amount {
+        let usage = self.usages.get(chain).copied().unwrap_or_default();
+        match class {
+            Class::Open => usage.open,
+            Class::Regular => usage.all.minus(usage.open),
+            Class::Record => Amount::default(),
+        }
     }
 
     /// What is in flight of the ask's chain, with it.

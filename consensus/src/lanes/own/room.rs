@@ -2,7 +2,7 @@
 //!
 //! A source may have half as much waiting as is still free of a lot (dynamic thresholds, Choudhury and Hahne 1998): one
 //! alone gets a third, of ten each gets a twelfth, and twice that is free for the next. Of the whole queue a lot may have as
-//! much as is free. So who fills it is refused, and never the next honest one.
+//! much as is free. What is in flight counts, as it may come back. So who fills it is refused, and never the next honest one.
 //!
 //! | place | size |
 //! |---|---|
@@ -14,6 +14,7 @@ use lockstep_core::budget::{self, Amount, Usage};
 use lockstep_core::state::{ChainState, State};
 use lockstep_core::types::{ChainId, UnixMillis};
 
+use super::flight::Flight;
 use super::queue::{Ask, Class, Queue};
 use super::turns::Load;
 
@@ -72,7 +73,7 @@ impl Busy {
 
 /// Whether an entry of this many bytes may wait, by what it asks.
 pub(super) fn check(
-    queue: &Queue,
+    (queue, flight): (&Queue, &Flight),
     state: &State,
     now: UnixMillis,
     asks: &[Ask],
@@ -101,6 +102,8 @@ pub(super) fn check(
         }
         let chain = state.committed.chain(id).expect("what has a need is registered");
         check_budget(state, chain, now, ask)?;
+        // What is in flight may come back.
+        let lot = Load { amount: lot.amount.plus(flight.amount(&ask.lot)), ..lot };
         check_share(state, chain, ask, (&lot, &own))?;
     }
     Ok(())

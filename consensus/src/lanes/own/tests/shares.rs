@@ -130,6 +130,15 @@ fn client_may_fill_what_is_free_of_a_chain_and_leaves_as_much() {
 }
 
 #[test]
+fn what_is_in_flight_counts_as_it_may_come_back() {
+    let mut node = Node::new();
+    node.restore(&many(4, 30_000));
+    assert_eq!(node.make().len(), 4);
+    // Of 294,912 bytes, 120,000 are in flight.
+    assert_eq!(node.taken(client(1), 100, SMALL), 6);
+}
+
+#[test]
 fn open_entries_fill_their_share_and_admitted_ones_do_not_notice() {
     let mut node = Node::new();
     let network = node.net.state.network_id;
