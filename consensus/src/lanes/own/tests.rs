@@ -116,7 +116,7 @@ fn entry_that_is_not_sure_goes_alone_with_what_the_share_holds() {
     let last = tx(A, 9, BIG);
     node.restore(&entries[..2]);
     assert_eq!(node.make(), entries[..2], "within the share of 147,456 bytes");
-    node.push(&last);
+    node.restore(std::slice::from_ref(&last));
     assert_eq!(node.make(), []);
     node.decide(1, &[]);
     assert_eq!(node.make(), [last]);
