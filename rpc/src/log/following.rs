@@ -12,7 +12,7 @@ use crate::quota::Client;
 use crate::streams::Answers;
 
 impl LogService {
-    /// One message per height from `from` on, or from behind the head.
+    /// One message per height from `from` on, or from behind the head. A height is not read before its reader has room.
     pub(super) fn follow<T: Send + 'static>(
         &self,
         client: Client,
@@ -28,7 +28,8 @@ impl LogService {
                 let head = *heads.borrow_and_update();
                 while next <= head {
                     let (read, height) = (read.clone(), next);
-                    sink.send(reads.read(client, move |log| read(log, height)).await?).await?;
+                    let room = sink.room().await?;
+                    room.send(Ok(reads.read(client, move |log| read(log, height)).await?));
                     next = next.next();
                 }
                 if heads.changed().await.is_err() {
