@@ -19,6 +19,7 @@ mod ingress;
 mod log;
 mod places;
 mod reads;
+mod recent;
 mod seldom;
 mod streams;
 mod turns;

@@ -72,6 +72,11 @@ pub const READS_MAX: usize = 32;
 pub const READS_PER_CLIENT_MAX: usize = 8;
 /// Of the reads at a time: those that only known clients may have.
 pub const READS_RESERVED: usize = 8;
+/// Heights, the head and those before it, of which each is read once for all streams and calls: 16 s of the log.
+pub const RECENT_HEIGHTS_MAX: u64 = 64;
+/// Bytes of the slices of those heights that are held, with the messages made of them; and as many of the full blocks.
+/// Half a MiB per height, or two heights of the greatest size.
+pub const RECENT_BYTES_MAX: usize = 32 << 20;
 /// Searches of the store for an id at a time. One that finds nothing looks everywhere, with a lock that commits wait for.
 pub const SEARCHES_MAX: usize = 4;
 /// Of the searches at a time: those of one client.
@@ -121,3 +126,4 @@ const _: () = assert!(CONNECTIONS_MAX * CONNECTION_WINDOW_BYTES as usize <= UNRE
 const _: () = assert!(SYNCED_VALUE_BYTES_MAX + CERTIFICATE_BYTES_MAX < MESSAGE_OUT_BYTES_MAX);
 const _: () = assert!(RANGE_BYTES_TARGET + SLICE_BYTES_MAX + PROOF_BYTES_MAX < RANGE_BYTES_MAX);
 const _: () = assert!(WAIT_MS_MAX < CALL_TIMEOUT.as_secs() * 1_000, "a wait ends before its call");
+const _: () = assert!(RECENT_BYTES_MAX >= 2 * (2 * SLICE_BYTES_MAX + PROOF_BYTES_MAX));

@@ -1,7 +1,10 @@
 //! The log service: reads blocks and slices, builds their proofs, streams them as they are decided.
 //!
 //! Nothing here needs to be trusted by a client: what it acts on carries header, certificate and path. Proofs are built
-//! by `lockstep_core::proof` from what the node's [`Log`](crate::node::Log) gives.
+//! by `lockstep_core::proof` from what the node's [`Log`](crate::node::Log) gives. What the last heights have is read, and
+//! made a message, once for all streams and calls.
+
+use std::sync::Arc;
 
 use lockstep_core::types::{Height, UnixMillis};
 use lockstep_proto::convert::log::{
@@ -16,23 +19,31 @@ use tonic::{Request, Response, Status};
 
 use crate::node::Log;
 use crate::reads::{Reads, unreadable};
+use crate::recent::Recent;
 use crate::server::client_of;
 use crate::streams::{Answers, Streams};
 
 mod following;
 mod proofs;
+mod shared;
 mod times;
+
+use shared::SharedSlices;
 
 /// The service; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct LogService {
     reads: Reads,
     streams: Streams,
+    slices: Recent<SharedSlices>,
+    full_blocks: Recent<v1::FullBlock>,
 }
 
 impl LogService {
-    pub(crate) const fn new(reads: Reads, streams: Streams) -> Self {
-        Self { reads, streams }
+    pub(crate) fn new(log: &Arc<dyn Log>, reads: Reads, streams: Streams) -> Self {
+        let slices = Recent::new(Arc::clone(log), SharedSlices::read);
+        let full_blocks = Recent::new(Arc::clone(log), shared::full_block);
+        Self { reads, streams, slices, full_blocks }
     }
 
     /// Runs a read and makes its answer a response.
@@ -135,7 +146,7 @@ impl LogRpc for LogService {
         request: Request<v1::GetSliceRequest>,
     ) -> Result<Response<v1::ProvenSlice>, Status> {
         let (chain, height) = slice_query(request.get_ref()).map_err(refused)?;
-        self.answer(&request, move |log| Ok(proofs::slice(log, chain, height)?.to_v1(chain))).await
+        Ok(Response::new(self.proven_slice(client_of(&request), chain, height).await?))
     }
 
     async fn get_slices(
@@ -143,7 +154,8 @@ impl LogRpc for LogService {
         request: Request<v1::GetSlicesRequest>,
     ) -> Result<Response<v1::GetSlicesResponse>, Status> {
         let query = SlicesQuery::try_from(*request.get_ref()).map_err(refused)?;
-        self.answer(&request, move |log| Ok((&proofs::range(log, query)?).into())).await
+        let recent = self.slices.clone();
+        self.answer(&request, move |log| Ok((&proofs::range(log, &recent, query)?).into())).await
     }
 
     async fn stream_slices(
@@ -151,8 +163,12 @@ impl LogRpc for LogService {
         request: Request<v1::StreamSlicesRequest>,
     ) -> Result<Response<Self::StreamSlicesStream>, Status> {
         let (chain, from) = slice_stream_query(request.get_ref()).map_err(refused)?;
-        let read = move |log: &dyn Log, height| Ok(proofs::slice(log, chain, height)?.to_v1(chain));
-        Ok(Response::new(self.follow(client_of(&request), from, read)?))
+        let (service, client) = (Arc::new(self.clone()), client_of(&request));
+        let read = move |height| {
+            let service = Arc::clone(&service);
+            async move { service.proven_slice(client, chain, height).await }
+        };
+        Ok(Response::new(self.follow(client, from, read)?))
     }
 
     async fn get_transaction_proof(
@@ -221,7 +237,11 @@ impl LogRpc for LogService {
         request: Request<v1::StreamBlocksRequest>,
     ) -> Result<Response<Self::StreamBlocksStream>, Status> {
         let from = block_stream_query(request.get_ref());
-        let read = |log: &dyn Log, height| Ok((&proofs::full_block(log, height)?).into());
-        Ok(Response::new(self.follow(client_of(&request), from, read)?))
+        let (service, client) = (Arc::new(self.clone()), client_of(&request));
+        let read = move |height| {
+            let service = Arc::clone(&service);
+            async move { service.full_block(client, height).await }
+        };
+        Ok(Response::new(self.follow(client, from, read)?))
     }
 }

@@ -12,11 +12,12 @@ use alloy_primitives::B256;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use lockstep_core::certificate::CommitSignature;
 use lockstep_core::entry::Entry;
 use lockstep_core::light_client::Handover;
 use lockstep_core::params::Genesis;
 use lockstep_core::proof::CertifiedHeader;
-use lockstep_core::slice::{Slice, SliceSummary};
+use lockstep_core::slice::{Item, Slice, SliceSummary};
 use lockstep_core::types::{ChainId, EntryId, Height};
 use lockstep_core::validator_set::ValidatorSet;
 
@@ -34,15 +35,39 @@ pub use crate::quota::Client;
 #[error("cannot read the log: {0}")]
 pub struct ReadError(pub String);
 
-/// What one decided block has of one chain, with all that a proof is built from.
+/// What one decided block has of each chain, with all that a proof is built from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlockSlice {
+pub struct BlockSlices {
     /// The block's header and certificate.
     pub block: CertifiedHeader,
-    /// All summaries of the block, in ascending order of chain.
+    /// One summary per slice, in ascending order of chain.
     pub summaries: Vec<SliceSummary>,
+    /// Slices of the chains that have one in this block, in ascending order of chain.
+    pub slices: Vec<Slice>,
+}
+
+impl BlockSlices {
     /// The chain's slice; `None` if it has none in this block.
-    pub slice: Option<Slice>,
+    #[must_use]
+    pub fn of(&self, chain: ChainId) -> Option<&Slice> {
+        self.slices.iter().find(|slice| slice.chain == chain)
+    }
+
+    /// About how many bytes all of it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let items = self.slices.iter().map(|slice| slice.items.len()).sum::<usize>();
+        let content = self.summaries.iter().map(|summary| summary.bytes).sum::<u64>();
+        let signatures = self.block.certificate.signatures.len();
+        [
+            (1, size_of::<Self>()),
+            (self.slices.len(), size_of::<Slice>().saturating_add(size_of::<SliceSummary>())),
+            (items, size_of::<Item>()),
+            (usize::try_from(content).unwrap_or(usize::MAX), 1),
+            (signatures, size_of::<CommitSignature>()),
+        ]
+        .iter()
+        .fold(0, |sum, (count, each)| sum.saturating_add(count.saturating_mul(*each)))
+    }
 }
 
 /// Where the log has a transaction.
@@ -71,11 +96,11 @@ pub trait Log: Send + Sync + 'static {
     /// [`ReadError`] if the store cannot be read.
     fn block(&self, at: BlockAt) -> Result<Option<Block>, ReadError>;
 
-    /// What the block at `height` has of `chain`; `None` if the height is not decided or not held here.
+    /// What the block at `height` has of each chain; `None` if the height is not decided or not held here.
     ///
     /// # Errors
     /// [`ReadError`] if the store cannot be read.
-    fn block_slice(&self, height: Height, chain: ChainId) -> Result<Option<BlockSlice>, ReadError>;
+    fn slices(&self, height: Height) -> Result<Option<BlockSlices>, ReadError>;
 
     /// Synced value (header, cut, all batches) and certificate; `None` if the height is not decided or not held here.
     ///

@@ -76,13 +76,21 @@ impl Reads {
         read: impl FnOnce(&dyn Log) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let log = Arc::clone(&self.log);
-        let task = tokio::task::spawn_blocking(move || {
+        off_runtime(move || {
             let answer = read(log.as_ref());
             drop(turn);
             answer
-        });
-        task.await.unwrap_or_else(|error| Err(internal("a read panicked", &error)))
+        })
+        .await
     }
+}
+
+/// Runs what may block where it may.
+pub(crate) async fn off_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let task = tokio::task::spawn_blocking(work);
+    task.await.unwrap_or_else(|error| Err(internal("a read panicked", &error)))
 }
 
 /// What a client hears of a store that cannot be read; the operator reads the cause in the log.

@@ -193,7 +193,7 @@ fn services(
     let reads = Reads::new(Arc::clone(&backend.log));
     let streams = Streams::new(&backend.metrics, is_closing);
     let quotas = Quotas::new(quota);
-    let log = LogService::new(reads.clone(), streams.clone());
+    let log = LogService::new(&backend.log, reads.clone(), streams.clone());
     let ingress = IngressService::new(backend, reads, streams, quotas);
     let ingress = IngressServer::new(ingress)
         .max_decoding_message_size(limits::MESSAGE_IN_BYTES_MAX)

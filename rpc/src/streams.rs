@@ -1,14 +1,15 @@
 //! Server streams: a task that produces, a queue of one, and a bound on how many there are and how slow a reader is.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
 use lockstep_proto::error::{ErrorCode, Refusal};
-use tokio::sync::mpsc::{self, error::SendTimeoutError};
+use tokio::sync::mpsc::{self, Permit};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -119,10 +120,20 @@ impl<T> Sink<T> {
     /// # Errors
     /// [`ErrorCode::TooSlow`] after [`READER_TIMEOUT`].
     pub(crate) async fn send(&self, message: T) -> Result<(), Refusal> {
-        match self.sender.send_timeout(Ok(message), self.reader_timeout).await {
-            // A reader that is gone ends the producer by itself.
-            Ok(()) | Err(SendTimeoutError::Closed(_)) => Ok(()),
-            Err(SendTimeoutError::Timeout(_)) => {
+        self.room().await?.send(Ok(message));
+        Ok(())
+    }
+
+    /// Waits until a slow reader has room for one message, which is then kept for it. Never ends if the reader is gone,
+    /// because that ends the producer by itself.
+    ///
+    /// # Errors
+    /// [`ErrorCode::TooSlow`] after [`READER_TIMEOUT`].
+    pub(crate) async fn room(&self) -> Result<Permit<'_, Result<T, Status>>, Refusal> {
+        match timeout(self.reader_timeout, self.sender.reserve()).await {
+            Ok(Ok(room)) => Ok(room),
+            Ok(Err(_)) => pending().await,
+            Err(_) => {
                 let reason =
                     format!("no message was read for {} ms", self.reader_timeout.as_millis());
                 Err(Refusal::new(ErrorCode::TooSlow, reason))
@@ -202,6 +213,27 @@ mod tests {
         let result: Result<(), Refusal> = has_ended.await.unwrap();
         assert_eq!(result.unwrap_err().code, ErrorCode::TooSlow);
         drop(answers);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_made_for_a_reader_that_has_no_room() {
+        let (_open, streams) = streams(&RpcMetrics::default());
+        let (made, count) = watch::channel(0);
+        let place = streams.place(client(1)).unwrap();
+        let mut answers = streams.open(place, |sink| async move {
+            loop {
+                let room = sink.room().await?;
+                made.send_modify(|made| *made += 1);
+                room.send(Ok(()));
+            }
+        });
+        for read in 0..3 {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(*count.borrow(), STREAM_QUEUE_MAX + read);
+            answers.next().await.unwrap().unwrap();
+        }
     }
 
     #[tokio::test]

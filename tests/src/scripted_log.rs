@@ -27,8 +27,8 @@ use lockstep_core::types::{
 };
 use lockstep_core::validator_set::{Validator, ValidatorSet};
 use lockstep_rpc::node::{
-    Block, BlockAt, BlockSlice, FullBlock, Located, Log, ReadError, RecordHeightsQuery, RecordKind,
-    Registry,
+    Block, BlockAt, BlockSlices, FullBlock, Located, Log, ReadError, RecordHeightsQuery,
+    RecordKind, Registry,
 };
 use tokio::sync::watch;
 
@@ -266,11 +266,11 @@ impl Log for ScriptedLog {
         })
     }
 
-    fn block_slice(&self, height: Height, chain: ChainId) -> Result<Option<BlockSlice>, ReadError> {
-        Ok(self.with(height, |decision| BlockSlice {
+    fn slices(&self, height: Height) -> Result<Option<BlockSlices>, ReadError> {
+        Ok(self.with(height, |decision| BlockSlices {
             block: decision.block.certified.clone(),
             summaries: decision.assembly.summaries.clone(),
-            slice: decision.assembly.slices.iter().find(|slice| slice.chain == chain).cloned(),
+            slices: decision.assembly.slices.clone(),
         }))
     }
 

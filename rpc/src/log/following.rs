@@ -7,28 +7,30 @@ use lockstep_core::types::Height;
 use lockstep_proto::error::{ErrorCode, Refusal};
 
 use super::LogService;
-use crate::node::Log;
 use crate::quota::Client;
 use crate::streams::Answers;
 
 impl LogService {
-    /// One message per height from `from` on, or from behind the head.
-    pub(super) fn follow<T: Send + 'static>(
+    /// One message per height from `from` on, or from behind the head. A height is not read before its reader has room.
+    pub(super) fn follow<T, F>(
         &self,
         client: Client,
         from: Option<Height>,
-        read: impl Fn(&dyn Log, Height) -> Result<T, Refusal> + Clone + Send + 'static,
-    ) -> Result<Answers<T>, Refusal> {
+        read: impl Fn(Height) -> F + Send + 'static,
+    ) -> Result<Answers<T>, Refusal>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Refusal>> + Send,
+    {
         let mut heads = self.reads.heads();
         let mut next = from.unwrap_or_else(|| heads.borrow().next());
-        let reads = self.reads.clone();
         let place = self.streams.place(client)?;
         Ok(self.streams.open(place, move |sink| async move {
             loop {
                 let head = *heads.borrow_and_update();
                 while next <= head {
-                    let (read, height) = (read.clone(), next);
-                    sink.send(reads.read(client, move |log| read(log, height)).await?).await?;
+                    let room = sink.room().await?;
+                    room.send(Ok(read(next).await?));
                     next = next.next();
                 }
                 if heads.changed().await.is_err() {

@@ -12,34 +12,42 @@ use lockstep_proto::convert::log::{ProvenSlice, SliceRange, SlicesQuery};
 use lockstep_proto::error::Refusal;
 
 use super::not_found;
+use super::shared::SharedSlices;
 use crate::limits::{RANGE_BUILD_TIMEOUT, RANGE_BYTES_TARGET};
-use crate::node::{BlockSlice, FullBlock, Log};
+use crate::node::{BlockSlices, FullBlock, Log};
 use crate::reads::{internal, unreadable};
+use crate::recent::Recent;
 
-fn block_slice(log: &dyn Log, chain: ChainId, height: Height) -> Result<BlockSlice, Refusal> {
-    log.block_slice(height, chain)
+/// What the block at a height has of each chain.
+pub(super) fn block_slices(log: &dyn Log, height: Height) -> Result<BlockSlices, Refusal> {
+    log.slices(height)
         .map_err(unreadable)?
         .ok_or_else(|| not_found(log, "height", &format!("block {height}")))
 }
 
 /// The node's own data contradict one another.
-fn contradiction(height: Height) -> Refusal {
+pub(super) fn contradiction(height: Height) -> Refusal {
     internal("a proof cannot be built", &format!("summaries and slice of height {height} differ"))
 }
 
 /// A chain's slice with its proof, or the proof of its absence.
-pub(super) fn slice(log: &dyn Log, chain: ChainId, height: Height) -> Result<ProvenSlice, Refusal> {
-    let BlockSlice { block, summaries, slice } = block_slice(log, chain, height)?;
-    let proven = match slice {
-        Some(slice) => SliceProof::build(block, &summaries, chain)
+pub(super) fn slice(slices: &BlockSlices, chain: ChainId) -> Result<ProvenSlice, Refusal> {
+    let (block, summaries) = (slices.block.clone(), &slices.summaries);
+    let height = block.header.height;
+    let proven = match slices.of(chain).cloned() {
+        Some(slice) => SliceProof::build(block, summaries, chain)
             .map(|proof| ProvenSlice::Present { slice, proof }),
-        None => AbsenceProof::build(block, &summaries, chain).map(ProvenSlice::Absent),
+        None => AbsenceProof::build(block, summaries, chain).map(ProvenSlice::Absent),
     };
     proven.ok_or_else(|| contradiction(height))
 }
 
 /// As many heights of a range as one answer takes, at least one.
-pub(super) fn range(log: &dyn Log, query: SlicesQuery) -> Result<SliceRange, Refusal> {
+pub(super) fn range(
+    log: &dyn Log,
+    recent: &Recent<SharedSlices>,
+    query: SlicesQuery,
+) -> Result<SliceRange, Refusal> {
     let SlicesQuery { chain, from, to } = query;
     let (head, began) = (*log.heads().borrow(), Instant::now());
     if from > head {
@@ -48,7 +56,10 @@ pub(super) fn range(log: &dyn Log, query: SlicesQuery) -> Result<SliceRange, Ref
     let to = to.min(head);
     let (mut blocks, mut bytes, mut height) = (Vec::new(), 0usize, from);
     let (certificate, next) = loop {
-        let (block, certificate) = range_block(log, chain, height)?;
+        let (block, certificate) = match recent.held(height) {
+            Some(shared) => range_block(&shared.block, chain)?,
+            None => range_block(&block_slices(log, height)?, chain)?,
+        };
         bytes = bytes.saturating_add(alloy_rlp::Encodable::length(&block));
         blocks.push(block);
         if height >= to {
@@ -64,15 +75,11 @@ pub(super) fn range(log: &dyn Log, query: SlicesQuery) -> Result<SliceRange, Ref
     Ok(SliceRange { proof, next })
 }
 
-fn range_block(
-    log: &dyn Log,
-    chain: ChainId,
-    height: Height,
-) -> Result<(RangeBlock, Certificate), Refusal> {
-    let BlockSlice { block, summaries, slice } = block_slice(log, chain, height)?;
-    let presence = SlicePresence::build(&summaries, chain, slice);
-    let presence = presence.ok_or_else(|| contradiction(height))?;
-    Ok((RangeBlock { header: block.header, presence }, block.certificate))
+fn range_block(slices: &BlockSlices, chain: ChainId) -> Result<(RangeBlock, Certificate), Refusal> {
+    let BlockSlices { block, summaries, .. } = slices;
+    let presence = SlicePresence::build(summaries, chain, slices.of(chain).cloned());
+    let presence = presence.ok_or_else(|| contradiction(block.header.height))?;
+    Ok((RangeBlock { header: block.header.clone(), presence }, block.certificate.clone()))
 }
 
 /// Where a transaction is, with the proof.
@@ -85,9 +92,12 @@ pub(super) fn transaction(
         not_found(log, "transaction_hash", &format!("transaction {hash} of chain {chain}"))
     })?;
     let height = located.decided.height;
-    let BlockSlice { block, summaries, slice } = block_slice(log, chain, height)?;
-    slice
-        .and_then(|slice| TransactionProof::build(block, &summaries, &slice, hash))
+    let slices = block_slices(log, height)?;
+    slices
+        .of(chain)
+        .and_then(|slice| {
+            TransactionProof::build(slices.block.clone(), &slices.summaries, slice, hash)
+        })
         .ok_or_else(|| contradiction(height))
 }
 

@@ -6,11 +6,11 @@ use lockstep_core::proof::{
     Absence, AbsenceProof, CertifiedHeader, Neighbour, RangeBlock, SlicePlace, SlicePresence,
     SliceProof, TransactionProof,
 };
-use lockstep_core::slice::{Content, Slice};
+use lockstep_core::slice::{Content, Slice, SliceSummary};
 use lockstep_core::types::{ChainId, Height, Round, UnixMillis};
 use lockstep_proto::convert::log::{Handovers, ProvenSlice, SliceRange};
 use lockstep_rpc::client::verified::{Shown, VerifyError, VerifyingLog};
-use lockstep_rpc::node::{BlockSlice, Log};
+use lockstep_rpc::node::{BlockSlices, Log};
 
 use crate::network::{A, B, Lies, MemoryLog, NONE, Node, certify, entry, set_of, strangers};
 
@@ -37,19 +37,29 @@ fn assert_named(error: &VerifyError, expected: &str, what: &str) {
     assert!(!matches!(error, VerifyError::Client(_)), "{what}: {error}");
 }
 
+/// A block's certified header, its summaries, and one chain's slice of it.
+struct Truth {
+    block: CertifiedHeader,
+    summaries: Vec<SliceSummary>,
+    slice: Option<Slice>,
+}
+
 /// What the log truly has.
-fn truth(log: &MemoryLog, chain: ChainId, height: u64) -> BlockSlice {
-    log.block_slice(Height(height), chain).unwrap().unwrap()
+fn truth(log: &MemoryLog, chain: ChainId, height: u64) -> Truth {
+    let slices = log.slices(Height(height)).unwrap().unwrap();
+    let slice = slices.of(chain).cloned();
+    let BlockSlices { block, summaries, .. } = slices;
+    Truth { block, summaries, slice }
 }
 
 /// What a verifying client shows of [`A`].
 fn shown(log: &MemoryLog, height: u64) -> Shown {
-    let BlockSlice { block, slice, .. } = truth(log, A, height);
+    let Truth { block, slice, .. } = truth(log, A, height);
     (block.header, slice)
 }
 
 fn proven(log: &MemoryLog, chain: ChainId, height: u64) -> ProvenSlice {
-    let BlockSlice { block, summaries, slice } = truth(log, chain, height);
+    let Truth { block, summaries, slice } = truth(log, chain, height);
     match slice {
         Some(slice) => {
             let proof = SliceProof::build(block, &summaries, chain).unwrap();
@@ -60,7 +70,7 @@ fn proven(log: &MemoryLog, chain: ChainId, height: u64) -> ProvenSlice {
 }
 
 fn range_block(log: &MemoryLog, chain: ChainId, height: u64) -> RangeBlock {
-    let BlockSlice { block, summaries, slice } = truth(log, chain, height);
+    let Truth { block, summaries, slice } = truth(log, chain, height);
     let presence = SlicePresence::build(&summaries, chain, slice).unwrap();
     RangeBlock { header: block.header, presence }
 }
@@ -467,7 +477,7 @@ async fn a_transaction_is_shown_by_its_own_item_only() {
     };
     let another = Lies {
         transaction: |log, told| {
-            let BlockSlice { block, summaries, slice } = truth(log, A, 3);
+            let Truth { block, summaries, slice } = truth(log, A, 3);
             let (slice, second) = (slice.unwrap(), keccak256([3u8, 2]));
             *told = TransactionProof::build(block, &summaries, &slice, second).unwrap();
         },

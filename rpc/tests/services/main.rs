@@ -19,6 +19,7 @@ mod listening;
 mod reading;
 mod records;
 mod shares;
+mod sharing;
 mod statuses;
 mod streaming;
 mod submitting;

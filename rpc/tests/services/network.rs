@@ -20,6 +20,7 @@ use lockstep_core::proof::CertifiedHeader;
 use lockstep_core::proposal::SyncedValue;
 use lockstep_core::record::{Record, RecordBody};
 use lockstep_core::signing::SigningKey;
+use lockstep_core::slice::Slice;
 use lockstep_core::state::State;
 use lockstep_core::types::{
     BatchDigest, ChainId, Height, Incarnation, NetworkId, Round, Sequence, UnixMillis,
@@ -30,7 +31,7 @@ use lockstep_rpc::config::ServerConfig;
 use lockstep_rpc::health::{Health, HealthState};
 use lockstep_rpc::metrics::RpcMetrics;
 use lockstep_rpc::node::{
-    Block, BlockAt, BlockSlice, Decided, FullBlock, Ingress, Located, Log, ReadError,
+    Block, BlockAt, BlockSlices, Decided, FullBlock, Ingress, Located, Log, ReadError,
     RecordHeightsQuery, RecordKind, Registry,
 };
 use lockstep_rpc::server::{Backend, Server, serve};
@@ -157,12 +158,26 @@ pub(crate) struct MemoryLog {
     heads: watch::Sender<Height>,
     /// The oldest height that is held.
     earliest: AtomicU64,
-    /// How long the read of a slice takes, in milliseconds.
+    /// How long the read of a height's slices takes, in milliseconds.
     read_ms: AtomicU64,
+    /// How often slices were read, and full blocks.
+    slice_reads: AtomicU64,
+    block_reads: AtomicU64,
 }
 
 impl MemoryLog {
-    /// Makes each read of a slice take so long.
+    /// How often a height's slices were read, and how often a full block.
+    pub(crate) fn reads(&self) -> (u64, u64) {
+        (self.slice_reads.load(Ordering::SeqCst), self.block_reads.load(Ordering::SeqCst))
+    }
+
+    /// What a chain has at a decided height. Not counted as a read.
+    pub(crate) fn slice_of(&self, height: Height, chain: ChainId) -> Option<Slice> {
+        let of_chain = |slice: &&Slice| slice.chain == chain;
+        self.with(height, |d| d.assembly.slices.iter().find(of_chain).cloned()).flatten()
+    }
+
+    /// Makes each read of a height's slices take so long.
     pub(crate) fn take_for_each_read(&self, time: Duration) {
         self.read_ms.store(u64::try_from(time.as_millis()).unwrap(), Ordering::Relaxed);
     }
@@ -180,6 +195,8 @@ impl MemoryLog {
             heads,
             earliest: AtomicU64::new(1),
             read_ms: AtomicU64::new(0),
+            slice_reads: AtomicU64::new(0),
+            block_reads: AtomicU64::new(0),
         }
     }
 
@@ -321,16 +338,18 @@ impl Log for MemoryLog {
         })
     }
 
-    fn block_slice(&self, height: Height, chain: ChainId) -> Result<Option<BlockSlice>, ReadError> {
+    fn slices(&self, height: Height) -> Result<Option<BlockSlices>, ReadError> {
+        self.slice_reads.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(Duration::from_millis(self.read_ms.load(Ordering::Relaxed)));
-        Ok(self.with(height, |decision| BlockSlice {
+        Ok(self.with(height, |decision| BlockSlices {
             block: decision.block.certified.clone(),
             summaries: decision.assembly.summaries.clone(),
-            slice: decision.assembly.slices.iter().find(|slice| slice.chain == chain).cloned(),
+            slices: decision.assembly.slices.clone(),
         }))
     }
 
     fn full_block(&self, height: Height) -> Result<Option<FullBlock>, ReadError> {
+        self.block_reads.fetch_add(1, Ordering::SeqCst);
         Ok(self.with(height, |decision| FullBlock {
             height,
             synced_value: decision.value.clone(),

@@ -13,8 +13,8 @@ use lockstep_proto::convert::ingress::StatusKey;
 use lockstep_rpc::client::{ClientError, Endpoint, IngressClient, LogClient};
 use lockstep_rpc::config::{ServerConfig, TlsConfig};
 use lockstep_rpc::limits::{
-    CHECKS_PER_CLIENT_MAX, SEARCHES_PER_CLIENT_MAX, STREAMS_MAX, STREAMS_PER_CLIENT_MAX,
-    STREAMS_PER_CONNECTION_MAX, STREAMS_RESERVED,
+    CHECKS_PER_CLIENT_MAX, RECENT_HEIGHTS_MAX, SEARCHES_PER_CLIENT_MAX, STREAMS_MAX,
+    STREAMS_PER_CLIENT_MAX, STREAMS_PER_CONNECTION_MAX, STREAMS_RESERVED,
 };
 use lockstep_rpc::node::ErrorCode;
 use tokio::task::JoinSet;
@@ -136,7 +136,8 @@ async fn known_clients_have_streams_reserved_whatever_their_address() {
 async fn reads_of_one_client_do_not_stand_before_those_of_another() {
     const READS: usize = 4 * 60;
     let node = Node::start().await;
-    node.log.fill(1);
+    // Height 1 is read by each call for itself.
+    node.log.fill(RECENT_HEIGHTS_MAX + 1);
     node.log.take_for_each_read(Duration::from_millis(200));
     let answered = Arc::new(AtomicUsize::new(0));
     let mut reading = JoinSet::new();

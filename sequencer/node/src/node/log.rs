@@ -14,7 +14,7 @@ use lockstep_core::slice::Slice;
 use lockstep_core::types::{ChainId, Height};
 use lockstep_core::validator_set::ValidatorSet;
 use lockstep_rpc::node::{
-    Block, BlockAt, BlockSlice, Decided, FullBlock, Located, Log, ReadError, RecordHeightsQuery,
+    Block, BlockAt, BlockSlices, Decided, FullBlock, Located, Log, ReadError, RecordHeightsQuery,
     RecordKind, Registry,
 };
 use tokio::sync::watch;
@@ -79,15 +79,14 @@ impl Log for LogView {
         }))
     }
 
-    fn block_slice(&self, height: Height, chain: ChainId) -> Result<Option<BlockSlice>, ReadError> {
+    fn slices(&self, height: Height) -> Result<Option<BlockSlices>, ReadError> {
         let Some(block) = self.stored(height)? else { return Ok(None) };
         let Some(entries) = self.0.store().entries(height).map_err(unreadable)? else {
             return Ok(None);
         };
         let slices = slices_of((0u32..).zip(&entries));
         let summaries = slices.iter().map(Slice::summary).collect();
-        let slice = slices.into_iter().find(|slice| slice.chain == chain);
-        Ok(Some(BlockSlice { block: certified(block), summaries, slice }))
+        Ok(Some(BlockSlices { block: certified(block), summaries, slices }))
     }
 
     fn full_block(&self, height: Height) -> Result<Option<FullBlock>, ReadError> {
