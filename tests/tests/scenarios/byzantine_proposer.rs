@@ -113,6 +113,8 @@ async fn assert_refused(cluster: &Cluster, what: &str, height: Height, lie: Bloc
 }
 
 async fn assert_lie_is_refused(cluster: &Cluster, attacker: &Attacker, lie: Lie<'_>) {
+    // It is kept out for a while after a lie that no honest proposer could tell.
+    attacker.until_connected(OTHERS.len()).await;
     let state = attacker.until_turn(cluster.node(1)).await;
     let height = state.height.next();
     let (header, cut) = attacker.valid_block(&state);
@@ -125,6 +127,7 @@ type Lie<'a> = &'a dyn Fn(&Header, &Cut, &State) -> (&'static str, Header, Cut);
 
 /// Its own valid block is decided in round 0: what is refused is refused for the lie alone.
 async fn assert_truth_is_decided(cluster: &Cluster, attacker: &Attacker) {
+    attacker.until_connected(OTHERS.len()).await;
     let state = attacker.until_turn(cluster.node(1)).await;
     let (header, cut) = attacker.valid_block(&state);
     attacker.propose(header.height, &header, &cut);

@@ -7,6 +7,7 @@ use lockstep_core::entry::Entry;
 use lockstep_core::types::BatchDigest;
 use lockstep_node::clock;
 use lockstep_proto::convert::ingress::EntryState;
+use lockstep_rpc::client::ClientError;
 use lockstep_tests::cluster::Cluster;
 use lockstep_tests::entries::{expires_in, opaque, tight};
 use lockstep_tests::landed::{place, state, until_landed};
@@ -15,25 +16,35 @@ use lockstep_tests::wait::until;
 const OTHERS: [usize; 3] = [1, 2, 3];
 const PATIENCE: Duration = Duration::from_secs(20);
 const EXPIRES_MS: u64 = 50_000;
-/// Of each of two nodes. The bucket holds three of the great ones, so the last of each waits for a second or more.
-const FILL: [usize; 3] = [100_000, 100_000, 40_000];
+/// Of each node. The bucket holds 288 KiB, so with these it is as good as empty.
+const FILL: usize = 90_000;
+/// Of nodes 1 and 2 then: more than the bucket has for a second, at 40,000 bytes a second.
+const WAITS: usize = 80_000;
 /// Of each copy. The chain has no room until long after.
 const COPY_MS: u64 = 300;
 
+/// Submits an entry, again if the node asks to wait.
 async fn submit(cluster: &Cluster, index: usize, entry: &Entry) {
-    let answer = cluster.node(index).ingress().await.submit(entry, None).await;
-    assert!(!answer.expect("is accepted").is_known);
+    let mut ingress = cluster.node(index).ingress().await;
+    let submitted =
+        until("it is accepted", PATIENCE, async || match ingress.submit(entry, None).await {
+            Ok(submitted) => Some(submitted),
+            Err(ClientError::Refused(refusal)) if refusal.retry_after_ms.is_some() => None,
+            Err(error) => panic!("{error}"),
+        });
+    assert!(!submitted.await.is_known);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn copy_with_a_short_expiry_ends_nobodys_entry() {
     let (cluster, attacker) = Cluster::of_three_and_an_attacker().await;
+    let fill = |number, bytes| tight(number, bytes, expires_in(EXPIRES_MS));
+    for (number, index) in (100..).zip(OTHERS) {
+        submit(&cluster, index, &fill(number, FILL)).await;
+    }
     // Nodes 1 and 2 have no room for their entries of the chain: the victim's, and a copy, wait.
-    for index in [1, 2] {
-        for (number, bytes) in (0u32..).zip(FILL) {
-            let number = 100 * u32::try_from(index).expect("small") + number;
-            submit(&cluster, index, &tight(number, bytes, expires_in(EXPIRES_MS))).await;
-        }
+    for (number, index) in [(200, 1), (201, 2)] {
+        submit(&cluster, index, &fill(number, WAITS)).await;
     }
     let victim = tight(1, 1_000, expires_in(EXPIRES_MS));
     submit(&cluster, 1, &victim).await;

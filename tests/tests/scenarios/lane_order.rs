@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lockstep_core::entry::Entry;
 use lockstep_core::types::EntryId;
+use lockstep_rpc::client::ClientError;
 use lockstep_tests::cluster::Cluster;
 use lockstep_tests::entries::{expires_in, tight};
 use lockstep_tests::landed::{Place, place, until_landed};
@@ -23,8 +24,15 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// Of each other validator. The bucket holds 288 KiB, so with these it is as good as empty.
 const OTHERS_BYTES: usize = 90_000;
 
+/// Submits an entry, again if the node asks to wait.
 async fn submit(cluster: &Cluster, index: usize, entry: &Entry) {
-    cluster.node(index).ingress().await.submit(entry, None).await.expect("is accepted");
+    let mut ingress = cluster.node(index).ingress().await;
+    until("it is accepted", PATIENCE, async || match ingress.submit(entry, None).await {
+        Ok(_) => Some(()),
+        Err(ClientError::Refused(refusal)) if refusal.retry_after_ms.is_some() => None,
+        Err(error) => panic!("{error}"),
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
