@@ -178,7 +178,7 @@ impl Application {
             Input::Engine(input) => self.on_engine(now, input, effects),
             Input::Mesh(input) => self.on_mesh(input, effects),
             Input::EntriesSubmitted { from, reply, entries } => {
-                self.on_submitted(now, from, reply, entries, effects);
+                self.on_submitted(now, (from, reply), entries, effects);
             }
             Input::Done(done) => self.on_done(now, done, effects),
             Input::TimerFired(timer) => self.on_timer(now, timer, effects),

@@ -28,8 +28,7 @@ impl Application {
     pub(super) fn on_submitted(
         &mut self,
         now: UnixMillis,
-        from: Submitter,
-        reply: ReplyId,
+        (from, reply): (Submitter, ReplyId),
         entries: Vec<Entry>,
         effects: &mut Vec<Effect>,
     ) {

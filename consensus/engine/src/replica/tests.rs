@@ -235,7 +235,7 @@ impl Loop {
         node.disk.log.truncate(node.disk.synced);
         node.timers.clear();
         let address = is_voter.then(|| node.disk.key.address());
-        node.replica = Replica::new(NETWORK, address, peers.clone());
+        node.replica = Replica::new(NETWORK, address, peers);
         self.queue
             .retain(|(to, input)| *to != place || matches!(input, Input::FrameReceived { .. }));
         self.queue.push_front((place, self.start(place)));
@@ -418,7 +418,7 @@ fn log_replays_what_was_signed_without_the_signer() {
     let peers = peers(run.nodes.iter().map(|node| &node.disk.key));
     let node = &mut run.nodes[1];
     node.disk.effects.clear();
-    node.replica = Replica::new(NETWORK, Some(node.disk.key.address()), peers.clone());
+    node.replica = Replica::new(NETWORK, Some(node.disk.key.address()), peers);
     // A guard that refuses everything: what is replayed is not signed again.
     node.disk
         .guard

@@ -265,8 +265,10 @@ impl Queue {
         let length = entry.entry().raw().len();
         for ask in &ticket.asks {
             let turns = self.lots.get_mut(&ask.lot).expect("an entry is in its lots");
-            let served = is_served.then_some(ask.cost);
-            turns.remove(place, ask.source, &ask.accounts, ask.load(length), served);
+            if is_served {
+                turns.serve(ask.source, ask.cost);
+            }
+            turns.remove(place, ask.source, &ask.accounts, ask.load(length));
             if turns.is_empty() {
                 self.lots.remove(&ask.lot);
             }

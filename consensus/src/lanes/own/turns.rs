@@ -101,15 +101,13 @@ impl Turns {
         (self.load, flow.load) = (self.load.plus(load), flow.load.plus(load));
     }
 
-    /// Takes an entry out. If it was `served`, so much is counted to its source.
-    pub(super) fn remove(
-        &mut self,
-        place: Place,
-        source: Source,
-        accounts: &Accounts,
-        load: Load,
-        served: Option<u64>,
-    ) {
+    /// An entry of this source is served, at this cost; it is removed then.
+    pub(super) fn serve(&mut self, source: Source, cost: u64) {
+        self.order.serve(source, cost);
+    }
+
+    /// Takes an entry out.
+    pub(super) fn remove(&mut self, place: Place, source: Source, accounts: &Accounts, load: Load) {
         let flow = self.flows.get_mut(&source).expect("an entry is in its source's flow");
         flow.heads.remove(&place);
         for account in accounts {
@@ -121,9 +119,6 @@ impl Turns {
         }
         flow.renew_heads(accounts);
         (self.load, flow.load) = (self.load.minus(load), flow.load.minus(load));
-        if let Some(cost) = served {
-            self.order.serve(source, cost);
-        }
         if flow.threads.is_empty() {
             self.flows.remove(&source);
             self.order.leave(source);

@@ -133,7 +133,7 @@ fn what_is_known_is_not_checked_again_in_whatever_entry_it_comes() {
     ];
     let bundle = new(Body::Bundle(Bundle::new(legs, Guarantee::CoOrdered).unwrap())).unwrap();
     assert_eq!(bundle.clone().check_knowing(NETWORK, &known).unwrap().transactions()[0], of);
-    let signed = Entry::new(bundle.body.clone(), EXPIRES, loose.gateway).unwrap();
+    let signed = Entry::new(bundle.body, EXPIRES, loose.gateway).unwrap();
     let answer = signed.check_knowing(NETWORK, &known);
     assert!(matches!(answer, Err(InvalidEntry::Gateway(_))), "{answer:?}");
     // The same bytes as opaque ones have no signer, and another chain is another transaction.

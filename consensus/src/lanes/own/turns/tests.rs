@@ -1,3 +1,5 @@
+//! Who is served next, whose entries keep their order, and what waits.
+
 use super::*;
 
 const ONE: Load = Load { amount: Amount { gas: 0, bytes: 10 }, entries: 1, bytes: 12 };
@@ -10,7 +12,8 @@ fn client(n: u8) -> Source {
 fn serve(turns: &mut Turns) -> Option<Place> {
     let (_, source) = turns.behind(None)?;
     let place = turns.heads(source).next()?;
-    turns.remove(place, source, &[None], ONE, Some(10));
+    turns.serve(source, 10);
+    turns.remove(place, source, &[None], ONE);
     Some(place)
 }
 
@@ -62,11 +65,11 @@ fn accounts_of_a_source_go_by_the_place_of_their_first_and_keep_their_order() {
     turns.insert(2, client(1), &[second], ONE);
     assert_eq!(heads(&turns), [0, 1]);
     assert!(!turns.is_head(1, &client(1), &[first, second]), "the first account has one before");
-    turns.remove(0, client(1), &[first], ONE, None);
+    turns.remove(0, client(1), &[first], ONE);
     assert!(turns.is_head(1, &client(1), &[first, second]));
     turns.insert(0, client(1), &[first], ONE);
-    turns.remove(0, client(1), &[first], ONE, Some(10));
-    turns.remove(1, client(1), &[first, second], ONE, Some(10));
+    turns.remove(0, client(1), &[first], ONE);
+    turns.remove(1, client(1), &[first, second], ONE);
     assert_eq!(heads(&turns), [2]);
 }
 
@@ -78,8 +81,8 @@ fn load_is_what_waits() {
     let two = ONE.plus(ONE);
     assert_eq!(turns.load(&client(1)), (two, ONE));
     assert_eq!(turns.load(&client(3)), (two, Load::default()));
-    turns.remove(0, client(1), &[None], ONE, None);
-    turns.remove(1, client(2), &[None], ONE, None);
+    turns.remove(0, client(1), &[None], ONE);
+    turns.remove(1, client(2), &[None], ONE);
     assert!(turns.is_empty());
     assert_eq!(turns.load(&client(1)), (Load::default(), Load::default()));
 }
