@@ -260,7 +260,8 @@ impl OwnLane {
                 self.go(place, closes, filling);
                 return Some(length);
             }
-            Admission::Behind(lots) => {
+            // One of a lot is enough: the others keep their turns.
+            Admission::Behind(lots) if !is_closed => {
                 self.queue.call(place, true);
                 filling.closed.extend(lots);
             }
@@ -269,7 +270,7 @@ impl OwnLane {
                 filling.last.push(place);
             }
             Admission::Later => self.queue.call(place, false),
-            Admission::Now { .. } => {}
+            Admission::Now { .. } | Admission::Behind(_) => {}
         }
         filling.tried.insert(place);
         None
@@ -278,14 +279,9 @@ impl OwnLane {
     /// Fills in an entry that goes behind all others, if it may.
     fn fill_last(&mut self, now: UnixMillis, place: Place, filling: &mut Filling) {
         let Some(Waiting { ticket, entry }) = self.queue.head(place) else { return };
-        let is_closed = ticket.asks.iter().any(|ask| filling.closed.contains(&ask.lot));
-        if is_closed
-            || !filling.has_room(entry)
-            || !self.flight.admits_last(&self.state, now, ticket)
-        {
-            return;
+        if filling.has_room(entry) && self.flight.admits_last(&self.state, now, ticket) {
+            self.go(place, true, filling);
         }
-        self.go(place, true, filling);
     }
 
     /// Takes an entry out of the queue into the batch being filled.

@@ -63,6 +63,14 @@ fn what_is_more_than_the_lanes_share_goes_behind_all_others() {
     small.iter().for_each(|entry| node.push_of(client(2), entry));
     node.fill(90_000);
     assert_eq!(node.make(), [small[0].clone(), small[1].clone(), large.clone()]);
+    // Though the lane's own share is used up.
+    let mut node = Node::new();
+    let wide = tx(A, 70, 46_000);
+    node.push_of(client(1), &wide);
+    node.restore(&many(6, SMALL));
+    node.fill(90_000);
+    let batch = node.make();
+    assert_eq!((batch.len(), batch.last()), (5, Some(&wide)));
     // It would not fit beside what another batch holds.
     let mut node = Node::new();
     node.push_of(client(2), &small[0]);
