@@ -1,7 +1,7 @@
 //! Checks signatures on thread pools, off the async runtime, each once.
 //!
 //! A transaction that reaches a node many times (from its submitter, in four lanes, in bundles, with a thousand expiries) is
-//! checked once: the last [`KNOWN_MAX`] are remembered by chain and hash, and as many gateways' signatures. Who sends work
+//! checked once: the last `KNOWN_MAX` are remembered by chain and hash, and as many gateways' signatures. Who sends work
 //! waits for its turn by what it costs (`pool`), so one validator's full batches do not stand before another's small ones,
 //! nor before what users submit here; and what consensus waits for has threads of its own.
 

@@ -8,7 +8,7 @@
 //!
 //! **Turns.** What an entry asks of a chain's budget, as an open one or not, puts it in a *lot*. A batch takes of each lot
 //! in turn, of each source in turn (gateways, clients), and of a source's accounts by their first one's place. An entry may
-//! wait only where there is [room](room) for it.
+//! wait only where there is [room] for it.
 //!
 //! **Order.** The log takes the entries of one lane, chain, source and account in the order in which they were submitted,
 //! over blocks and restarts. Assembly keeps it within a block: what does not fit makes the lane's later entries for that
