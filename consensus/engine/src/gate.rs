@@ -25,8 +25,8 @@ use malachitebft_app_channel::app::types::core::{NilOrVal, VoteType};
 use crate::context::{ValidatorAddress, Vote};
 use crate::network::PeerId;
 use crate::signing::Verifier;
-use crate::wire;
 use crate::wire::votes::VotesMessage;
+use crate::wire::{self, WireError};
 
 /// The validators behind the peers.
 pub type Peers = Arc<BTreeMap<PeerId, Address>>;
@@ -38,6 +38,15 @@ pub(crate) enum Refused {
     SecondHand { of: Address },
     #[error("it sends a signature that is not validator {of}'s")]
     Signature { of: Address },
+}
+
+/// Why a frame's sender is disconnected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unread {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Refused(#[from] Refused),
 }
 
 /// Looks at votes before consensus does.
@@ -53,10 +62,10 @@ impl Gate {
         Self { peers, verifier }
     }
 
-    /// What a frame holds that may pass; else what is wrong with it.
-    pub(crate) fn read(&self, from: PeerId, frame: Bytes) -> Result<VotesMessage, String> {
-        let message = wire::votes::decode(frame).map_err(|error| error.to_string())?;
-        self.check(from, &message).map_err(|refused| refused.to_string())?;
+    /// What a frame holds that may pass.
+    pub(crate) fn read(&self, from: PeerId, frame: Bytes) -> Result<VotesMessage, Unread> {
+        let message = wire::votes::decode(frame)?;
+        self.check(from, &message)?;
         Ok(message)
     }
 

@@ -413,8 +413,8 @@ impl Replica {
     fn frame(&mut self, from: PeerId, frame: Bytes, host: &mut dyn Host) -> Result<(), Failure> {
         let message = match self.shell.gate.read(from, frame) {
             Ok(message) => message,
-            Err(reason) => {
-                host.carry_out(Effect::Disconnect { peer: from, reason });
+            Err(unread) => {
+                host.carry_out(Effect::Disconnect { peer: from, reason: unread.to_string() });
                 return Ok(());
             }
         };
