@@ -315,6 +315,15 @@ impl Guard {
         }
     }
 
+    /// The height until whose decision a node must sign nothing that starts at `next`: its locks may be lost with what its log
+    /// lacks ([`Guard::ahead_of`]), or it signed above, and consensus throws a log of another height than `next` away.
+    #[must_use]
+    pub fn must_abstain(&self, next: Height, wal: &WalView) -> Option<Height> {
+        let logged = (!wal.own.is_empty()).then_some(wal.height);
+        let newest = logged.max(self.newest().map(|id| id.height)).filter(|height| *height > next);
+        self.ahead_of(wal).must_abstain().max(newest).filter(|height| *height >= next)
+    }
+
     /// Signs nothing up to this height, whatever is asked, for as long as the guard lives; above it, everything as
     /// usual. A higher height that was set before stays. Not persisted: the next start compares again.
     pub fn abstain_until_decided(&self, height: Height) {

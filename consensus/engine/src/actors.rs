@@ -15,7 +15,7 @@ use malachitebft_app_channel::app::engine::util::output_port::{
 };
 use malachitebft_app_channel::app::metrics::{Metrics, SharedRegistry};
 use malachitebft_app_channel::app::spawn::{
-    spawn_consensus_actor, spawn_node_actor, spawn_sync_actor, spawn_wal_actor,
+    spawn_consensus_actor, spawn_node_actor, spawn_sync_actor,
 };
 use malachitebft_app_channel::spawn::spawn_host_actor;
 use malachitebft_app_channel::{AppMsg, ConsensusContext};
@@ -80,10 +80,9 @@ async fn spawn_children(
 ) -> Result<mpsc::Receiver<AppMsg<Context>>, StartError> {
     let Parts { network, sync_config, .. } = parts;
     network.link(node.get_cell());
-    let wal = spawn_wal_actor(&Context, EngineCodec, &parts.wal_path, registry, node.clone());
-    let wal = wal.await.map_err(|e| StartError::engine(&e))?;
-    wal.link(node.get_cell());
-    let log = Log::new(wal, parts.wal_path);
+    let open = tokio::task::spawn_blocking(move || Log::open(&parts.wal_path));
+    let log = open.await.map_err(|e| StartError::engine(&e))?;
+    let log = log.map_err(|e| StartError::engine(&e))?;
     let (wal, _) = Actor::spawn(None, log.clone(), ()).await.map_err(|e| StartError::engine(&e))?;
     wal.link(node.get_cell());
     let consensus = (parts.consensus)(log);

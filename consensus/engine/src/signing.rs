@@ -30,23 +30,19 @@ use crate::failure::{Failure, Failures};
 use crate::wal::Log;
 
 /// Signs for one validator. Must be durable before it answers: the same (height, round, kind) is signed again only for
-/// the identical message, also after a restart.
-#[async_trait]
+/// the identical message, also after a restart. Called off the runtime: it may wait for a disk.
 pub trait ConsensusSigner: Send + Sync + 'static {
     /// Signs [`core_certificate::Vote::digest`].
     ///
     /// # Errors
     /// [`SignError`]: the engine ends, see the crate's docs.
-    async fn sign_vote(&self, vote: &core_certificate::Vote) -> Result<Signature, SignError>;
+    fn sign_vote(&self, vote: &core_certificate::Vote) -> Result<Signature, SignError>;
 
     /// Signs [`core_certificate::Proposal::digest`].
     ///
     /// # Errors
     /// [`SignError`]: the engine ends, see the crate's docs.
-    async fn sign_proposal(
-        &self,
-        proposal: &core_certificate::Proposal,
-    ) -> Result<Signature, SignError>;
+    fn sign_proposal(&self, proposal: &core_certificate::Proposal) -> Result<Signature, SignError>;
 }
 
 /// Why there is no signature.
@@ -61,6 +57,7 @@ pub enum SignError {
 }
 
 /// Malachite's signer over the application's.
+#[derive(Clone)]
 pub(crate) struct SignerAdapter {
     pub(crate) signer: Arc<dyn ConsensusSigner>,
     pub(crate) failures: Failures,
@@ -68,32 +65,36 @@ pub(crate) struct SignerAdapter {
 }
 
 impl SignerAdapter {
-    fn fail(&self, error: SignError) -> Error {
-        self.failures.report(Failure::Signer(error.clone()));
-        Error::from_source(error)
+    /// Signs off the runtime, at one go: the log is synced, the signer asked, its answer logged.
+    async fn off_runtime<T: Send + 'static>(
+        &self,
+        sign: impl FnOnce(&Self) -> Result<T, SignError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let this = self.clone();
+        let signed = tokio::task::spawn_blocking(move || sign(&this)).await;
+        signed.unwrap_or_else(|error| Err(SignError::Failed(error.to_string()))).map_err(|error| {
+            self.failures.report(Failure::Signer(error.clone()));
+            Error::from_source(error)
+        })
     }
 
-    async fn signed_vote(&self, vote: Vote) -> Result<SignedMessage<Context, Vote>, SignError> {
+    fn signed_vote(&self, vote: Vote) -> Result<SignedMessage<Context, Vote>, SignError> {
         let of = vote.to_core().ok_or_else(|| SignError::Failed("vote without round".into()))?;
-        self.log.sync_to_sign().await?;
-        let signature = self.signer.sign_vote(&of).await?;
-        let signed = SignedMessage::new(vote, signature);
-        let height = signed.message.height;
-        self.log.append(height, SignedConsensusMsg::Vote(signed.clone())).await?;
+        self.log.sync_to_sign()?;
+        let signed = SignedMessage::new(vote, self.signer.sign_vote(&of)?);
+        self.log.append(signed.message.height, SignedConsensusMsg::Vote(signed.clone()))?;
         Ok(signed)
     }
 
-    async fn signed_proposal(
+    fn signed_proposal(
         &self,
         proposal: Proposal,
     ) -> Result<SignedMessage<Context, Proposal>, SignError> {
         let of =
             proposal.to_core().ok_or_else(|| SignError::Failed("proposal without round".into()))?;
-        self.log.sync_to_sign().await?;
-        let signature = self.signer.sign_proposal(&of).await?;
-        let signed = SignedMessage::new(proposal, signature);
-        let height = signed.message.height;
-        self.log.append(height, SignedConsensusMsg::Proposal(signed.clone())).await?;
+        self.log.sync_to_sign()?;
+        let signed = SignedMessage::new(proposal, self.signer.sign_proposal(&of)?);
+        self.log.append(signed.message.height, SignedConsensusMsg::Proposal(signed.clone()))?;
         Ok(signed)
     }
 }
@@ -101,14 +102,14 @@ impl SignerAdapter {
 #[async_trait]
 impl Signer<Context> for SignerAdapter {
     async fn sign_vote(&self, vote: Vote) -> Result<SignedMessage<Context, Vote>, Error> {
-        self.signed_vote(vote).await.map_err(|error| self.fail(error))
+        self.off_runtime(move |this| this.signed_vote(vote)).await
     }
 
     async fn sign_proposal(
         &self,
         proposal: Proposal,
     ) -> Result<SignedMessage<Context, Proposal>, Error> {
-        self.signed_proposal(proposal).await.map_err(|error| self.fail(error))
+        self.off_runtime(move |this| this.signed_proposal(proposal)).await
     }
 
     /// Never asked: vote extensions are disabled at every height.

@@ -17,6 +17,7 @@
 //!
 //! Source: `arc-malachitebft-wal` 0.8.2 `log.rs`, `arc-malachitebft-engine` 0.8.2 `wal/entry.rs`.
 
+pub(crate) mod file;
 pub(crate) mod order;
 mod writer;
 

@@ -503,6 +503,26 @@ fn ahead_of_the_log_by_one_is_ordinary_and_by_more_is_not() {
 }
 
 #[test]
+fn who_signed_above_where_it_starts_abstains_whatever_its_log_has_kept() {
+    let (guard, _) = open(&FaultFiles::default()).unwrap();
+    let prevote = id(7, 0, Step::Prevote);
+    let must = |next, log, own: &[MessageId]| {
+        guard.must_abstain(Height(next), &WalView { height: Height(log), own: own.to_vec() })
+    };
+    assert_eq!(must(7, 7, &[]), None);
+    vote(&guard, prevote, 1).unwrap();
+    assert_eq!(must(7, 7, &[]), None, "one vote may be ahead of the log");
+    assert_eq!(must(8, 7, &[prevote]), None, "its height is decided");
+    assert_eq!(must(5, 7, &[prevote]), Some(Height(7)), "the store lost heights");
+    assert_eq!(must(5, 7, &[]), Some(Height(7)), "and the log its vote");
+    assert_eq!(must(5, 5, &[]), Some(Height(7)), "and its height");
+    vote(&guard, id(7, 0, Step::Precommit), 1).unwrap();
+    assert_eq!(must(7, 7, &[]), Some(Height(7)), "locks are lost");
+    assert_eq!(must(8, 7, &[]), None);
+    assert_eq!(must(9, 9, &[id(9, 0, Step::Prevote)]), Some(Height(9)), "the guard lost a vote");
+}
+
+#[test]
 fn on_disk_it_survives_a_restart_and_a_second_one_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("a/guard");

@@ -96,14 +96,12 @@ fn compare(guard: &Guard, state: &State, wal: WalReport) -> Option<Height> {
         height: wal.height.unwrap_or(next),
         own: wal.own_messages.iter().map(message_id).collect(),
     };
-    // Consensus starts at the store's height and throws a log of another one away, and its locks with it.
-    let above = wal.height.filter(|height| *height > next && !view.own.is_empty());
-    let must = guard.ahead_of(&view).must_abstain().max(above);
-    let abstain = must.filter(|height| *height > state.height);
+    let abstain = guard.must_abstain(next, &view);
     if let Some(height) = abstain {
-        let reason = match above {
-            Some(_) => "the consensus log is ahead of the store",
-            None => "the guard knows more signatures than the consensus log",
+        let reason = if height > next {
+            "what this validator signed is ahead of the store"
+        } else {
+            "the guard knows more signatures than the consensus log"
         };
         warn!(%height, %reason, "abstaining");
         guard.abstain_until_decided(height);

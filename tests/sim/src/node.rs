@@ -240,9 +240,7 @@ impl Node {
         let logged = (log.height > Height::GENESIS).then_some(log.height);
         let view =
             WalView { height: logged.unwrap_or(next), own: own.iter().map(message_id).collect() };
-        let above = logged.filter(|height| *height > next && !view.own.is_empty());
-        let must = guard.ahead_of(&view).must_abstain().max(above);
-        let abstain = must.filter(|height| *height > state.height);
+        let abstain = guard.must_abstain(next, &view);
         if let Some(height) = abstain {
             guard.abstain_until_decided(height);
         }

@@ -115,7 +115,7 @@ async fn validator_whose_store_lost_the_tail_of_its_log_catches_up_and_votes() {
     cluster.finish().await;
 }
 
-/// The store is behind the consensus log, which no crash alone can do. Consensus throws that log away with what it was
+/// The store is behind what the validator signed, which no crash alone can do. Consensus throws its log away with what it was
 /// locked on, so the validator follows until the log's height is decided.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn validator_whose_store_lost_synced_heights_abstains_until_it_is_past_its_votes() {
@@ -143,7 +143,7 @@ async fn validator_whose_store_lost_synced_heights_abstains_until_it_is_past_its
 
     let (opened, news) = restart(&mut cluster).await;
     assert!(opened < before, "half of the log holds heights: {opened}, {before}");
-    assert!(news.contains("the consensus log is ahead of the store"), "{news}");
+    assert!(news.contains("what this validator signed is ahead of the store"), "{news}");
     assert_back(&cluster).await;
     assert!(!load.stop().await.is_empty());
     cluster.finish().await;

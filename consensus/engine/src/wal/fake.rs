@@ -1,79 +1,103 @@
-//! A log for tests: an actor in the place of malachite's that notes what it is asked.
+//! A disk for tests: a file in memory that notes what is written behind its header, and when it is synced.
 
-use std::path::PathBuf;
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use async_trait::async_trait;
-use malachitebft_app_channel::app::consensus::Input;
-use malachitebft_app_channel::app::engine::wal::Msg;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use bytes::Bytes;
 
-use super::Log;
-use crate::context::Context;
+use super::file::Disk;
+use super::{HEADER_BYTES, Log, OwnMessage, entry};
 
-/// What the log was asked, in order.
-pub(crate) type Calls = Arc<Mutex<Vec<String>>>;
+/// What the disk was asked, in order.
+pub(crate) type Calls = Arc<Mutex<Vec<&'static str>>>;
 
+#[derive(Debug)]
 struct Fake {
+    content: Cursor<Vec<u8>>,
     calls: Calls,
-    fails: &'static str,
+    fails: Arc<Mutex<&'static str>>,
 }
 
 impl Fake {
-    /// Notes a call and answers it.
-    fn answer(&self, call: &str) -> eyre::Result<()> {
-        self.calls.lock().unwrap().push(call.to_owned());
-        let fails = !self.fails.is_empty() && call.starts_with(self.fails);
-        if fails { Err(eyre::eyre!("a bad disk")) } else { Ok(()) }
-    }
-}
-
-#[async_trait]
-impl Actor for Fake {
-    type Msg = Msg<Context>;
-    type State = ();
-    type Arguments = ();
-
-    async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
-        Ok(())
-    }
-
-    async fn handle(
-        &self,
-        _: ActorRef<Self::Msg>,
-        message: Self::Msg,
-        (): &mut (),
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            Msg::Append(_, Input::Vote(_), reply) => reply.send(self.answer("append vote"))?,
-            Msg::Append(_, Input::Proposal(_), reply) => {
-                reply.send(self.answer("append proposal"))?
-            }
-            Msg::Append(_, _, reply) => reply.send(self.answer("append input"))?,
-            Msg::Flush(reply) => reply.send(self.answer("sync"))?,
-            Msg::StartedHeight(..) | Msg::Reset(..) | Msg::Dump => {}
+    fn note(&self, call: &'static str) -> io::Result<()> {
+        self.calls.lock().unwrap().push(call);
+        if call == *self.fails.lock().unwrap() {
+            Err(io::Error::other("a bad disk"))
+        } else {
+            Ok(())
         }
+    }
+}
+
+impl Read for Fake {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.content.read(buffer)
+    }
+}
+
+impl Write for Fake {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.content.position() >= HEADER_BYTES as u64 {
+            let mut rest = Bytes::copy_from_slice(bytes);
+            while let Some(message) = entry(&mut rest) {
+                self.note(match message {
+                    Some((_, _, OwnMessage::Vote(_))) => "vote",
+                    Some((_, _, OwnMessage::Proposal(_))) => "proposal",
+                    None => "input",
+                })?;
+            }
+        }
+        self.content.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// A log that does what it is asked, and what that was.
-pub(crate) async fn log() -> (Log, Calls) {
-    let calls = Calls::default();
-    let (wal, _) = Actor::spawn(None, Fake { calls: calls.clone(), fails: "" }, ()).await.unwrap();
-    (Log::new(wal, std::env::temp_dir()), calls)
+impl Seek for Fake {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.content.seek(to)
+    }
 }
 
-/// A log whose calls of this kind fail.
-pub(crate) async fn failing_log(fails: &'static str) -> Log {
-    let calls = Calls::default();
-    let (wal, _) = Actor::spawn(None, Fake { calls, fails }, ()).await.unwrap();
-    Log::new(wal, std::env::temp_dir())
+impl Disk for Fake {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.content.get_ref().len() as u64)
+    }
+
+    fn cut(&mut self, bytes: u64) -> io::Result<()> {
+        self.content.get_mut().truncate(usize::try_from(bytes).unwrap());
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.note("sync")
+    }
 }
 
-/// A log that does what it is asked, with its file here.
-pub(crate) async fn log_at(path: PathBuf) -> Log {
-    let calls = Calls::default();
-    let (wal, _) = Actor::spawn(None, Fake { calls, fails: "" }, ()).await.unwrap();
-    Log::new(wal, path)
+fn over(path: &Path, fails: &'static str) -> (Log, Calls) {
+    let (calls, failing) = (Calls::default(), Arc::<Mutex<_>>::default());
+    let fake = Fake { content: Cursor::default(), calls: calls.clone(), fails: failing.clone() };
+    let log = Log::over(path, Box::new(fake)).unwrap();
+    // What its opening asks is not of interest.
+    calls.lock().unwrap().clear();
+    *failing.lock().unwrap() = fails;
+    (log, calls)
+}
+
+/// A log on a disk that does what it is asked, and what that was.
+pub(crate) fn log() -> (Log, Calls) {
+    over(&std::env::temp_dir(), "")
+}
+
+/// A log on a disk where this fails, once it is open.
+pub(crate) fn failing_log(fails: &'static str) -> Log {
+    over(&std::env::temp_dir(), fails).0
+}
+
+/// A log that takes the file at `path` for its own.
+pub(crate) fn log_at(path: &Path) -> Log {
+    over(path, "").0
 }

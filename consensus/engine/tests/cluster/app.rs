@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alloy_primitives::{Address, keccak256};
-use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_core::certificate::{Certificate, Proposal, Vote};
 use lockstep_core::signing::{Signature, SigningKey};
@@ -78,15 +77,14 @@ impl TestSigner {
     }
 }
 
-#[async_trait]
 impl ConsensusSigner for TestSigner {
-    async fn sign_vote(&self, vote: &Vote) -> Result<Signature, SignError> {
+    fn sign_vote(&self, vote: &Vote) -> Result<Signature, SignError> {
         self.check(vote.height)?;
         self.votes.lock().unwrap().push(*vote);
         Ok(self.key.sign(vote.digest(NETWORK)))
     }
 
-    async fn sign_proposal(&self, proposal: &Proposal) -> Result<Signature, SignError> {
+    fn sign_proposal(&self, proposal: &Proposal) -> Result<Signature, SignError> {
         self.check(proposal.height)?;
         Ok(self.key.sign(proposal.digest(NETWORK)))
     }
