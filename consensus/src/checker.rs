@@ -7,6 +7,7 @@
 
 mod pool;
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -56,7 +57,7 @@ impl Checker {
     ///
     /// # Errors
     /// If the threads can't be started.
-    pub fn new(network: NetworkId, threads: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
+    pub fn new(network: NetworkId, threads: usize) -> io::Result<Self> {
         let (pool, urgent) = (Pool::new("check", threads)?, Pool::new("urgent", threads)?);
         Ok(Self { network, pool, urgent, cache: Cache::default() })
     }

@@ -1,7 +1,9 @@
 //! Threads for short work, which payers take in turn by cost. Whoever asks awaits its result, which bounds what waits.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::{io, thread};
 
 use tokio::sync::oneshot;
 
@@ -10,18 +12,26 @@ use crate::fair::FairOrder;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// The threads, and what waits for them; cheap to clone.
+/// The threads, and what waits for them; cheap to clone. The threads end with the last clone.
 #[derive(Clone, Debug)]
-pub(super) struct Pool {
-    threads: Arc<rayon::ThreadPool>,
+pub(super) struct Pool(Arc<Queue>);
+
+/// What whoever puts work in holds. The threads hold [`Shared`].
+#[derive(Debug)]
+struct Queue(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
     // A lock, because the threads share it; held to put work in or to take some out.
-    waiting: Arc<Mutex<Waiting>>,
+    waiting: Mutex<Waiting>,
+    more: Condvar,
 }
 
 #[derive(Default)]
 struct Waiting {
     order: FairOrder<Payer>,
     work: BTreeMap<Payer, VecDeque<(u64, Work)>>,
+    is_closed: bool,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -49,19 +59,40 @@ impl Waiting {
     }
 }
 
-impl Pool {
-    /// `count` threads of this name; 0: one per core.
-    pub(super) fn new(
-        name: &'static str,
-        count: usize,
-    ) -> Result<Self, rayon::ThreadPoolBuildError> {
-        let builder = rayon::ThreadPoolBuilder::new().num_threads(count);
-        let threads = builder.thread_name(move |index| format!("{name}-{index}")).build()?;
-        Ok(Self { threads: Arc::new(threads), waiting: Arc::default() })
-    }
-
+impl Shared {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next work; `None` when all is done and nobody can bring more.
+    fn next(&self) -> Option<Work> {
+        let is_waiting = |waiting: &mut Waiting| waiting.work.is_empty() && !waiting.is_closed;
+        let waiting = self.more.wait_while(self.waiting(), is_waiting);
+        waiting.unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.0.waiting().is_closed = true;
+        self.0.more.notify_all();
+    }
+}
+
+impl Pool {
+    /// `count` threads of this name; 0: one per core.
+    pub(super) fn new(name: &'static str, count: usize) -> io::Result<Self> {
+        let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let queue = Queue(Arc::default());
+        for index in 0..if count == 0 { cores() } else { count } {
+            let shared = queue.0.clone();
+            thread::Builder::new().name(format!("{name}-{index}")).spawn(move || {
+                while let Some(work) = shared.next() {
+                    work();
+                }
+            })?;
+        }
+        Ok(Self(Arc::new(queue)))
     }
 
     /// Does the work when it is the payer's turn.
@@ -74,13 +105,9 @@ impl Pool {
         let (done, result) = oneshot::channel();
         // Whoever asked may be gone; then nobody needs the answer.
         let work = move || drop(done.send(work()));
-        self.waiting().put(payer, cost, Box::new(work));
-        let this = self.clone();
-        self.threads.spawn(move || {
-            // Not what was put in: what is next.
-            let work = this.waiting().take();
-            work.expect("for each piece of work one thread comes")();
-        });
+        let Queue(shared) = &*self.0;
+        shared.waiting().put(payer, cost, Box::new(work));
+        shared.more.notify_one();
         result.await.expect("the pool runs all work that it takes, and none panics")
     }
 }
