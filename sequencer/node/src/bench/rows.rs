@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use eyre::{WrapErr as _, ensure, eyre};
+use futures::StreamExt as _;
 use lockstep_core::types::ChainId;
+use lockstep_rpc::client::{Endpoint, LogClient};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::Args;
@@ -27,7 +30,7 @@ pub(super) const INTERVAL_MS: u64 = 250;
 /// Block interval of the decision rows: short, and yet one height is over before the next begins.
 const SHORT_INTERVAL_MS: u64 = 50;
 /// Offered rates of the throughput row, in percent of the crypto bound.
-const OFFERED_PERCENT: [u64; 3] = [50, 65, 80];
+const OFFERED_PERCENT: [u64; 4] = [50, 65, 72, 80];
 /// Late sends that a latency row bears, per mille.
 const LATE_PER_MILLE_MAX: u64 = 10;
 /// How long an idle network is watched.
@@ -213,14 +216,21 @@ async fn proposal_to_decision(dir: PathBuf) -> eyre::Result<(u64, u64)> {
     Ok((at(50)?, at(99)?))
 }
 
-/// CPU of an idle height.
+/// CPU of an idle height, while each chain's slices are followed as its sidecar does.
 async fn idle(args: &Args, output: &mut Output) -> eyre::Result<()> {
     let cluster = Cluster::start(&loaded(args)).await?;
+    let mut followers = JoinSet::new();
+    for (chain, endpoint) in CHAINS.into_iter().zip(cluster.endpoints()) {
+        followers.spawn(follow(chain, endpoint));
+    }
+    sleep(Duration::from_secs(2)).await;
     let port = cluster.layout.places.first().map_or(0, |place| place.ports.http);
     let height = |text: String| measure::value(&text, "lockstep_height");
     let (from, cpu) = (height(measure::metrics(port).await?)?, measure::cpu_ms(&cluster.pids()));
     sleep(IDLE).await;
     let (to, after) = (height(measure::metrics(port).await?)?, measure::cpu_ms(&cluster.pids()));
+    ensure!(followers.try_join_next().is_none(), "a follower ended");
+    drop(followers);
     cluster.stop().await?;
     let heights = to.saturating_sub(from).max(1);
     let each = after.saturating_sub(cpu).saturating_mul(1_000).checked_div(heights);
@@ -228,10 +238,20 @@ async fn idle(args: &Args, output: &mut Output) -> eyre::Result<()> {
         output,
         "idle",
         format_args!(
-            "{} us of CPU per idle height over {VALIDATORS} validators ({heights} heights of {INTERVAL_MS} ms)",
+            "{} us of CPU per idle height over {VALIDATORS} validators, two chains followed ({heights} heights of {INTERVAL_MS} ms)",
             each.unwrap_or_default(),
         ),
     )
+}
+
+/// Reads a chain's slices for ever.
+async fn follow(chain: ChainId, url: String) -> eyre::Result<()> {
+    let mut log = LogClient::new(Endpoint::new(url).connect().await?);
+    let mut slices = log.stream_slices(chain, None).await?;
+    while let Some(slice) = slices.next().await {
+        slice?;
+    }
+    Ok(())
 }
 
 /// Memory and disk under half of the best throughput.
