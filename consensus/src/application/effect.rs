@@ -76,8 +76,8 @@ pub enum Timer {
 pub enum CheckJob {
     /// A peer pushed them on the lanes.
     Lane(PeerId),
-    /// They came with a proposal of this block.
-    Attached(BlockHash),
+    /// They came with a proposal of this block, from a peer; from nobody, if they were read from the own store.
+    Attached(BlockHash, Option<PeerId>),
     /// They belong to the value of this request, which is being synced.
     Synced(ReplyId),
     /// They belong to the decided block of this request, which was not held.

@@ -190,7 +190,9 @@ impl Application {
                 }
                 self.write_group(effects);
             }
-            CheckJob::Attached(block) => self.on_attached_checked(now, block, batches, effects),
+            CheckJob::Attached(block, from) => {
+                self.on_attached_checked(now, (block, from), batches, effects);
+            }
             CheckJob::Synced(id) => self.on_synced_checked(id, batches, effects),
             CheckJob::Decided(id) => self.on_decided_checked(id, batches, effects),
         }

@@ -312,7 +312,7 @@ fn second_batches_that_come_with_proposals_are_written_within_a_bound() {
     let (mut written, mut last) = (0, None);
     for number in 0..FORKED_BYTES_MAX / text.len() + 10 {
         let twin = bench.batch(2, 0, BatchDigest::ZERO, &format!("{number} {text}"));
-        let job = CheckJob::Attached(BlockHash(B256::repeat_byte(7)));
+        let job = CheckJob::Attached(BlockHash(B256::repeat_byte(7)), None);
         let mut effects = Vec::new();
         let batches = vec![Ok(twin.clone())];
         bench.app.step(bench.now, Input::Done(Done::BatchesChecked { job, batches }), &mut effects);
