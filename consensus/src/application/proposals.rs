@@ -429,7 +429,7 @@ impl Application {
         let mut valid = Vec::new();
         for batch in batches {
             match batch {
-                Ok(batch) if self.may_write(&batch) => valid.push(batch),
+                Ok(batch) if self.may_write(from, &batch) => valid.push(batch),
                 Ok(batch) => {
                     effects.push(Effect::Report(Report::LaneEquivocation(batch.position())));
                 }
@@ -452,10 +452,11 @@ impl Application {
         }
     }
 
-    /// A batch at a position where another one is held is written within its owner's bound.
-    pub(super) fn may_write(&mut self, batch: &CheckedBatch) -> bool {
+    /// A batch at a position where another one is held is written within the bound of the proposer that brought it; what the
+    /// own store had is there already.
+    pub(super) fn may_write(&mut self, from: Option<PeerId>, batch: &CheckedBatch) -> bool {
         !self.lanes.table.holds_other(&batch.position(), batch.digest())
-            || self.lanes.forks.admit(batch)
+            || from.is_none_or(|from| self.lanes.forks.admit(from, batch))
     }
 
     pub(super) fn on_attached_persisted(

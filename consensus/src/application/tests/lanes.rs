@@ -312,7 +312,7 @@ fn second_batches_that_come_with_proposals_are_written_within_a_bound() {
     let (mut written, mut last) = (0, None);
     for number in 0..FORKED_BYTES_MAX / text.len() + 10 {
         let twin = bench.batch(2, 0, BatchDigest::ZERO, &format!("{number} {text}"));
-        let job = CheckJob::Attached(BlockHash(B256::repeat_byte(7)), None);
+        let job = CheckJob::Attached(BlockHash(B256::repeat_byte(7)), Some(peer(2)));
         let mut effects = Vec::new();
         let batches = vec![Ok(twin.clone())];
         bench.app.step(bench.now, Input::Done(Done::BatchesChecked { job, batches }), &mut effects);
@@ -324,7 +324,9 @@ fn second_batches_that_come_with_proposals_are_written_within_a_bound() {
     let (twin, is_written) = last.unwrap();
     assert!(!is_written);
     let other = bench.batch(3, 0, BatchDigest::ZERO, "of another lane");
-    assert!(bench.app.may_write(&other));
+    assert!(bench.app.may_write(Some(peer(2)), &other));
+    // The lane's owner filled its bound, not that of who proposes what the others hold.
+    assert!(bench.app.may_write(Some(peer(3)), &twin));
     // What is decided makes room.
     let decided = LanePosition {
         owner: held.position().owner,
@@ -333,7 +335,7 @@ fn second_batches_that_come_with_proposals_are_written_within_a_bound() {
         digest: held.digest(),
     };
     bench.app.lanes.forks.advance(&[decided]);
-    assert!(bench.app.may_write(&twin));
+    assert!(bench.app.may_write(Some(peer(2)), &twin));
 }
 
 #[test]
