@@ -358,6 +358,8 @@ pub enum Report {
     OwnBatchInvalid(lockstep_core::batch::InvalidBatch),
     /// A proposal carried an invalid batch.
     AttachedInvalid(BlockHash, lockstep_core::batch::InvalidBatch),
+    /// A batch that came with a proposal is not kept: too many of its proposer's are that no lane holds.
+    AttachedNotKept(BatchPosition),
     /// A validator signed two conflicting messages.
     Equivocation(Height, Evidence),
     /// A synced value is wrong: its sender is at fault.

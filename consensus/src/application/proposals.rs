@@ -17,6 +17,7 @@ use lockstep_core::batch::{Batch, CheckedBatch, InvalidBatch};
 use lockstep_core::block::{self, InvalidBlock};
 use lockstep_core::certificate::Proposal;
 use lockstep_core::cut::LaneStep;
+use lockstep_core::lane::Room;
 use lockstep_core::planted::{Bug, planted};
 use lockstep_core::proposal::{InvalidValue, Payload};
 use lockstep_core::signing::InvalidSignature;
@@ -426,12 +427,12 @@ impl Application {
         if let Some(from) = from {
             self.early.end_opening(from);
         }
-        let mut valid = Vec::new();
+        let (mut valid, mut rooms) = (Vec::new(), BTreeMap::new());
         for batch in batches {
             match batch {
-                Ok(batch) if self.may_write(from, &batch) => valid.push(batch),
+                Ok(batch) if self.may_write(from, &batch, &mut rooms) => valid.push(batch),
                 Ok(batch) => {
-                    effects.push(Effect::Report(Report::LaneEquivocation(batch.position())));
+                    effects.push(Effect::Report(Report::AttachedNotKept(batch.position())));
                 }
                 Err(reason) => {
                     effects.push(Effect::Report(Report::AttachedInvalid(block, reason.clone())));
@@ -452,10 +453,16 @@ impl Application {
         }
     }
 
-    /// A batch at a position where another one is held is written within the bound of the proposer that brought it; what the
-    /// own store had is there already.
-    pub(super) fn may_write(&mut self, from: Option<PeerId>, batch: &CheckedBatch) -> bool {
-        !self.lanes.table.holds_other(&batch.position(), batch.digest())
+    /// A batch that its lane will not hold, as it holds another one or has no room beside those of `rooms`, is written within
+    /// the bound of the proposer that brought it; what the own store had is there already.
+    pub(super) fn may_write(
+        &mut self,
+        from: Option<PeerId>,
+        batch: &CheckedBatch,
+        rooms: &mut BTreeMap<Address, Room>,
+    ) -> bool {
+        let is_second = self.lanes.table.holds_other(&batch.position(), batch.digest());
+        (!is_second && self.has_room(batch, rooms))
             || from.is_none_or(|from| self.lanes.forks.admit(from, batch))
     }
 

@@ -1,4 +1,5 @@
-//! Batches at positions where another one is held: their owner signed two. They come with proposals, and are written,
+//! Batches that come with proposals and that no lane holds: another one is held at their position, as their owner signed
+//! two, or their lane has no room, as its owner is too far ahead of the log. They are written,
 //! because consensus may decide any of them. Each takes disk until its position is decided, which its owner may put off
 //! for ever; so what is kept of one proposer has a bound. Its next block that needs more is not voted for, and is fetched
 //! if it is decided. The proposer pays, not the lane's owner: one that filled its own lane's bound could give each of the
@@ -13,10 +14,10 @@ use lockstep_core::batch::{BatchPosition, CheckedBatch};
 use lockstep_core::cut::LanePosition;
 use lockstep_core::types::BatchDigest;
 
-/// Bytes of second batches that are kept, of those that one proposer's blocks brought.
+/// Bytes of such batches that are kept, of those that one proposer's blocks brought.
 pub const FORKED_BYTES_MAX: usize = 32 << 20;
 
-/// Which second batches are kept, and how long they are.
+/// Which of them are kept, and how long they are.
 #[derive(Debug, Default)]
 pub struct Forks {
     kept: BTreeMap<(PeerId, BatchPosition, BatchDigest), usize>,
