@@ -78,7 +78,7 @@ interop: ## Run the end-to-end suite against real op-node, op-batcher and op-get
 bench: release ## Measure throughput, latency, memory and disk of four validators, as they ship
 	@$(ENV) && exec "$$CARGO_TARGET_DIR/release/lockstep" bench $(ARGS)
 
-attacks: ## Attack four validators; compare blocks and latency with those of the same run without (7 min; ARGS=lane: those with lane in the name)
+attacks: ## Attack four validators; compare blocks and latency with those of the same run without (11 min; ARGS=lane,votes: those with one of these in the name)
 	@deploy/setup/build.sh
 	@$(ENV) && LOCKSTEP_ATTACKS="$(ARGS)" cargo test --workspace --locked --test attacks -- --nocapture
 

@@ -19,7 +19,7 @@ use lockstep_core::batch::{Acknowledgement, Batch, CheckedBatch, InvalidBatch};
 use lockstep_core::entry::{CheckedEntry, Entry, InvalidEntry};
 use lockstep_core::signing::{self, InvalidSignature, Signature};
 use lockstep_core::transaction::{CheckedTransaction, Known};
-use lockstep_core::types::{BlockHash, ChainId, NetworkId};
+use lockstep_core::types::{ChainId, NetworkId};
 use lru::LruCache;
 
 use self::pool::Pool;
@@ -36,8 +36,6 @@ pub enum Payer {
     Own,
     /// A peer that sent it.
     Peer(PeerId),
-    /// A proposed block.
-    Block(BlockHash),
     /// Blocks that are decided.
     Decided,
 }

@@ -26,6 +26,8 @@ use lockstep_tests::entries::{EVM_A, expires_in, opaque, tight, wallet};
 use prost::Message as _;
 use tokio::time::interval;
 
+use crate::floods;
+
 /// An attack, for as long as it is awaited.
 pub(crate) type Run = for<'a> fn(&'a Cluster, &'a mut Attacker) -> LocalBoxFuture<'a, ()>;
 
@@ -35,8 +37,37 @@ pub(crate) struct Attack {
     pub(crate) name: &'static str,
     /// What of its turns to propose is lost by it.
     pub(crate) turns: Turns,
+    /// How it is known that it attacked.
+    pub(crate) seen: Seen,
     /// What it does.
     pub(crate) run: Run,
+}
+
+/// What shows that an attack reached the validators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Nothing need show it.
+    Nothing,
+    /// Each of them logs this.
+    Logged(&'static str),
+    /// The attacker receives at least so many bytes of the class from each.
+    Received(Class, u64),
+}
+
+impl Seen {
+    /// Whether it is so.
+    pub(crate) fn is_so(self, cluster: &Cluster, attacker: &Attacker) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Logged(words) => {
+                [1, 2, 3].iter().all(|index| cluster.node(*index).log().contains(words))
+            }
+            Self::Received(class, least) => {
+                let peers = attacker.mesh.stats().peers;
+                peers.values().all(|peer| peer.classes.get(class).received_bytes >= least)
+            }
+        }
+    }
 }
 
 /// What becomes of the attacker's turns to propose.
@@ -49,76 +80,143 @@ pub(crate) enum Turns {
 }
 
 /// All attacks. The first is what those that lose turns are compared with.
-pub(crate) const ATTACKS: [Attack; 13] = [
+pub(crate) const ATTACKS: [Attack; 22] = [
     Attack {
         name: "silence: its turns are lost",
         turns: Turns::Lost,
+        seen: Seen::Nothing,
         run: |_, _| Box::pin(std::future::pending()),
     },
     Attack {
         name: "none, it takes its turns",
         turns: Turns::Taken,
+        seen: Seen::Nothing,
         run: |c, a| Box::pin(take_turns(c, a)),
     },
     Attack {
         name: "its turns: blocks dated ahead, polkas that never were",
         turns: Turns::Lost,
+        seen: Seen::Nothing,
         run: |c, a| Box::pin(dated_ahead(c, a)),
     },
     Attack {
         name: "parts: proposals for all of its rounds",
         turns: Turns::Taken,
+        seen: Seen::Nothing,
         run: |c, a| Box::pin(all_rounds(c, a)),
     },
     Attack {
         name: "its turns: two blocks, and votes split",
         turns: Turns::Lost,
+        seen: Seen::Nothing,
         run: |c, a| Box::pin(split(c, a)),
     },
     Attack {
         name: "parts: streams without an end, 3 MB/s",
         turns: Turns::Taken,
+        seen: Seen::Nothing,
         run: |c, a| Box::pin(parts(c, a)),
     },
     Attack {
         name: "lane: two batches at each position",
         turns: Turns::Taken,
+        seen: Seen::Nothing,
         run: |c, a| Box::pin(forked_lane(c, a)),
     },
     Attack {
         name: "lane: batches too far ahead, 10 MB/s",
         turns: Turns::Taken,
+        seen: Seen::Nothing,
         run: |c, a| Box::pin(far_lane(c, a)),
     },
     Attack {
         name: "lane: one chain over its budget, 4 MB/s",
         turns: Turns::Taken,
+        seen: Seen::Nothing,
         run: |c, a| Box::pin(over_budget(c, a)),
     },
     Attack {
         name: "lane: one transaction in 19,000 copies a second",
         turns: Turns::Taken,
+        seen: Seen::Nothing,
         run: |c, a| Box::pin(checks(c, a)),
     },
     Attack {
         name: "lane: expired copies of the honest entries",
         turns: Turns::Taken,
+        seen: Seen::Nothing,
         run: |c, a| Box::pin(copies(c, a)),
     },
     Attack {
         name: "strangers: batches of theirs, 2 MB/s",
         turns: Turns::Taken,
+        seen: Seen::Nothing,
         run: |c, a| Box::pin(strange_batches(c, a)),
     },
     Attack {
         name: "strangers: one that dials for ever",
         turns: Turns::Taken,
+        seen: Seen::Nothing,
         run: |c, a| Box::pin(stranger(c, a)),
+    },
+    Attack {
+        name: "its turns: votes that make one validator lock alone",
+        turns: Turns::Lost,
+        seen: Seen::Nothing,
+        run: |c, a| Box::pin(floods::hidden_lock(c, a)),
+    },
+    Attack {
+        name: "votes: its own of other heights and rounds, 2,000/s",
+        turns: Turns::Lost,
+        seen: Seen::Logged("signed two conflicting messages"),
+        run: |c, a| Box::pin(floods::own_votes(c, a)),
+    },
+    Attack {
+        name: "votes: those of others, and wrong signatures",
+        turns: Turns::Lost,
+        seen: Seen::Logged("disconnecting a validator"),
+        run: |c, a| Box::pin(floods::false_votes(c, a)),
+    },
+    Attack {
+        name: "parts: proposals with another's signature",
+        turns: Turns::Lost,
+        seen: Seen::Logged("first part is signed by"),
+        run: |c, a| Box::pin(floods::false_parts(c, a)),
+    },
+    Attack {
+        name: "parts: 23,000 transfers each, the last unsigned, 5/s",
+        turns: Turns::Lost,
+        seen: Seen::Logged("entry 3300 of the batch"),
+        run: |c, a| Box::pin(floods::false_batches(c, a)),
+    },
+    Attack {
+        name: "requests: 64 batches each, 1,000/s",
+        turns: Turns::Taken,
+        seen: Seen::Received(Class::Lanes, 20_000_000),
+        run: |c, a| Box::pin(floods::batch_requests(c, a)),
+    },
+    Attack {
+        name: "requests: the whole log each, 1,000/s",
+        turns: Turns::Taken,
+        seen: Seen::Received(Class::Sync, 5_000_000),
+        run: |c, a| Box::pin(floods::value_requests(c, a)),
+    },
+    Attack {
+        name: "parts: batches of ever new runs, 17 MB/s",
+        turns: Turns::Taken,
+        seen: Seen::Nothing,
+        run: |c, a| Box::pin(floods::new_runs(c, a)),
+    },
+    Attack {
+        name: "lane: forks, after as many as are kept",
+        turns: Turns::Lost,
+        seen: Seen::Logged("a lane signed two batches at one position"),
+        run: |c, a| Box::pin(floods::forks_beyond_the_bound(c, a)),
     },
 ];
 
 /// One height's honest work: a valid block without entries when it is its turn.
-async fn take_turns(cluster: &Cluster, attacker: &Attacker) {
+pub(crate) async fn take_turns(cluster: &Cluster, attacker: &Attacker) {
     let propose = async |state: &_| {
         if attacker.is_turn(state) {
             let (header, cut) = attacker.valid_block(state);
@@ -129,7 +227,12 @@ async fn take_turns(cluster: &Cluster, attacker: &Attacker) {
 }
 
 /// Its turns are taken, and `act` is done every so many milliseconds, with a number that grows.
-async fn beside_turns(cluster: &Cluster, attacker: &Attacker, ms: u64, mut act: impl FnMut(u64)) {
+pub(crate) async fn beside_turns(
+    cluster: &Cluster,
+    attacker: &Attacker,
+    ms: u64,
+    mut act: impl FnMut(u64),
+) {
     let acts = async {
         let mut ticks = interval(Duration::from_millis(ms));
         for number in 0.. {
@@ -140,12 +243,12 @@ async fn beside_turns(cluster: &Cluster, attacker: &Attacker, ms: u64, mut act: 
     join!(take_turns(cluster, attacker), acts);
 }
 
-fn peers(cluster: &Cluster) -> [PeerId; 3] {
+pub(crate) fn peers(cluster: &Cluster) -> [PeerId; 3] {
     [1, 2, 3].map(|index| cluster.peer(index).0)
 }
 
 /// Pushes to whoever has room for more.
-fn push(attacker: &Attacker, batch: &Batch) {
+pub(crate) fn push(attacker: &Attacker, batch: &Batch) {
     let frame = LaneMessage::Batch(batch.raw().0.clone()).encode();
     attacker.broadcast(Class::Lanes, frame);
 }
@@ -235,10 +338,10 @@ async fn forked_lane(cluster: &Cluster, attacker: &Attacker) {
     beside_turns(cluster, attacker, 50, act).await;
 }
 
-/// An entry of 100 kB.
-fn large(number: u64, name: &str) -> Entry {
-    let mut text = format!("{name} {number} ");
-    text.extend(std::iter::repeat_n('x', 100_000));
+/// An entry that begins with a text and has so many bytes more.
+pub(crate) fn long(text: &str, bytes: usize) -> Entry {
+    let mut text = text.to_owned();
+    text.extend(std::iter::repeat_n('x', bytes));
     opaque(&text)
 }
 
@@ -249,7 +352,12 @@ async fn far_lane(cluster: &Cluster, attacker: &Attacker) {
         let parent = BatchDigest(B256::repeat_byte(0xdd));
         push(
             attacker,
-            &attacker.batch(run + number % 50, sequence, parent, vec![large(number, "far")]),
+            &attacker.batch(
+                run + number % 50,
+                sequence,
+                parent,
+                vec![long(&format!("far {number} "), 100_000)],
+            ),
         );
     };
     beside_turns(cluster, attacker, 10, act).await;
@@ -307,7 +415,7 @@ async fn strange_batches(cluster: &Cluster, attacker: &Attacker) {
         secret[24..].copy_from_slice(&(number % 90).to_be_bytes());
         let key = SigningKey::from_bytes(secret).expect("a key");
         let place = (Incarnation(clock::now().0), Sequence(0));
-        let entries = vec![large(number, "strange")];
+        let entries = vec![long(&format!("strange {number} "), 100_000)];
         let batch = Batch::sign(attacker.network, place, BatchDigest::ZERO, entries, &key);
         push(attacker, &batch.expect("a batch"));
     };

@@ -8,10 +8,13 @@
 //! turns: with one of four silent, 0.9 of the idle blocks are out of reach. So an attack that loses turns is compared with
 //! silence, and the attacker takes its turns in all others.
 //!
+//! An attack that is not seen to reach the validators fails, too.
+//!
 //! This is not among the tests of `make test`, because it measures time. Everything shares one machine, the attacker too,
 //! so what an attack sends is bounded here and not by the machine. Floods by gRPC clients are `lockstep bench --only attacks`.
 
 mod attacks;
+mod floods;
 mod measure;
 
 use std::env;
@@ -81,20 +84,21 @@ impl Baseline {
     }
 }
 
-/// The attack, against three that must agree and be well behind it.
-async fn run(attack: &Attack) -> Figures {
+/// The attack, against three that must agree and be well behind it; and whether it reached them.
+async fn run(attack: &Attack) -> (Figures, bool) {
     let (cluster, mut attacker) =
         Cluster::of_three_and_an_attacker_with(ParamsEntry::default()).await;
     let figures = tokio::select! {
         figures = measure::loaded(&cluster) => figures,
         () = (attack.run)(&cluster, &mut attacker) => panic!("the attack ended by itself"),
     };
+    let is_seen = attack.seen.is_so(&cluster, &attacker);
     drop(attacker);
     cluster.until_more(&OTHERS, 4, PATIENCE).await;
     cluster.assert_agreement(&OTHERS).await;
     cluster.assert_healthy(&OTHERS).await;
     cluster.finish().await;
-    figures
+    (figures, is_seen)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,10 +116,11 @@ async fn attacks_cost_little_beside_the_baseline() {
     idle.show("none, all four are honest", &loaded, "baseline");
     let (mut failed, mut silence) = (Vec::new(), None);
     let wanted = ATTACKS.iter().enumerate();
-    let wanted = wanted.filter(|(place, attack)| *place == 0 || attack.name.contains(&only));
+    let is_wanted = |attack: &Attack| only.split(',').any(|part| attack.name.contains(part));
+    let wanted = wanted.filter(|(place, attack)| *place == 0 || is_wanted(attack));
     for (_, attack) in wanted {
         // What an attack breaks is told with all others.
-        let Ok(figures) = AssertUnwindSafe(run(attack)).catch_unwind().await else {
+        let Ok((figures, is_seen)) = AssertUnwindSafe(run(attack)).catch_unwind().await else {
             println!("| {:<55} | FAIL: the log, a node or the agreement broke |", attack.name);
             failed.push(attack.name);
             continue;
@@ -130,7 +135,8 @@ async fn attacks_cost_little_beside_the_baseline() {
             (Turns::Lost, Some(silence)) => silence,
             _ => &idle,
         };
-        let faults = compared.faults(&figures);
+        let mut faults = compared.faults(&figures);
+        faults.extend((!is_seen).then_some("not seen"));
         let verdict = match &faults[..] {
             [] => "pass".to_owned(),
             faults => format!("FAIL: {}", faults.join(", ")),

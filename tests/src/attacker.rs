@@ -3,6 +3,8 @@
 //! It speaks with the real transport to real nodes, follows the log over gRPC as a full node does, and signs whatever a
 //! scenario wants signed. It votes for nothing by itself, and remembers what the others say of consensus.
 
+pub mod forged;
+
 use std::mem;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +26,7 @@ use lockstep_core::certificate::{Proposal, Vote, VoteType};
 use lockstep_core::cut::Cut;
 use lockstep_core::entry::Entry;
 use lockstep_core::header::Header;
+use lockstep_core::limits::PART_BYTES_MAX;
 use lockstep_core::params::Genesis;
 use lockstep_core::proposal::Payload;
 use lockstep_core::signing::SigningKey;
@@ -292,20 +295,7 @@ impl Attacker {
 
     /// Votes to some only.
     pub fn vote_to(&self, peers: &[PeerId], vote: Vote) {
-        let kind = match vote.vote_type {
-            VoteType::Prevote => v1::VoteKind::Prevote,
-            VoteType::Precommit => v1::VoteKind::Precommit,
-        };
-        let block = vote.block.map(|block| Bytes::copy_from_slice(block.0.as_slice()));
-        let signed = v1::SignedVote {
-            height: vote.height.0,
-            round: vote.round.0,
-            kind: kind.into(),
-            block: block.unwrap_or_default(),
-            validator: Bytes::copy_from_slice(self.key.address().as_slice()),
-            signature: Bytes::copy_from_slice(&self.key.sign(vote.digest(self.network)).0),
-        };
-        let frame = v1::VotesFrame { message: Some(Message::Vote(signed)) }.encode_to_vec();
+        let frame = self.vote_frame(vote);
         for peer in peers {
             self.send(*peer, Class::Votes, frame.clone());
         }
@@ -359,11 +349,11 @@ impl Attacker {
             signature: sign(parts.part_digest(self.network)),
         };
         let votes = v1::VotesFrame { message: Some(Message::Proposal(signed)) };
-        let contents = [
-            v1::parts_frame::Content::First(first),
-            v1::parts_frame::Content::Data(payload),
-            v1::parts_frame::Content::Last(v1::LastPart {}),
-        ];
+        let data = payload.chunks(PART_BYTES_MAX).map(|chunk| payload.slice_ref(chunk));
+        let contents = [v1::parts_frame::Content::First(first)]
+            .into_iter()
+            .chain(data.map(v1::parts_frame::Content::Data))
+            .chain([v1::parts_frame::Content::Last(v1::LastPart {})]);
         let mut stream = parts.round.0.to_be_bytes().to_vec();
         stream.extend_from_slice(parts.block.0.as_slice());
         let stream = Bytes::from(stream);

@@ -48,6 +48,8 @@ struct State {
     subscribers: Vec<BoxedSubscriber>,
     listening: Option<Multiaddr>,
     up: BTreeMap<PeerId, Peer>,
+    /// What quotas the peers that were up and are not left behind. The mesh's peers are few.
+    left: BTreeMap<PeerId, Quotas>,
     pace: Pace,
     /// Who asked us, and under which number.
     served: BTreeMap<InboundRequestId, (PeerId, u64)>,
@@ -66,7 +68,11 @@ struct Peer {
 
 impl Peer {
     fn new(pace: Pace, now: Instant) -> Self {
-        Self { quotas: Quotas::new(pace, now), proposals: Slots::default() }
+        Self::with(Quotas::new(pace, now))
+    }
+
+    fn with(quotas: Quotas) -> Self {
+        Self { quotas, proposals: Slots::default() }
     }
 }
 
@@ -120,6 +126,7 @@ impl Hub {
             subscribers: Vec::new(),
             listening: transport.listening.clone(),
             up,
+            left: BTreeMap::new(),
             pace,
             served: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -195,7 +202,9 @@ impl Hub {
         if malachite_id(peer).is_none() || state.up.contains_key(&peer) {
             return;
         }
-        let begins = Peer::new(state.pace, Instant::now());
+        // Going and coming back gains nothing.
+        let left = state.left.remove(&peer).map(Peer::with);
+        let begins = left.unwrap_or_else(|| Peer::new(state.pace, Instant::now()));
         state.up.insert(peer, begins);
         greetings(peer).for_each(|event| state.tell(&event));
         self.peers.send_if_modified(|peers| peers.insert(peer));
@@ -212,9 +221,8 @@ impl Hub {
     /// A peer is down. What is open with it never ends; the sync actor frees its own side by the event.
     pub(crate) fn down(&self, peer: PeerId) {
         let mut state = self.state();
-        if state.up.remove(&peer).is_none() {
-            return;
-        }
+        let Some(Peer { quotas, .. }) = state.up.remove(&peer) else { return };
+        state.left.insert(peer, quotas);
         state.served.retain(|_, (from, _)| *from != peer);
         state.asked.retain(|_, to| *to != peer);
         state.fetches.retain(|_, (to, _)| *to != peer);

@@ -50,6 +50,9 @@ pub(super) fn note(metrics: &Metrics, report: &Report) {
         Report::AttachedInvalid(block, reason) => {
             warn!(%block, %reason, "a proposal carries an invalid batch");
         }
+        Report::AttachedNotKept(position) => {
+            warn!(?position, "a proposal carries more than is kept of its proposer");
+        }
         Report::Equivocation(height, found) => {
             metrics.evidence();
             warn!(%height, ?found, "a validator signed two conflicting messages");

@@ -84,8 +84,9 @@ pub(super) fn check_batches(context: &Shared, job: CheckJob, raw: Vec<Bytes>) {
     tokio::spawn(async move {
         let batches = match job {
             CheckJob::Lane(from) => context.checker.check_batches(Payer::Peer(from), raw).await,
-            CheckJob::Attached(block) => {
-                context.checker.check_urgent(Payer::Block(block), raw).await
+            CheckJob::Attached(_, from) => {
+                let payer = from.map_or(Payer::Own, Payer::Peer);
+                context.checker.check_urgent(payer, raw).await
             }
             CheckJob::Synced(_) | CheckJob::Decided(_) => {
                 context.checker.check_urgent(Payer::Decided, raw).await

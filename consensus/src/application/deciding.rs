@@ -118,7 +118,7 @@ impl Application {
         effects: &mut Vec<Effect>,
     ) {
         if let Some(found) = found.filter(|_| self.candidates.get(block).is_some()) {
-            effects.push(Effect::CheckBatches(CheckJob::Attached(block), found.2));
+            effects.push(Effect::CheckBatches(CheckJob::Attached(block, None), found.2));
         }
     }
 

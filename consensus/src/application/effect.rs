@@ -76,8 +76,8 @@ pub enum Timer {
 pub enum CheckJob {
     /// A peer pushed them on the lanes.
     Lane(PeerId),
-    /// They came with a proposal of this block.
-    Attached(BlockHash),
+    /// They came with a proposal of this block, from a peer; from nobody, if they were read from the own store.
+    Attached(BlockHash, Option<PeerId>),
     /// They belong to the value of this request, which is being synced.
     Synced(ReplyId),
     /// They belong to the decided block of this request, which was not held.
@@ -358,6 +358,8 @@ pub enum Report {
     OwnBatchInvalid(lockstep_core::batch::InvalidBatch),
     /// A proposal carried an invalid batch.
     AttachedInvalid(BlockHash, lockstep_core::batch::InvalidBatch),
+    /// A batch that came with a proposal is not kept: too many of its proposer's are that no lane holds.
+    AttachedNotKept(BatchPosition),
     /// A validator signed two conflicting messages.
     Equivocation(Height, Evidence),
     /// A synced value is wrong: its sender is at fault.

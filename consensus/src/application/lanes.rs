@@ -190,7 +190,9 @@ impl Application {
                 }
                 self.write_group(effects);
             }
-            CheckJob::Attached(block) => self.on_attached_checked(now, block, batches, effects),
+            CheckJob::Attached(block, from) => {
+                self.on_attached_checked(now, (block, from), batches, effects);
+            }
             CheckJob::Synced(id) => self.on_synced_checked(id, batches, effects),
             CheckJob::Decided(id) => self.on_decided_checked(id, batches, effects),
         }
@@ -241,7 +243,11 @@ impl Application {
 
     /// Whether the batch's lane may hold it, beside those of the group. What is not held is not written: its owner could
     /// fill every disk with it.
-    fn has_room(&self, batch: &CheckedBatch, rooms: &mut BTreeMap<Address, Room>) -> bool {
+    pub(super) fn has_room(
+        &self,
+        batch: &CheckedBatch,
+        rooms: &mut BTreeMap<Address, Room>,
+    ) -> bool {
         let owner = batch.position().owner;
         let Some(room) = self.lanes.table.room(owner) else { return false };
         rooms.entry(owner).or_insert(room).take(batch)

@@ -17,6 +17,7 @@ use lockstep_core::batch::{Batch, CheckedBatch, InvalidBatch};
 use lockstep_core::block::{self, InvalidBlock};
 use lockstep_core::certificate::Proposal;
 use lockstep_core::cut::LaneStep;
+use lockstep_core::lane::Room;
 use lockstep_core::planted::{Bug, planted};
 use lockstep_core::proposal::{InvalidValue, Payload};
 use lockstep_core::signing::InvalidSignature;
@@ -33,7 +34,7 @@ use crate::store::Aside;
 
 /// Complete proposals of later heights that wait per peer.
 pub const EARLY_PER_PEER_MAX: usize = 4;
-/// Proposals of one peer that are being opened at a time.
+/// Proposals of one peer that are being opened at a time, until the batches that came with them are checked.
 pub const OPENING_PER_PEER_MAX: usize = 4;
 
 /// Why a proposal was not opened. Its height's proposers lose nothing by it: this is no verdict on the block.
@@ -123,6 +124,20 @@ pub(super) struct Early {
 }
 
 impl Early {
+    /// One more of a peer's proposals is being opened; `false` if too many are.
+    fn begin_opening(&mut self, from: PeerId) -> bool {
+        let opening = self.opening.entry(from).or_default();
+        let has_room = *opening < OPENING_PER_PEER_MAX;
+        *opening = opening.saturating_add(usize::from(has_room));
+        has_room
+    }
+
+    fn end_opening(&mut self, from: PeerId) {
+        if let Some(opening) = self.opening.get_mut(&from) {
+            *opening = opening.saturating_sub(1);
+        }
+    }
+
     /// Keeps a proposal until its height begins; of one peer's, the farthest gives way.
     fn keep(&mut self, from: PeerId, complete: Complete) {
         let waiting = self.waiting.entry(from).or_default();
@@ -255,12 +270,10 @@ impl Application {
         if proposal.height < next || !self.is_of_use(&proposal) {
             return;
         }
-        let opening = self.early.opening.entry(from).or_default();
-        if *opening >= OPENING_PER_PEER_MAX {
+        if !self.early.begin_opening(from) {
             let refused = Report::ProposalRefused { from, proposal, reason: Refusal::Busy };
             return effects.push(Effect::Report(refused));
         }
-        *opening = opening.saturating_add(1);
         let Complete { first, payload, arrived } = complete;
         effects.push(Effect::OpenProposal { from, arrived, first, payload });
     }
@@ -284,9 +297,7 @@ impl Application {
 
     pub(super) fn on_opened(&mut self, now: UnixMillis, opened: Opened, effects: &mut Vec<Effect>) {
         let (from, first, arrived) = (opened.from, opened.first, opened.arrived);
-        if let Some(opening) = self.early.opening.get_mut(&from) {
-            *opening = opening.saturating_sub(1);
-        }
+        self.early.end_opening(from);
         let proposal = first.proposal;
         if proposal.height != self.state.height.next() {
             return;
@@ -381,7 +392,10 @@ impl Application {
             return self.judge(now, proposal.block, effects);
         }
         self.candidates.judge(proposal.block, Verdict::Checking);
-        effects.push(Effect::CheckBatches(CheckJob::Attached(proposal.block), wanted));
+        // Its place is free again since it was opened.
+        self.early.begin_opening(from);
+        let job = CheckJob::Attached(proposal.block, Some(from));
+        effects.push(Effect::CheckBatches(job, wanted));
     }
 
     /// Of the batches that came with a proposal those that its cut adds and that are not held.
@@ -401,23 +415,29 @@ impl Application {
         batches.into_iter().filter(is_wanted).map(Into::into).collect()
     }
 
-    /// The batches of a proposal were checked; a wrong one is passed over: then the cut stays incomplete.
+    /// The batches of a proposal were checked; a wrong one is passed over: then the cut stays incomplete, and who sent it is
+    /// at fault, because an honest proposer attaches what it checked itself.
     pub(super) fn on_attached_checked(
         &mut self,
         now: UnixMillis,
-        block: BlockHash,
+        (block, from): (BlockHash, Option<PeerId>),
         batches: Vec<Result<CheckedBatch, InvalidBatch>>,
         effects: &mut Vec<Effect>,
     ) {
-        let mut valid = Vec::new();
+        if let Some(from) = from {
+            self.early.end_opening(from);
+        }
+        let (mut valid, mut rooms) = (Vec::new(), BTreeMap::new());
         for batch in batches {
             match batch {
-                Ok(batch) if self.may_write(&batch) => valid.push(batch),
+                Ok(batch) if self.may_write(from, &batch, &mut rooms) => valid.push(batch),
                 Ok(batch) => {
-                    effects.push(Effect::Report(Report::LaneEquivocation(batch.position())));
+                    effects.push(Effect::Report(Report::AttachedNotKept(batch.position())));
                 }
                 Err(reason) => {
-                    effects.push(Effect::Report(Report::AttachedInvalid(block, reason)));
+                    effects.push(Effect::Report(Report::AttachedInvalid(block, reason.clone())));
+                    let misdeed = |from| Effect::Disconnect(from, Misdeed::Batch(reason));
+                    effects.extend(from.map(misdeed));
                 }
             }
         }
@@ -433,10 +453,17 @@ impl Application {
         }
     }
 
-    /// A batch at a position where another one is held is written within its owner's bound.
-    pub(super) fn may_write(&mut self, batch: &CheckedBatch) -> bool {
-        !self.lanes.table.holds_other(&batch.position(), batch.digest())
-            || self.lanes.forks.admit(batch)
+    /// A batch that its lane will not hold, as it holds another one or has no room beside those of `rooms`, is written within
+    /// the bound of the proposer that brought it; what the own store had is there already.
+    pub(super) fn may_write(
+        &mut self,
+        from: Option<PeerId>,
+        batch: &CheckedBatch,
+        rooms: &mut BTreeMap<Address, Room>,
+    ) -> bool {
+        let is_second = self.lanes.table.holds_other(&batch.position(), batch.digest());
+        (!is_second && self.has_room(batch, rooms))
+            || from.is_none_or(|from| self.lanes.forks.admit(from, batch))
     }
 
     pub(super) fn on_attached_persisted(

@@ -114,7 +114,9 @@ impl Block {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hold {
     Nothing,
-    /// Writes stay under way until they are released.
+    /// Checks of batches stay under way until they are released.
+    Checks,
+    /// Writes do.
     Writes,
     /// Commits do.
     Commits,
@@ -223,8 +225,11 @@ impl Bench {
 
     fn is_held(&self, done: &Done) -> bool {
         let is_write = matches!(done, Done::BlockPersisted { .. } | Done::BatchesPersisted { .. });
+        let is_check = matches!(done, Done::BatchesChecked { .. });
         let is_commit = matches!(done, Done::BlockCommitted(_));
-        (self.hold == Hold::Writes && is_write) || (self.hold == Hold::Commits && is_commit)
+        (self.hold == Hold::Checks && is_check)
+            || (self.hold == Hold::Writes && is_write)
+            || (self.hold == Hold::Commits && is_commit)
     }
 
     /// Lets held writes end.
@@ -336,6 +341,10 @@ impl Bench {
     fn parts_of(&mut self, n: u8, proposal: Proposal, block: &Block, attached: &[CheckedBatch]) {
         let batches = attached.iter().map(|batch| batch.raw().clone()).collect();
         let payload = Payload { header: block.header.clone(), cut: block.cut.clone(), batches };
+        self.payload_of(n, proposal, payload);
+    }
+
+    fn payload_of(&mut self, n: u8, proposal: Proposal, payload: Payload) {
         let payload = Bytes::from(payload.encode());
         let first = FirstPart {
             proposal,

@@ -114,7 +114,7 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_core::types::BlockHash;
+    use libp2p::PeerId;
 
     use super::*;
 
@@ -122,7 +122,7 @@ mod tests {
     fn payers_take_turns_by_cost() {
         let done = Arc::new(Mutex::new(Vec::new()));
         let mut waiting = Waiting::default();
-        let [first, second] = [1, 2].map(|n| Payer::Block(BlockHash([n; 32].into())));
+        let [first, second] = [1, 2].map(|n| Payer::Peer(PeerId::from_bytes(&[0, 1, n]).unwrap()));
         let mut put = |payer, cost, name: &'static str| {
             let done = done.clone();
             waiting.put(payer, cost, Box::new(move || done.lock().unwrap().push(name)));

@@ -227,3 +227,16 @@ fn height_that_a_peer_claims_is_known_while_it_is_up() {
     hub.up(peer(2));
     assert_eq!(of(2), None, "what it said before may be outdated");
 }
+
+#[test]
+fn peer_that_comes_back_has_what_it_left_of_its_quota() {
+    let (hub, _) = hub();
+    let admitted = |n| (0..1_000).filter(|_| hub.admit(peer(n), Class::Sync) == Some(true)).count();
+    hub.up(peer(1));
+    assert!(admitted(1) >= 400, "two seconds of it at once");
+    hub.down(peer(1));
+    hub.up(peer(1));
+    assert!(admitted(1) < 200, "and no more for coming back");
+    hub.up(peer(2));
+    assert!(admitted(2) >= 400, "another has its own");
+}

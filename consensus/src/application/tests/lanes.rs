@@ -312,7 +312,7 @@ fn second_batches_that_come_with_proposals_are_written_within_a_bound() {
     let (mut written, mut last) = (0, None);
     for number in 0..FORKED_BYTES_MAX / text.len() + 10 {
         let twin = bench.batch(2, 0, BatchDigest::ZERO, &format!("{number} {text}"));
-        let job = CheckJob::Attached(BlockHash(B256::repeat_byte(7)));
+        let job = CheckJob::Attached(BlockHash(B256::repeat_byte(7)), Some(peer(2)));
         let mut effects = Vec::new();
         let batches = vec![Ok(twin.clone())];
         bench.app.step(bench.now, Input::Done(Done::BatchesChecked { job, batches }), &mut effects);
@@ -324,7 +324,9 @@ fn second_batches_that_come_with_proposals_are_written_within_a_bound() {
     let (twin, is_written) = last.unwrap();
     assert!(!is_written);
     let other = bench.batch(3, 0, BatchDigest::ZERO, "of another lane");
-    assert!(bench.app.may_write(&other));
+    assert!(may_write(&mut bench, 2, &other));
+    // The lane's owner filled its bound, not that of who proposes what the others hold.
+    assert!(may_write(&mut bench, 3, &twin));
     // What is decided makes room.
     let decided = LanePosition {
         owner: held.position().owner,
@@ -333,7 +335,36 @@ fn second_batches_that_come_with_proposals_are_written_within_a_bound() {
         digest: held.digest(),
     };
     bench.app.lanes.forks.advance(&[decided]);
-    assert!(bench.app.may_write(&twin));
+    assert!(may_write(&mut bench, 2, &twin));
+}
+
+fn may_write(bench: &mut Bench, n: u8, batch: &CheckedBatch) -> bool {
+    bench.app.may_write(Some(peer(n)), batch, &mut BTreeMap::new())
+}
+
+/// Each of another run, so the first of its lane.
+#[test]
+fn batches_that_come_with_proposals_and_have_no_room_in_their_lane_are_written_within_a_bound() {
+    let mut bench = Bench::new(1);
+    let text = "x".repeat(120 << 10);
+    let mut all = Vec::new();
+    for run in 1..=(LANE_AHEAD_BYTES_MAX + FORKED_BYTES_MAX) as u64 / (120 << 10) + 10 {
+        let place = (Incarnation(run), Sequence(0));
+        let entries = vec![entry(&text)];
+        let batch = Batch::sign(bench.network, place, BatchDigest::ZERO, entries, &key(2));
+        let batch = batch.unwrap().check().unwrap();
+        let job = CheckJob::Attached(BlockHash(B256::repeat_byte(7)), Some(peer(2)));
+        let batches = vec![Ok(batch.clone())];
+        bench.step(Input::Done(Done::BatchesChecked { job, batches }));
+        all.push(batch);
+    }
+    let store = bench.ledger.store();
+    let written = all.iter().filter_map(|b| store.batch(&b.position()).unwrap());
+    let bytes: usize = written.map(|raw| raw.len()).sum();
+    let bound = LANE_AHEAD_BYTES_MAX + FORKED_BYTES_MAX;
+    assert!(bytes <= bound && bytes + 3 * text.len() > bound, "{bytes} bytes are written");
+    assert!(bench.reports(|r| matches!(r, Report::AttachedNotKept(_))) >= 9);
+    assert!(may_write(&mut bench, 3, all.last().unwrap()), "another proposer's is");
 }
 
 #[test]

@@ -471,3 +471,49 @@ pub(super) fn decide(bench: &mut Bench, block: &Block) {
     assert!(matches!(bench.answer(reply), Some(Answer::Start(_))));
     bench.begin_round(0);
 }
+
+/// Two proposals for each of a proposer's rounds, each with a batch that nobody holds.
+#[test]
+fn batches_of_few_proposals_of_a_peer_are_checked_at_a_time() {
+    let mut bench = Bench::new(1);
+    let liar = (0..4).map(|r| bench.turn(r)).find(|n| *n != 1).unwrap();
+    let rounds: Vec<u32> = (0..=ROUNDS_AHEAD_MAX).filter(|r| bench.turn(*r) == liar).collect();
+    bench.hold = Hold::Checks;
+    for (number, round) in (0..).zip(rounds.iter().chain(&rounds)) {
+        let batch = bench.batch(liar, 0, BatchDigest::ZERO, &format!("{number}"));
+        let block = bench.block(*round, std::slice::from_ref(&batch), number);
+        bench.parts(bench.proposal(*round, None, &block), &block, &[batch]);
+    }
+    assert!(2 * rounds.len() > OPENING_PER_PEER_MAX, "{rounds:?}");
+    assert_eq!(bench.held.len(), OPENING_PER_PEER_MAX);
+    let busy = |r: &Report| matches!(r, Report::ProposalRefused { reason: Refusal::Busy, .. });
+    assert_eq!(bench.reports(busy), 2 * rounds.len() - OPENING_PER_PEER_MAX);
+    // Another proposer has places of its own, and so has this one once they are checked.
+    let other = (0..4).find(|r| ![1, liar].contains(&bench.turn(*r))).unwrap();
+    let batch = bench.batch(liar, 0, BatchDigest::ZERO, "of another");
+    let block = bench.block(other, std::slice::from_ref(&batch), 0);
+    bench.parts(bench.proposal(other, None, &block), &block, &[batch]);
+    assert_eq!(bench.held.len(), OPENING_PER_PEER_MAX + 1);
+    bench.release();
+    assert_eq!(bench.handed(block.hash()), 1);
+    let block = bench.block(rounds[1], &[], 99);
+    bench.parts(bench.proposal(rounds[1], None, &block), &block, &[]);
+    assert_eq!(bench.reports(busy), 2 * rounds.len() - OPENING_PER_PEER_MAX);
+}
+
+#[test]
+fn proposer_that_attaches_a_wrong_batch_is_disconnected() {
+    let mut bench = Bench::new(1);
+    let round = (0..4).find(|r| bench.turn(*r) != 1).unwrap();
+    let n = bench.turn(round);
+    let batch = bench.batch(n, 0, BatchDigest::ZERO, "one");
+    let block = bench.block(round, std::slice::from_ref(&batch), 0);
+    let mut raw = batch.raw().to_vec();
+    *raw.last_mut().unwrap() ^= 1;
+    let payload =
+        Payload { header: block.header.clone(), cut: block.cut.clone(), batches: vec![raw.into()] };
+    bench.payload_of(n, bench.proposal(round, None, &block), payload);
+    let gone = |e: &Effect| matches!(e, Effect::Disconnect(p, Misdeed::Batch(_)) if *p == peer(n));
+    assert_eq!(bench.said.iter().filter(|e| gone(e)).count(), 1);
+    assert_eq!(bench.handed(block.hash()), 0);
+}
