@@ -279,6 +279,7 @@ impl Shell {
     }
 
     fn on_request(&mut self, request: Request) {
+        self.with_engine(|engine| self.context.metrics.engine(engine.counters()));
         let input = match request {
             Request::Ready { reply } => {
                 EngineInput::Ready { reply: self.wait(Waiting::Start(reply)) }

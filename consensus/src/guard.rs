@@ -123,6 +123,8 @@ pub struct WalView {
     pub height: Height,
     /// Own proposals and votes in it, in any order. Those of other heights are ignored.
     pub own: Vec<MessageId>,
+    /// Whether it has nothing at all that a start would replay.
+    pub is_empty: bool,
 }
 
 /// How the guard's file stands to the engine's write-ahead log.
@@ -316,10 +318,10 @@ impl Guard {
     }
 
     /// The height until whose decision a node must sign nothing that starts at `next`: its locks may be lost with what its log
-    /// lacks ([`Guard::ahead_of`]), or it signed above, and consensus throws a log of another height than `next` away.
+    /// lacks ([`Guard::ahead_of`]), or it signed above, or its log is of a height above, whose blocks the store has lost.
     #[must_use]
     pub fn must_abstain(&self, next: Height, wal: &WalView) -> Option<Height> {
-        let logged = (!wal.own.is_empty()).then_some(wal.height);
+        let logged = (!wal.is_empty).then_some(wal.height);
         let newest = logged.max(self.newest().map(|id| id.height)).filter(|height| *height > next);
         self.ahead_of(wal).must_abstain().max(newest).filter(|height| *height >= next)
     }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lockstep_core::types::{Height, Round};
+use lockstep_engine::Counters;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
@@ -44,6 +45,49 @@ pub struct Metrics {
     last: watch::Sender<Instant>,
     // A lock, because the metrics are shared; only the application's task takes it.
     proposed: Mutex<Option<(Height, Instant)>>,
+    engine: EngineMetrics,
+}
+
+/// What engines refused of their peers' frames, over their runs.
+#[derive(Debug, Default)]
+struct EngineMetrics {
+    over_quota: Counter,
+    undecodable: Counter,
+    unserved: Counter,
+    // A lock for the same reason.
+    last: Mutex<Counters>,
+}
+
+impl EngineMetrics {
+    fn new(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "lockstep_engine_frames_over_quota",
+            "Frames of peers beyond their quotas: votes, parts, value sync",
+            metrics.over_quota.clone(),
+        );
+        registry.register(
+            "lockstep_engine_frames_undecodable",
+            "Frames of peers that are malformed or wrongly signed; each disconnects its sender",
+            metrics.undecodable.clone(),
+        );
+        registry.register(
+            "lockstep_engine_requests_unserved",
+            "Requests of value sync that were not served because too many waited",
+            metrics.unserved.clone(),
+        );
+        metrics
+    }
+
+    /// What an engine has counted since its start. A smaller count is another engine's.
+    fn note(&self, counted: Counters) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *last, counted);
+        let more = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+        self.over_quota.inc_by(more(counted.over_quota, before.over_quota));
+        self.undecodable.inc_by(more(counted.refused, before.refused));
+        self.unserved.inc_by(more(counted.requests_refused, before.requests_refused));
+    }
 }
 
 impl Metrics {
@@ -61,6 +105,7 @@ impl Metrics {
             interval: Histogram::new(INTERVAL_SECONDS),
             decision: Histogram::new(decision_seconds()),
             proposed: Mutex::new(None),
+            engine: EngineMetrics::new(registry),
             last: watch::Sender::new(Instant::now()),
         };
         registry.register(
@@ -135,6 +180,11 @@ impl Metrics {
         }
     }
 
+    /// What the running engine has counted since its start.
+    pub(crate) fn engine(&self, counted: Counters) {
+        self.engine.note(counted);
+    }
+
     /// The node stopped voting for safety.
     pub(crate) fn halt(&self) {
         self.halted.set(1);
@@ -169,5 +219,20 @@ impl Collector for MeshMetrics {
             ConstCounter::new(stats.penalties).encode(penalties.encode_family(&labels)?)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_engines_counted_is_added_up_over_their_runs() {
+        let metrics = EngineMetrics::new(&mut Registry::default());
+        for (over_quota, refused) in [(0, 0), (5, 1), (7, 1), (2, 0), (2, 3)] {
+            metrics.note(Counters { over_quota, refused, ..Counters::default() });
+        }
+        assert_eq!((metrics.over_quota.get(), metrics.undecodable.get()), (9, 4));
+        assert_eq!(metrics.unserved.get(), 0);
     }
 }

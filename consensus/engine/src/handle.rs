@@ -184,7 +184,7 @@ impl EngineHandle {
     /// Ends the engine: at its return no actor runs and the log's lock is free, so another engine may be started with
     /// what it returns. Frames that wait are lost. Works for a failed engine, too.
     ///
-    /// A signature that is being made is not waited for: the signer may be dropped at any of its awaits.
+    /// A signature that is being made is waited for, because it holds the log.
     ///
     /// # Errors
     /// [`StopError`] if it was stopped before or does not end.
@@ -199,8 +199,8 @@ impl Running {
         self.supervisor.abort();
         let mut cells = self.node.get_children();
         cells.push(self.node);
-        // Killed, not asked: a halted consensus actor never looks at its messages again. The log is written so that a
-        // killed process loses nothing, and its thread ends with its channel.
+        // Killed, not asked: a halted consensus actor never looks at its messages again. What the log had not synced is
+        // lost, and no signature stands on it; its file is closed when the last who holds it is gone.
         cells.iter().for_each(ActorCell::kill);
         self.pump.abort();
         self.stop_reader.send(()).ok();

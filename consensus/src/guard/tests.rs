@@ -481,7 +481,7 @@ fn ahead_of_the_log_by_one_is_ordinary_and_by_more_is_not() {
     let proposal = id(7, 0, Step::Proposal);
     let (prevote, precommit) = (id(7, 0, Step::Prevote), id(7, 0, Step::Precommit));
     let ahead = |height, own: &[MessageId]| {
-        guard.ahead_of(&WalView { height: Height(height), own: own.to_vec() })
+        guard.ahead_of(&WalView { height: Height(height), own: own.to_vec(), is_empty: false })
     };
     assert_eq!(ahead(7, &[]), Ahead::No);
     vote(&guard, id(6, 0, Step::Precommit), 1).unwrap();
@@ -507,7 +507,11 @@ fn who_signed_above_where_it_starts_abstains_whatever_its_log_has_kept() {
     let (guard, _) = open(&FaultFiles::default()).unwrap();
     let prevote = id(7, 0, Step::Prevote);
     let must = |next, log, own: &[MessageId]| {
-        guard.must_abstain(Height(next), &WalView { height: Height(log), own: own.to_vec() })
+        let is_empty = own.is_empty();
+        guard.must_abstain(
+            Height(next),
+            &WalView { height: Height(log), own: own.to_vec(), is_empty },
+        )
     };
     assert_eq!(must(7, 7, &[]), None);
     vote(&guard, prevote, 1).unwrap();
@@ -516,6 +520,9 @@ fn who_signed_above_where_it_starts_abstains_whatever_its_log_has_kept() {
     assert_eq!(must(5, 7, &[prevote]), Some(Height(7)), "the store lost heights");
     assert_eq!(must(5, 7, &[]), Some(Height(7)), "and the log its vote");
     assert_eq!(must(5, 5, &[]), Some(Height(7)), "and its height");
+    let inputs = WalView { height: Height(8), own: Vec::new(), is_empty: false };
+    assert_eq!(guard.must_abstain(Height(5), &inputs), Some(Height(8)), "it would be replayed");
+    assert_eq!(guard.must_abstain(Height(8), &inputs), None);
     vote(&guard, id(7, 0, Step::Precommit), 1).unwrap();
     assert_eq!(must(7, 7, &[]), Some(Height(7)), "locks are lost");
     assert_eq!(must(8, 7, &[]), None);

@@ -95,11 +95,12 @@ fn compare(guard: &Guard, state: &State, wal: WalReport) -> Option<Height> {
     let view = WalView {
         height: wal.height.unwrap_or(next),
         own: wal.own_messages.iter().map(message_id).collect(),
+        is_empty: wal.entries == 0,
     };
     let abstain = guard.must_abstain(next, &view);
     if let Some(height) = abstain {
         let reason = if height > next {
-            "what this validator signed is ahead of the store"
+            "what this validator signed or logged is ahead of the store"
         } else {
             "the guard knows more signatures than the consensus log"
         };

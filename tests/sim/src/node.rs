@@ -238,8 +238,11 @@ impl Node {
         let log = &self.disk.log;
         let own: Vec<_> = log.entries.iter().filter_map(|entry| own_message(entry, me)).collect();
         let logged = (log.height > Height::GENESIS).then_some(log.height);
-        let view =
-            WalView { height: logged.unwrap_or(next), own: own.iter().map(message_id).collect() };
+        let view = WalView {
+            height: logged.unwrap_or(next),
+            own: own.iter().map(message_id).collect(),
+            is_empty: log.entries.is_empty(),
+        };
         let abstain = guard.must_abstain(next, &view);
         if let Some(height) = abstain {
             guard.abstain_until_decided(height);
