@@ -439,5 +439,5 @@ mod tests;
 fn is_old(state: &State, now: UnixMillis) -> bool {
     let bound =
         state.committed.params.block_interval_ms.saturating_mul(2).saturating_add(BEHIND_MS);
-    now.since(state.timestamp) > bound && !planted(Bug::LaneTrustsOldStates)
+    now.since(state.timestamp) > bound
 }

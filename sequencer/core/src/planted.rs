@@ -32,8 +32,6 @@ bugs! {
     DroppedIsFinal = "dropped-is-final",
     /// The own lane does not wait for entries that may come back.
     LaneDoesNotWait = "lane-does-not-wait",
-    /// The own lane reckons with the buckets of an old state.
-    LaneTrustsOldStates = "lane-trusts-old-states",
     /// A restart restores the own lane's entries in reverse.
     RestoredInReverse = "restored-in-reverse",
     /// Untimely blocks are written, and timely after a restart.
