@@ -288,7 +288,7 @@ impl Application {
             effects.push(Effect::Reply(deciding.reply, Answer::Committed));
         }
         self.forget_height(effects);
-        self.settle(now, &committed, effects);
+        self.settle(&committed, effects);
         self.advance_lanes(effects);
         if let Some(finalized) = self.finalized.take() {
             self.begin_next(now, finalized, effects);

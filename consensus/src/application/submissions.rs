@@ -97,17 +97,12 @@ impl Application {
     }
 
     /// What a decided block means for the entries that were submitted here, and for the own lane.
-    pub(super) fn settle(
-        &mut self,
-        now: UnixMillis,
-        committed: &Committed,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn settle(&mut self, committed: &Committed, effects: &mut Vec<Effect>) {
         let Committed { state, decided, earlier } = committed;
         let find = |place: &Place| earlier.get(place).copied();
         let Settled { mut changes, carried } = settle(decided, self.me, &mut self.tracker, find);
         let mut given_up = Vec::new();
-        let overtaken = self.lanes.own.settle(now, state.clone(), &carried, &mut given_up);
+        let overtaken = self.lanes.own.settle(state.clone(), &carried, &mut given_up);
         let time = decided.header.timestamp_ms;
         for GivenUp { entry, reason } in given_up {
             changes.extend(self.tracker.end_copy(CopyId::of(entry.entry()), reason, time));

@@ -27,15 +27,14 @@
 //!
 //! A bundle that is not sure in one of its lots closes its accounts' threads until it is decided, because assembly makes
 //! only the chain wait that is short; so does an entry that is more than the lane's share, because assembly may let
-//! others pass it. While this node is behind the log, each entry does: the buckets are not as its state has them. A thread
-//! whose entry came back is held until nothing of it is in flight. Records do not wait.
+//! others pass it. A thread whose entry came back is held until nothing of it is in flight. Records do not wait.
 //!
 //! An entry that a block left out goes once more, when the first pass has room for it; left out again it is given up, and
 //! its submitter told. So what a lane carries for nothing is at most twice what it takes in.
 //!
 //! **Where order can still differ.** (1) A sure entry is left out although later batches hold entries of its thread: the
 //! other lanes drain the bucket, by more than half of what it held, in a block that leaves this lane's batch out. With
-//! honest owners and proposers that takes a batch that is late for two blocks of a busy chain. (2) Another lane's bundle
+//! honest owners and proposers that takes a batch that is late for two blocks of a busy chain, or a node that catches up. (2) Another lane's bundle
 //! claims a loose transaction of this lane and has no room itself: assembly lets the later entries pass. (3) Entries
 //! that waited in no stored batch when the node crashed are gone, those that had come back included; sent again, they
 //! come later.
@@ -69,8 +68,6 @@ use crate::settle::Carried;
 
 /// Bytes of entries that one batch holds.
 const ENTRIES_BYTES_MAX: usize = BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES_MAX;
-/// A node is behind the log if a block is this much and two intervals old when it commits it.
-const BEHIND_MS: u64 = 1_000;
 /// Of one source and lot, how many accounts are tried for one batch.
 const ACCOUNTS_TRIED_MAX: usize = 16;
 
@@ -325,12 +322,10 @@ impl OwnLane {
     #[must_use]
     pub fn settle(
         &mut self,
-        now: UnixMillis,
         state: Arc<State>,
         carried: &[Carried],
         given_up: &mut Vec<GivenUp>,
     ) -> Option<Overtaken> {
-        self.flight.is_caught_up = !is_old(&state, now);
         self.state = state;
         let lanes = &self.state.committed.lanes;
         let decided = *lanes.iter().find(|lane| lane.owner == self.me)?;
@@ -435,9 +430,3 @@ impl LotTurn {
 
 #[cfg(test)]
 mod tests;
-
-fn is_old(state: &State, now: UnixMillis) -> bool {
-    let bound =
-        state.committed.params.block_interval_ms.saturating_mul(2).saturating_add(BEHIND_MS);
-    now.since(state.timestamp) > bound
-}

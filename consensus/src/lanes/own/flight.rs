@@ -109,9 +109,6 @@ pub(super) struct Flight {
     raws: BTreeSet<B256>,
     /// The last batch that was decided; `None` before the first.
     decided: Option<(Sequence, BatchDigest)>,
-    /// The newest block was new when it was committed. Else this node is behind, or nobody knows yet, and the buckets are not
-    /// as its state has them.
-    pub(super) is_caught_up: bool,
 }
 
 impl Flight {
@@ -149,10 +146,7 @@ impl Flight {
             unsure.push(ask.lot);
         }
         if may_go {
-            let is_bundle = ticket.asks.len() > 1;
-            return Admission::Now {
-                closes: !self.is_caught_up || (is_bundle && !unsure.is_empty()),
-            };
+            return Admission::Now { closes: ticket.asks.len() > 1 && !unsure.is_empty() };
         }
         Admission::Behind(unsure)
     }

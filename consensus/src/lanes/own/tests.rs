@@ -33,9 +33,7 @@ struct Node {
 impl Node {
     fn new() -> Self {
         let net = Net::new(2);
-        let mut own = OwnLane::new(net.keys[0].address(), RUN, net.state.clone());
-        let now = net.state.timestamp;
-        assert_eq!(own.settle(now, net.state.clone(), &[], &mut Vec::new()), None, "caught up");
+        let own = OwnLane::new(net.keys[0].address(), RUN, net.state.clone());
         Self { net, own, made: Vec::new(), given_up: Vec::new() }
     }
 
@@ -57,8 +55,7 @@ impl Node {
     /// Sets what the bucket of [`A`] holds, as if a block had left that.
     fn fill(&mut self, bytes: u64) {
         self.net.set_bucket(A, bytes);
-        let (now, state) = (self.net.state.timestamp, self.net.state.clone());
-        assert_eq!(self.own.settle(now, state, &[], &mut Vec::new()), None);
+        assert_eq!(self.own.settle(self.net.state.clone(), &[], &mut Vec::new()), None);
     }
 
     /// Makes a batch; its entries.
@@ -78,11 +75,6 @@ impl Node {
 
     /// Decides the first `count` batches made, and the other lane's entries.
     fn decide(&mut self, count: usize, other: &[Entry]) -> Option<Overtaken> {
-        self.decide_late(0, count, other)
-    }
-
-    /// The same, and the block is this old when it is committed.
-    fn decide_late(&mut self, age: u64, count: usize, other: &[Entry]) -> Option<Overtaken> {
         let mut batches: Vec<_> = self.made.drain(..count).collect();
         if !other.is_empty() {
             batches.push(self.net.next(1, other));
@@ -91,8 +83,7 @@ impl Node {
         let decided = self.net.decide(timestamp, batches);
         let me = self.net.keys[0].address();
         let settled = settle(&decided, me, &mut Tracker::default(), |_| None);
-        let now = timestamp.plus(age);
-        self.own.settle(now, self.net.state.clone(), &settled.carried, &mut self.given_up)
+        self.own.settle(self.net.state.clone(), &settled.carried, &mut self.given_up)
     }
 }
 
@@ -116,24 +107,6 @@ fn sure_entries_follow_one_another_and_the_next_waits_for_a_block() {
     assert_eq!(node.make(), []);
     node.decide(7, &[]);
     assert_eq!(node.make(), entries[7..]);
-}
-
-#[test]
-fn while_the_node_is_behind_an_account_has_one_entry_in_flight() {
-    let mut node = Node::new();
-    node.decide_late(1_501, 0, &[]);
-    let entries = many(3, SMALL);
-    entries.iter().for_each(|entry| node.push(entry));
-    assert_eq!(node.make(), entries[..1], "blocks that are not here took from the bucket");
-    assert_eq!(node.make(), []);
-    node.decide_late(1_501, 1, &[]);
-    assert_eq!(node.make(), entries[1..2]);
-    node.decide_late(1_500, 1, &[]);
-    assert_eq!(node.make(), entries[2..]);
-    let restarted = OwnLane::new(node.net.keys[0].address(), RUN, node.net.state.clone());
-    node.own = restarted;
-    node.restore(&entries);
-    assert_eq!(node.make().len(), 1, "nobody knows yet");
 }
 
 #[test]
@@ -303,7 +276,6 @@ fn restart_keeps_the_order_of_the_stored_batches() {
     }
     let me = node.net.keys[0].address();
     let mut again = OwnLane::new(me, Incarnation(6), node.net.state.clone());
-    assert_eq!(again.settle(START, node.net.state.clone(), &[], &mut Vec::new()), None);
     again.restore(node.made.iter().flat_map(|batch| batch.entries().iter().cloned()));
     again.push(START, client(0), node.net.check(tx(A, 7, 4_000))).unwrap();
     let next = again.next_batch(START).unwrap();

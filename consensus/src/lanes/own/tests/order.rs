@@ -135,7 +135,7 @@ impl Run {
         let settled = settle(&decided, me, &mut Tracker::default(), |_| None);
         self.tally.came_back += settled.carried.len();
         let (state, carried) = (self.net.state.clone(), &settled.carried);
-        assert_eq!(self.own.settle(state.timestamp, state, carried, &mut self.given_up), None);
+        assert_eq!(self.own.settle(state, carried, &mut self.given_up), None);
         self.is_drained |= [&self.old, &self.new].into_iter().any(|run| self.is_unsure(run));
     }
 
