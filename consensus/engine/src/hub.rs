@@ -48,7 +48,7 @@ struct State {
     subscribers: Vec<BoxedSubscriber>,
     listening: Option<Multiaddr>,
     up: BTreeMap<PeerId, Peer>,
-    /// What quotas the peers that were up and are not left behind. The mesh's peers are few.
+    /// Quotas of the peers that were up and went, as they left them. The mesh takes few peers.
     left: BTreeMap<PeerId, Quotas>,
     pace: Pace,
     /// Who asked us, and under which number.
