@@ -92,6 +92,14 @@ impl Net {
         self.state = Arc::new(state);
     }
 
+    /// Sets how many bytes lane 0 may still add for nothing, as if blocks had left out what it has.
+    pub(crate) fn set_allowance(&mut self, bytes: u64) {
+        let mut state = State::clone(&self.state);
+        let bound = lockstep_core::waste::bound(&state.committed);
+        state.committed.wasted[0] = bound - bytes;
+        self.state = Arc::new(state);
+    }
+
     pub(crate) fn check(&self, entry: Entry) -> CheckedEntry {
         entry.check(self.state.network_id).unwrap()
     }

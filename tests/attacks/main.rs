@@ -2,7 +2,8 @@
 //!
 //! Four validators are measured, idle and with a load; then each attack, against three of them by a peer that holds the
 //! fourth's keys, in a network of its own with the same load. An attack passes if the three decide 0.9 of the idle blocks,
-//! 99 of 100 honest transactions are decided in at most twice the time and one block interval, and none is lost.
+//! 99 of 100 honest transactions are decided in at most twice the time and one block interval, none is lost, and memory
+//! and disk of each validator stay within what the bounds of `consensus/README.md` add up to.
 //!
 //! A silent proposer costs the others the timeout of a round at each of its turns, which no rule gives back while it has
 //! turns: with one of four silent, 0.9 of the idle blocks are out of reach. So an attack that loses turns is compared with
@@ -34,6 +35,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const BLOCKS_MIN: f64 = 0.9;
 /// How many times the baseline's latency an attack may cost, and a block interval more.
 const LATENCY_TIMES_MAX: f64 = 2.0;
+/// Resident memory of an honest validator, in MiB.
+const MEMORY_MIB_MAX: u64 = 200;
+/// What an honest validator writes in a window, in KiB: all that one lane may be ahead and one proposer's blocks may
+/// bring (32 MiB each), what it may waste (4 MiB, a cut of 4, and 11 in 20 s), all once more in RocksDB's log.
+const DISK_KIB_MAX: u64 = 166 << 10;
 /// Those that an attack leaves honest.
 const OTHERS: [usize; 3] = [1, 2, 3];
 
@@ -64,7 +70,13 @@ impl Baseline {
     fn faults(&self, figures: &Figures) -> Vec<&'static str> {
         let is_slow = figures.blocks_per_second < BLOCKS_MIN * self.blocks_per_second;
         let is_late = figures.p99_ms > self.p99_ms_max();
-        let faults = [(is_slow, "blocks"), (is_late, "latency"), (figures.lost > 0, "lost")];
+        let faults = [
+            (is_slow, "blocks"),
+            (is_late, "latency"),
+            (figures.lost > 0, "lost"),
+            (figures.memory_mib > MEMORY_MIB_MAX, "memory"),
+            (figures.disk_kib > DISK_KIB_MAX, "disk"),
+        ];
         faults.into_iter().filter(|(is_fault, _)| *is_fault).map(|(_, what)| what).collect()
     }
 

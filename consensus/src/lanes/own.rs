@@ -32,6 +32,10 @@
 //! An entry that a block left out goes once more, when the first pass has room for it; left out again it is given up, and
 //! its submitter told. So what a lane carries for nothing is at most twice what it takes in.
 //!
+//! **Waste.** What was for nothing counts against the lane, and one that wasted too much stands still
+//! ([`waste`]). So no more is in flight than the lane may still waste: whatever its clients send, it
+//! is never stopped.
+//!
 //! **Where order can still differ.** (1) A sure entry is left out although later batches hold entries of its thread: the
 //! other lanes drain the bucket, by more than half of what it held, in a block that leaves this lane's batch out. With
 //! honest owners and proposers that takes a batch that is late for two blocks of a busy chain, or a node that catches up. (2) Another lane's bundle
@@ -57,6 +61,7 @@ use lockstep_core::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_OVERHEAD_B
 use lockstep_core::planted::{Bug, planted};
 use lockstep_core::state::State;
 use lockstep_core::types::{BatchDigest, Incarnation, Sequence, UnixMillis};
+use lockstep_core::waste;
 
 use self::flight::{Admission, Flight, Flown};
 use self::queue::{Lot, Place, Queue, Ticket, Waiting};
@@ -192,7 +197,7 @@ impl OwnLane {
             return None;
         }
         self.queue.expire(now);
-        let mut filling = Filling::default();
+        let mut filling = Filling { bytes_max: self.batch_bytes_max(), ..Filling::default() };
         for place in self.queue.called() {
             self.fill(now, place, &mut filling);
         }
@@ -217,6 +222,15 @@ impl OwnLane {
         self.is_making = true;
         let place = (self.incarnation, self.next);
         Some(NextBatch { place, parent: self.parent, entries })
+    }
+
+    /// Bytes of entries that the next batch may have: with all that is in flight no more than the lane may waste, or
+    /// cuts would leave it where it is.
+    fn batch_bytes_max(&self) -> usize {
+        let allowance = waste::allowance(&self.state.committed, self.me);
+        let in_flight = self.flight.bytes().saturating_add(BATCH_OVERHEAD_BYTES_MAX);
+        let rest = usize::try_from(allowance).unwrap_or(usize::MAX).saturating_sub(in_flight);
+        rest.min(ENTRIES_BYTES_MAX)
     }
 
     /// Fills in the next entry of a lot that may go; its bytes. `None` if no other may.
@@ -396,6 +410,8 @@ impl OwnLane {
 #[derive(Debug, Default)]
 struct Filling {
     bytes: usize,
+    /// Bytes of entries that it may have.
+    bytes_max: usize,
     entries: Vec<CheckedEntry>,
     is_full: bool,
     /// Lots that wait until nothing of them is in flight.
@@ -408,7 +424,7 @@ struct Filling {
 
 impl Filling {
     fn has_room(&self, entry: &CheckedEntry) -> bool {
-        self.bytes.saturating_add(entry.entry().raw().len()) <= ENTRIES_BYTES_MAX
+        self.bytes.saturating_add(entry.entry().raw().len()) <= self.bytes_max
             && self.entries.len() < BATCH_ENTRIES_MAX
     }
 }

@@ -27,7 +27,7 @@ use lockstep_core::types::{BatchDigest, BlockHash, ChainId, Height, Incarnation,
 use super::RecordKind;
 
 /// Version of everything on this page. Another one in a directory is refused.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// Greater than every key of every space.
 pub const KEY_END: [u8; 80] = [0xff; 80];

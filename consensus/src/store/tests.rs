@@ -21,7 +21,7 @@ use lockstep_core::validator_set::{Validator, ValidatorSet};
 use proptest::prelude::*;
 
 use super::log::rlp_bytes;
-use super::schema::{KEY_END, META_SCHEMA, META_STATE};
+use super::schema::{KEY_END, META_SCHEMA, META_STATE, SCHEMA};
 use super::*;
 
 const CHAIN: ChainId = ChainId(77);
@@ -864,13 +864,14 @@ fn reads_of_many_blocks_are_bounded() {
 fn another_schema_is_refused_with_what_to_do() {
     on_both(|home| {
         drop(home.open());
-        for (got, hint) in [(1u32, "sync again"), (3, "newer program")] {
+        for (got, hint) in [(SCHEMA - 1, "sync again"), (SCHEMA + 1, "newer program")] {
             home.change(|_, write| write.put(Space::Meta, META_SCHEMA, got.to_be_bytes().to_vec()));
             let error = home.try_open(&genesis("test")).unwrap_err();
-            assert_eq!(error, OpenError::Schema { expected: 2, got });
+            assert_eq!(error, OpenError::Schema { expected: SCHEMA, got });
             let text = error.to_string();
             assert!(
-                text.contains(&format!("version {got}")) && text.contains("version 2"),
+                text.contains(&format!("version {got}"))
+                    && text.contains(&format!("version {SCHEMA}")),
                 "{text}"
             );
             assert!(text.contains(hint), "{text}");

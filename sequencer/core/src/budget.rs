@@ -60,7 +60,7 @@ impl Amount {
 }
 
 /// `floor(amount · times / per)`, where `per` is a constant and not 0; saturates at the greatest.
-fn scaled(amount: u64, times: u64, per: u64) -> u64 {
+pub(crate) fn scaled(amount: u64, times: u64, per: u64) -> u64 {
     let product = u128::from(amount).saturating_mul(u128::from(times));
     let quotient = product.checked_div(u128::from(per)).expect("`per` is 100 or 1,000");
     u64::try_from(quotient).unwrap_or(u64::MAX)

@@ -100,6 +100,12 @@ pub enum InvalidCut {
         /// Whose lane.
         owner: Address,
     },
+    /// A lane moves that added too much for nothing.
+    #[error("cut moves the lane of {owner}, which wasted more than it was forgiven")]
+    Wasted {
+        /// Whose lane.
+        owner: Address,
+    },
     /// More than [`CUT_BATCHES_MAX`] batches.
     #[error("cut adds {count} batches, at most {CUT_BATCHES_MAX} are allowed")]
     Batches {

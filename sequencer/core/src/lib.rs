@@ -35,3 +35,4 @@ pub mod budget;
 pub mod dedup;
 pub mod lane;
 pub mod proposal;
+pub mod waste;

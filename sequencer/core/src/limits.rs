@@ -43,6 +43,9 @@ pub const CUT_BATCHES_MAX: usize = 512;
 pub const CUT_ENTRIES_MAX: usize = 20_000;
 /// Bytes of the batches that one cut may add, over all lanes: 16 MiB a second at an interval of 250 ms.
 pub const CUT_BYTES_MAX: usize = 4 << 20;
+/// Bytes per second of log time that each lane may add for nothing beside a share of the chains' budgets, which may be
+/// next to nothing: some eighty copies of small entries that other lanes have, too.
+pub const WASTE_BYTES_PER_SECOND: u64 = 16 << 10;
 
 /// Bytes of batches a lane may be ahead of the log before validators stop acknowledging it.
 pub const LANE_AHEAD_BYTES_MAX: usize = 32 << 20;

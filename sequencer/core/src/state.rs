@@ -47,6 +47,8 @@ pub struct MissedTurns {
 pub struct Committed {
     /// Lane positions, in ascending order of owner: exactly the lanes of the next height's set.
     pub lanes: Vec<LanePosition>,
+    /// Bytes that each of these lanes added for nothing, less what it was forgiven ([`waste`](crate::waste)).
+    pub wasted: Vec<u64>,
     /// Registered chains with their budgets, in ascending order of id.
     pub chains: Vec<ChainState>,
     /// Network parameters.
@@ -120,6 +122,7 @@ impl State {
             timestamp: genesis.timestamp,
             committed: Committed {
                 lanes: Cut::start(&genesis.validators).lanes,
+                wasted: vec![0; genesis.validators.len()],
                 chains,
                 params: genesis.params.clone(),
                 validators: genesis.validators.clone(),

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy_primitives::{Address, B256};
 use lockstep_core::budget::{self, Amount, Demand, Usage};
 use lockstep_core::entry::CheckedEntry;
+use lockstep_core::limits::BATCH_OVERHEAD_BYTES_MAX;
 use lockstep_core::planted::{Bug, planted};
 use lockstep_core::state::{ChainState, State};
 use lockstep_core::types::{BatchDigest, ChainId, Sequence, UnixMillis};
@@ -107,6 +108,8 @@ pub(super) struct Flight {
     lots: BTreeMap<Lot, Count>,
     threads: BTreeMap<ThreadKey, Thread>,
     raws: BTreeSet<B256>,
+    /// Of entries.
+    bytes: usize,
     /// The last batch that was decided; `None` before the first.
     decided: Option<(Sequence, BatchDigest)>,
 }
@@ -115,6 +118,11 @@ impl Flight {
     /// Whether these bytes are in flight.
     pub(super) fn contains(&self, raw: &B256) -> bool {
         self.raws.contains(raw)
+    }
+
+    /// Bytes of the batches, at most.
+    pub(super) fn bytes(&self) -> usize {
+        self.batches.len().saturating_mul(BATCH_OVERHEAD_BYTES_MAX).saturating_add(self.bytes)
     }
 
     /// Whether an entry may follow what is in flight, in the batch being filled.
@@ -198,6 +206,7 @@ impl Flight {
             }
         }
         self.raws.insert(flown.ticket.raw);
+        self.bytes = self.bytes.saturating_add(flown.entry.entry().raw().len());
         self.batches.entry(sequence).or_default().entries.push(flown);
     }
 
@@ -241,6 +250,7 @@ impl Flight {
 
     fn release(&mut self, flown: &Flown) {
         self.raws.remove(&flown.ticket.raw);
+        self.bytes = self.bytes.saturating_sub(flown.entry.entry().raw().len());
         for ask in &flown.ticket.asks {
             let usage = self.usages.get_mut(&ask.lot.0).expect("what is in flight is counted");
             *usage = usage.minus(&ask.demand);

@@ -58,6 +58,12 @@ impl Node {
         assert_eq!(self.own.settle(self.net.state.clone(), &[], &mut Vec::new()), None);
     }
 
+    /// Sets what the lane may still add for nothing.
+    fn allow(&mut self, bytes: usize) {
+        self.net.set_allowance(bytes as u64);
+        assert_eq!(self.own.settle(self.net.state.clone(), &[], &mut Vec::new()), None);
+    }
+
     /// Makes a batch; its entries.
     fn make(&mut self) -> Vec<Entry> {
         self.make_at(self.net.state.timestamp)
@@ -107,6 +113,45 @@ fn sure_entries_follow_one_another_and_the_next_waits_for_a_block() {
     assert_eq!(node.make(), []);
     node.decide(7, &[]);
     assert_eq!(node.make(), entries[7..]);
+}
+
+#[test]
+fn no_more_is_in_flight_than_the_lane_may_add_for_nothing() {
+    let mut node = Node::new();
+    let entries = many(4, SMALL);
+    let length = entries[0].raw().len();
+    node.allow(2 * length + 2 * BATCH_OVERHEAD_BYTES_MAX - 1);
+    node.push(&entries[0]);
+    assert_eq!(node.make(), entries[..1]);
+    node.restore(&entries[1..]);
+    assert_eq!(node.make(), [], "a byte too few");
+    node.allow(2 * length + 2 * BATCH_OVERHEAD_BYTES_MAX);
+    assert_eq!(node.make(), entries[1..2]);
+    assert_eq!(node.make(), []);
+    node.decide(1, &[]);
+    node.allow(3 * length + 2 * BATCH_OVERHEAD_BYTES_MAX);
+    assert_eq!(node.make(), entries[2..], "what was decided is in flight no more");
+    node.decide(2, &[]);
+    assert_eq!(node.own.flight.bytes(), 0);
+}
+
+#[test]
+fn lane_that_batches_no_more_than_it_may_waste_is_never_stopped() {
+    let mut node = Node::new();
+    node.allow(5 * SMALL + 1_000);
+    for round in 0..20u32 {
+        let copies: Vec<_> = (1..=6).map(|n| tx(A, round * 10 + n, SMALL)).collect();
+        node.restore(&copies);
+        while !node.make().is_empty() {}
+        // The other lane had all of them a block earlier.
+        node.decide(0, &copies);
+        node.decide(node.made.len(), &[]);
+        let committed = &node.net.state.committed;
+        assert!(waste::allowance(committed, node.net.keys[0].address()) > 0);
+    }
+    let committed = &node.net.state.committed;
+    let left = waste::allowance(committed, node.net.keys[0].address());
+    assert!(left < 2 * SMALL as u64, "its copies were waste: {left}");
 }
 
 #[test]

@@ -29,6 +29,7 @@ use crate::planted::{Bug, planted};
 use crate::slice::{Content, Item, Slice, slices_root};
 use crate::state::{ChainState, Committed, State};
 use crate::types::{ChainId, Height, UnixMillis};
+use crate::waste;
 
 /// The block after `state` that `cut` makes at `timestamp`.
 ///
@@ -50,7 +51,7 @@ pub fn assemble(
     assembler.claim();
     assembler.pass(Pass::Shares);
     assembler.pass(Pass::Rest);
-    Ok(assembler.finish(state, timestamp, cut))
+    Ok(assembler.finish(state, timestamp, cut, batches))
 }
 
 /// What became of an entry so far.
@@ -142,7 +143,13 @@ impl<'a> Assembler<'a> {
         }
     }
 
-    fn finish(self, state: &State, timestamp: UnixMillis, cut: &Cut) -> Assembly {
+    fn finish(
+        self,
+        state: &State,
+        timestamp: UnixMillis,
+        cut: &Cut,
+        batches: &[CheckedBatch],
+    ) -> Assembly {
         let mut indices = Vec::with_capacity(self.slots.len());
         let mut next = 0u32;
         for slot in &self.slots {
@@ -178,7 +185,10 @@ impl<'a> Assembler<'a> {
             items.into_iter().map(|(chain, items)| Slice { chain, items }).collect();
         let summaries: Vec<_> = slices.iter().map(Slice::summary).collect();
         let slices_root = slices_root(&summaries);
-        let committed = next_committed(state, timestamp, cut, &self.budgets);
+        let wasted = waste::added(batches, &left_out);
+        let wasted = waste::after(&state.committed, timestamp.since(state.timestamp), &wasted);
+        let chains = next_chains(state, timestamp, &self.budgets);
+        let committed = next_committed(state, cut, wasted, chains);
         Assembly { taken, left_out, keys, slices, summaries, slices_root, committed }
     }
 }
@@ -316,26 +326,35 @@ fn push_items(items: &mut BTreeMap<ChainId, Vec<Item>>, index: u32, entry: &Entr
     }
 }
 
-/// The state after the block. Sets move up by one height; nothing changes them in this version.
-fn next_committed(
+fn next_chains(
     state: &State,
     timestamp: UnixMillis,
-    cut: &Cut,
     budgets: &BTreeMap<ChainId, ChainBudget>,
-) -> Committed {
-    let before = &state.committed;
+) -> Vec<ChainState> {
     let elapsed_ms = timestamp.since(state.timestamp);
-    let chains = before.chains.iter().map(|chain| {
+    let chains = state.committed.chains.iter().map(|chain| {
         let rest = budgets
             .get(&chain.params.id)
             .map_or_else(|| budget::refilled(chain, elapsed_ms), ChainBudget::rest);
         ChainState { params: chain.params.clone(), gas: rest.gas, bytes: rest.bytes }
     });
+    chains.collect()
+}
+
+/// The state after the block. Sets move up by one height; nothing changes them in this version.
+fn next_committed(
+    state: &State,
+    cut: &Cut,
+    wasted: Vec<u64>,
+    chains: Vec<ChainState>,
+) -> Committed {
+    let before = &state.committed;
     let is_same_set = before.next_validators == before.validators;
     let set_since = if is_same_set { before.set_since } else { state.height.next().next() };
     Committed {
         lanes: cut.lanes.clone(),
-        chains: chains.collect(),
+        wasted,
+        chains,
         params: before.params.clone(),
         validators: before.next_validators.clone(),
         next_validators: before.next_validators.clone(),

@@ -14,6 +14,7 @@ use crate::params::NetworkParams;
 use crate::planted::{Bug, planted};
 use crate::state::State;
 use crate::types::{BlockHash, Height, NetworkId, Round, UnixMillis};
+use crate::waste;
 
 /// Why a block was refused: one variant per rule.
 ///
@@ -183,7 +184,8 @@ pub fn check_header(state: &State, header: &Header, cut: &Cut) -> Result<(), Inv
     );
     expect_equal!(SetSince, committed.set_since, header.set_since);
     expect_equal!(CutHash, cut.hash(), header.cut_hash);
-    cut.steps(&committed.lanes).map_err(CannotAssemble::Cut)?;
+    let steps = cut.steps(&committed.lanes).map_err(CannotAssemble::Cut)?;
+    waste::check(committed, &steps).map_err(CannotAssemble::Cut)?;
     Ok(())
 }
 

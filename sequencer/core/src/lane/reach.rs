@@ -12,6 +12,7 @@ use crate::limits::{CUT_BATCHES_MAX, CUT_BYTES_MAX, CUT_ENTRIES_MAX};
 use crate::state::State;
 use crate::types::BatchDigest;
 use crate::validator_set::ValidatorSet;
+use crate::waste;
 
 /// How much a proposer puts into a cut. More than [`CutLimits::MAX`] is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +79,8 @@ pub fn quorum_reach(
 /// `stored` says of how many batches of a lane's chain a quorum is known to store; the others are fresh.
 ///
 /// Lanes share the room batch by batch, in turn, beginning with the lane that assembly begins with. A lane stops at its
-/// first batch that does not fit. A lane that is not in `lanes`, or whose decided position is not the state's, stays.
+/// first batch that does not fit. A lane that is not in `lanes`, or whose decided position is not the state's, stays; so
+/// does one that [wasted](waste) too much.
 #[expect(clippy::missing_panics_doc, reason = "the first lane's place is below the count of lanes")]
 #[must_use]
 pub fn build_cut(
@@ -101,6 +103,9 @@ pub fn build_cut(
         .chain(before)
         .filter_map(|to| {
             let lane = lanes.get(&to.owner).filter(|lane| lane.decided() == to)?;
+            if waste::allowance(&state.committed, to.owner) == 0 {
+                return None;
+            }
             let stored = stored(lane);
             Some((to, lane.chain().enumerate().map(move |(place, b)| (b, place >= stored))))
         })

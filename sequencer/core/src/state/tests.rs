@@ -14,6 +14,7 @@ fn the_genesis_has_full_buckets_and_empty_lanes() {
     assert_eq!(state.committed.set_since, Height(1));
     assert!(state.committed.lanes.iter().all(LanePosition::is_start));
     assert_eq!(state.committed.lanes.len(), 3);
+    assert_eq!(state.committed.wasted, [0; 3]);
     assert_eq!(state.committed.validators, state.committed.next_validators);
     for ChainState { params, gas, bytes } in &state.committed.chains {
         assert_eq!((*gas, *bytes), (params.gas_capacity(), params.bytes_capacity()));
@@ -49,6 +50,7 @@ fn the_hash_changes_with_each_field() {
     let missed = MissedTurns { validator: Address::ZERO, count: 1 };
     let table = each_field! {
         lanes => lanes,
+        wasted => vec![0, 0, 1],
         chains => chains,
         params => params,
         validators => validators(&keys(4)),
