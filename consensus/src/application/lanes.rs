@@ -445,7 +445,7 @@ impl Application {
         if lanes.is_making || !lanes.table.has_room(&self.state.committed.validators) {
             return;
         }
-        if let Some(next) = lanes.own.next_batch(now) {
+        if let Some(next) = lanes.own.next_batch(now, self.claimed.highest) {
             lanes.is_making = true;
             effects.push(Effect::SignBatch(next));
         }

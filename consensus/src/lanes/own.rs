@@ -20,6 +20,9 @@
 //! - *alone*: no earlier batch in flight has an entry of the lot, and with what the batch has it fits the lane's share of
 //!   the bucket by now.
 //!
+//! By a state that is stale, because this node catches up, no entry is sure, and of an account none goes into a batch behind
+//! one that asks more: the bucket may have room for the later one alone.
+//!
 //! One whose turn came and that is neither waits until its lots have nothing in flight, and all others of those lots with
 //! it; a bundle waits for all of its lots. One that is more than the lane's share goes behind all others of a batch, if
 //! nothing of its lots is in flight and the bucket has enough by now: it needs what other lanes leave, and what stands
@@ -38,7 +41,7 @@
 //!
 //! **Where order can still differ.** (1) A sure entry is left out although later batches hold entries of its thread: the
 //! other lanes drain the bucket, by more than half of what it held, in a block that leaves this lane's batch out. With
-//! honest owners and proposers that takes a batch that is late for two blocks of a busy chain, or a node that catches up. (2) Another lane's bundle
+//! honest owners and proposers that takes a batch that is late for two blocks of a busy chain. (2) Another lane's bundle
 //! claims a loose transaction of this lane and has no room itself: assembly lets the later entries pass. (3) Entries
 //! that waited in no stored batch when the node crashed are gone, those that had come back included; sent again, they
 //! come later.
@@ -60,7 +63,7 @@ use lockstep_core::entry::{CheckedEntry, Entry};
 use lockstep_core::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_OVERHEAD_BYTES_MAX};
 use lockstep_core::planted::{Bug, planted};
 use lockstep_core::state::State;
-use lockstep_core::types::{BatchDigest, Incarnation, Sequence, UnixMillis};
+use lockstep_core::types::{BatchDigest, Height, Incarnation, Sequence, UnixMillis};
 use lockstep_core::waste;
 
 use self::flight::{Admission, Flight, Flown};
@@ -73,6 +76,8 @@ use crate::settle::Carried;
 
 /// Bytes of entries that one batch holds.
 const ENTRIES_BYTES_MAX: usize = BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES_MAX;
+/// A state may be stale when its block is two intervals and so many milliseconds old.
+const OLD_MS: u64 = 1_000;
 /// Of one source and lot, how many accounts are tried for one batch.
 const ACCOUNTS_TRIED_MAX: usize = 16;
 
@@ -191,11 +196,13 @@ impl OwnLane {
     }
 
     /// The next batch, if an entry may go. Entries that expired by `now` (the wall clock) are given up. Until the batch
-    /// is reported [made](Self::made) or [lost](Self::lost) there is no other.
-    pub fn next_batch(&mut self, now: UnixMillis) -> Option<NextBatch> {
+    /// is reported [made](Self::made) or [lost](Self::lost) there is no other. `claimed` is the highest height that a peer
+    /// claims to have decided.
+    pub fn next_batch(&mut self, now: UnixMillis, claimed: Height) -> Option<NextBatch> {
         if self.is_making || self.is_overtaken {
             return None;
         }
+        self.flight.is_stale = is_stale(&self.state, now, claimed);
         self.queue.expire(now);
         let mut filling = Filling { bytes_max: self.batch_bytes_max(), ..Filling::default() };
         for place in self.queue.called() {
@@ -404,6 +411,14 @@ impl OwnLane {
             }
         }
     }
+}
+
+/// Whether blocks that this node lacks may have taken from the buckets: its newest is old, and the peers claim more, or have
+/// not said yet that they have no more.
+fn is_stale(state: &State, now: UnixMillis, claimed: Height) -> bool {
+    let intervals = state.committed.params.block_interval_ms.saturating_mul(2);
+    let is_old = now.since(state.timestamp) > intervals.saturating_add(OLD_MS);
+    is_old && claimed != state.height
 }
 
 /// The batch being filled.

@@ -42,6 +42,12 @@ impl Amount {
         Self { gas, bytes }
     }
 
+    /// The greater gas and the greater bytes.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self { gas: self.gas.max(other.gas), bytes: self.bytes.max(other.bytes) }
+    }
+
     /// One of `count` equal shares, rounded down; nothing if `count` is 0.
     #[must_use]
     pub fn share(&self, count: u64) -> Self {

@@ -54,6 +54,8 @@ struct Count {
 #[derive(Clone, Copy, Debug, Default)]
 struct Thread {
     entries: usize,
+    /// The most that one of them asks, of gas and of bytes.
+    most: Amount,
     /// Entries that close it.
     closing: usize,
     /// An entry came back while others were in flight.
@@ -110,6 +112,8 @@ pub(super) struct Flight {
     raws: BTreeSet<B256>,
     /// Of entries.
     bytes: usize,
+    /// The buckets may be far from what the state says.
+    pub(super) is_stale: bool,
     /// The last batch that was decided; `None` before the first.
     decided: Option<(Sequence, BatchDigest)>,
 }
@@ -141,7 +145,7 @@ impl Flight {
                 continue;
             };
             let (shares, usage) = (Shares::of(state, chain, now), self.usage(ask));
-            if fits(&usage.twice(), &shares.sure, class) {
+            if !self.is_stale && fits(&usage.twice(), &shares.sure, class) {
                 continue;
             }
             if !can_go(&ask.demand, &shares, ticket.came_back) {
@@ -149,6 +153,9 @@ impl Flight {
             }
             if !fits(&Usage::default().plus(&ask.demand), &shares.now, class) {
                 return Admission::Last;
+            }
+            if self.is_stale && !self.is_batched(&ask.lot) && self.asks_less(ask) {
+                return Admission::Later;
             }
             may_go &= !self.is_batched(&ask.lot) && fits(&usage, &shares.now, class);
             unsure.push(ask.lot);
@@ -167,6 +174,12 @@ impl Flight {
             let shares = Shares::of(state, chain, now);
             !self.is_batched(&ask.lot) && fits(&self.usage(ask), &shares.level, ask.lot.1)
         })
+    }
+
+    /// Whether one of the ask's threads has an entry in flight that asks more, of gas or of bytes.
+    fn asks_less(&self, ask: &Ask) -> bool {
+        let mut threads = threads(ask).filter_map(|thread| self.threads.get(&thread));
+        threads.any(|thread| !thread.most.is_within(&ask.demand.amount))
     }
 
     fn is_batched(&self, lot: &Lot) -> bool {
@@ -202,6 +215,7 @@ impl Flight {
             for thread in threads(ask) {
                 let thread = self.threads.entry(thread).or_default();
                 thread.entries = thread.entries.saturating_add(1);
+                thread.most = thread.most.max(ask.demand.amount);
                 thread.closing = thread.closing.saturating_add(usize::from(flown.closes));
             }
         }

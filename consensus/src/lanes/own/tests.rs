@@ -28,13 +28,15 @@ struct Node {
     /// Batches made and not decided.
     made: Vec<CheckedBatch>,
     given_up: Vec<GivenUp>,
+    /// What the peers claim, if not this node's height.
+    claimed: Option<Height>,
 }
 
 impl Node {
     fn new() -> Self {
         let net = Net::new(2);
         let own = OwnLane::new(net.keys[0].address(), RUN, net.state.clone());
-        Self { net, own, made: Vec::new(), given_up: Vec::new() }
+        Self { net, own, made: Vec::new(), given_up: Vec::new(), claimed: None }
     }
 
     fn push(&mut self, entry: &Entry) {
@@ -70,7 +72,9 @@ impl Node {
     }
 
     fn make_at(&mut self, now: UnixMillis) -> Vec<Entry> {
-        let Some(NextBatch { place, parent, entries }) = self.own.next_batch(now) else {
+        let Some(NextBatch { place, parent, entries }) =
+            self.own.next_batch(now, self.claimed.unwrap_or(self.net.state.height))
+        else {
             return Vec::new();
         };
         let batch = self.net.batch(0, place, parent, entries);
@@ -113,6 +117,24 @@ fn sure_entries_follow_one_another_and_the_next_waits_for_a_block() {
     assert_eq!(node.make(), []);
     node.decide(7, &[]);
     assert_eq!(node.make(), entries[7..]);
+}
+
+#[test]
+fn by_a_stale_state_a_lot_has_one_batch_in_flight_and_no_entry_behind_one_that_asks_more() {
+    let mut node = Node::new();
+    let entries =
+        [2 * SMALL, 3 * SMALL, SMALL].map(|size| tx(A, u32::try_from(size).unwrap(), size));
+    entries.iter().for_each(|entry| node.push(entry));
+    node.claimed = Some(Height(9));
+    let old = node.net.state.timestamp.plus(1_501);
+    assert_eq!(node.make_at(old), entries[..2], "the bucket may have room for the third alone");
+    assert_eq!(node.make_at(old), [], "blocks that are not here may leave out what is in flight");
+    assert_eq!(node.make_at(node.net.state.timestamp.plus(1_500)), entries[2..], "new enough");
+    let later = tx(A, 9, SMALL);
+    node.push(&later);
+    assert_eq!(node.make_at(old), []);
+    node.claimed = None;
+    assert_eq!(node.make_at(old), [later], "the log stands still: there is no newer state");
 }
 
 #[test]
@@ -323,7 +345,7 @@ fn restart_keeps_the_order_of_the_stored_batches() {
     let mut again = OwnLane::new(me, Incarnation(6), node.net.state.clone());
     again.restore(node.made.iter().flat_map(|batch| batch.entries().iter().cloned()));
     again.push(START, client(0), node.net.check(tx(A, 7, 4_000))).unwrap();
-    let next = again.next_batch(START).unwrap();
+    let next = again.next_batch(START, Height(0)).unwrap();
     let got: Vec<_> = next.entries.iter().map(|checked| checked.entry().clone()).collect();
     assert_eq!(got, [entries, vec![tx(A, 7, 4_000)]].concat());
     assert_eq!((next.place, next.parent), ((Incarnation(6), Sequence(0)), BatchDigest::ZERO));
@@ -383,15 +405,15 @@ fn another_batch_decided_at_a_position_of_this_run_is_another_run() {
 fn batch_of_a_run_that_ended_meanwhile_is_not_stored() {
     let mut node = Node::new();
     node.push(&tx(A, 1, SMALL));
-    let next = node.own.next_batch(START).unwrap();
-    assert_eq!(node.own.next_batch(START), None, "one at a time");
+    let next = node.own.next_batch(START, Height(0)).unwrap();
+    assert_eq!(node.own.next_batch(START, Height(0)), None, "one at a time");
     node.own.begin_run(Incarnation(6));
     assert!(!node.own.made(next.place, BatchDigest::ZERO));
     assert_eq!(node.make(), [tx(A, 1, SMALL)]);
     node.push(&tx(A, 2, SMALL));
-    let lost = node.own.next_batch(START).unwrap();
+    let lost = node.own.next_batch(START, Height(0)).unwrap();
     node.own.lost(lost.place);
     node.push(&tx(A, 3, SMALL));
-    assert_eq!(node.own.next_batch(START).unwrap().place, lost.place);
+    assert_eq!(node.own.next_batch(START, Height(0)).unwrap().place, lost.place);
     assert_eq!(node.own.waiting(), 0);
 }

@@ -99,7 +99,9 @@ impl Run {
 
     fn make(&mut self) {
         let now = self.net.state.timestamp.plus(self.dice.below(400));
-        if let Some(NextBatch { place, parent, entries }) = self.own.next_batch(now) {
+        if let Some(NextBatch { place, parent, entries }) =
+            self.own.next_batch(now, self.net.state.height)
+        {
             let batch = self.net.batch(0, place, parent, entries);
             assert!(self.own.made(place, batch.digest()));
             self.new.push(batch);
