@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use alloy_primitives::B256;
 use lockstep_core::cursor::{self, Kind, L2Block, Testimony};
@@ -173,6 +174,12 @@ impl Chain {
         block
             .window(self.lead_ms, limits)
             .map_err(|error| Unresolved::Block { hash: block.hash, reason: error.to_string() })
+    }
+
+    /// How long before its timestamp a block's window ends.
+    #[must_use]
+    pub const fn lead(&self) -> Duration {
+        Duration::from_millis(self.lead_ms)
     }
 
     /// When a block's window ends, by its timestamp in seconds.

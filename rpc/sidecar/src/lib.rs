@@ -24,6 +24,7 @@ pub mod heads;
 pub mod jobs;
 pub mod precheck;
 pub mod proxy;
+pub mod trial;
 
 pub mod audit;
 

@@ -25,6 +25,10 @@ pub const OLD_PARENT_PAUSE: Duration = Duration::from_secs(5);
 pub const JOBS_MAX: usize = 16;
 /// Times an engine may refuse one job's items before nothing is offered on that parent.
 pub const REFUSALS_MAX: usize = 256;
+/// Times an engine may take a list of items that it refused before, in one job, until it is asked again later.
+pub const CONTRADICTIONS_MAX: usize = 3;
+/// Fewest refusals that guesses must save: a block that is built to prove them, and does not, costs as much as one.
+pub const GUESSES_MIN: usize = 4;
 
 /// Blocks whose cursor is remembered: over an hour at a block time of one second, and deeper than any reorg of
 /// unsafe blocks within the sequencing window's usual use. Older ones are found by records.

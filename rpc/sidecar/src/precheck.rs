@@ -6,11 +6,15 @@
 //! authorization (EIP-7702), or code at the sender's address. A fee cap below the block's base fee never pays, and some
 //! transactions are bad in any state.
 //!
+//! What the engine refuses is absent, too, so what depends on it is found by the same rules: the sender's later nonces
+//! are gaps then, and a sender costs one refusal, however many items it has.
+//!
 //! What is likely but not certain is guessed, and proven by the block: see [`Guess`].
 
 mod guess;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_consensus::{Transaction as _, TxEnvelope};
@@ -61,7 +65,7 @@ pub struct Account {
     pub balance: U256,
 }
 
-/// Items to leave out of a build, by their place in the offer.
+/// Items to leave out of a build beside those that were refused, by their place in the offer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
     /// Those that cannot be valid.
@@ -77,6 +81,39 @@ pub struct State {
     pub accounts: BTreeMap<Address, Account>,
     /// Base fee of the block after the parent, in wei per gas; `None` if it is not known.
     pub base_fee: Option<u128>,
+}
+
+/// An offer and the state on which its block is built, as far as the rules need them; cheap to clone. The default knows
+/// nothing, and leaves everything to the engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Precheck {
+    known: Option<Arc<Offer>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Offer {
+    facts: Vec<Option<Vec<Facts>>>,
+    deposits: Vec<Bytes>,
+    state: State,
+}
+
+impl Precheck {
+    /// What is known of an offer whose items have these facts, behind these deposits, on this state.
+    #[must_use]
+    pub fn new(facts: Vec<Option<Vec<Facts>>>, deposits: Vec<Bytes>, state: State) -> Self {
+        Self { known: Some(Arc::new(Offer { facts, deposits, state })) }
+    }
+
+    /// What else is not in the block if it does not hold `refused`. Pure.
+    #[must_use]
+    pub fn check(&self, refused: &BTreeSet<usize>, guessing: &Guessing) -> Checked {
+        let Some(offer) = &self.known else { return Checked::default() };
+        let Offer { facts, deposits, state } = offer.as_ref();
+        let hopeless = hopeless(facts, refused, deposits, state);
+        let absent = refused.union(&hopeless).copied().collect();
+        let guesses = guess::guess(facts, deposits, state, &absent);
+        Checked { hopeless, guesses: guessing.worthwhile(guesses) }
+    }
 }
 
 /// Reads the facts of each item's transactions; `None` for an item that cannot be read. Costs 50 µs per transaction.
@@ -144,17 +181,18 @@ fn authority(signed: &alloy_eips::eip7702::SignedAuthorization) -> Option<Addres
     .ok()
 }
 
-/// The items that cannot be valid, by their place in the offer. Pure.
+/// The items that cannot be valid in a block without `absent`, by their place in the offer. Pure.
 #[must_use]
 pub fn hopeless(
     facts: &[Option<Vec<Facts>>],
+    absent: &BTreeSet<usize>,
     deposits: &[Bytes],
     state: &State,
 ) -> BTreeSet<usize> {
-    let raised = raised_otherwise(facts, deposits);
+    let raised = raised_otherwise(facts, absent, deposits);
     let mut next: BTreeMap<Address, u64> = BTreeMap::new();
     let mut hopeless = BTreeSet::new();
-    for (index, item) in facts.iter().enumerate() {
+    for (index, item) in facts.iter().enumerate().filter(|(index, _)| !absent.contains(index)) {
         // What cannot be read here is the engine's to judge; its sender's later items may depend on it.
         let Some(item) = item else { return hopeless };
         let before = next.clone();
@@ -168,11 +206,18 @@ pub fn hopeless(
 }
 
 /// Senders whose nonce something else than their own items may raise.
-fn raised_otherwise(facts: &[Option<Vec<Facts>>], deposits: &[Bytes]) -> BTreeSet<Address> {
+fn raised_otherwise(
+    facts: &[Option<Vec<Facts>>],
+    absent: &BTreeSet<usize>,
+    deposits: &[Bytes],
+) -> BTreeSet<Address> {
     let depositors =
         deposits.iter().filter_map(|bytes| Deposit::decode(bytes).ok()).map(|deposit| deposit.from);
-    let authorities =
-        facts.iter().flatten().flatten().flat_map(|facts| facts.authorities.iter().copied());
+    let present = facts.iter().enumerate().filter(|(index, _)| !absent.contains(index));
+    let authorities = present
+        .filter_map(|(_, item)| item.as_ref())
+        .flatten()
+        .flat_map(|facts| facts.authorities.iter().copied());
     depositors.chain(authorities).collect()
 }
 
@@ -242,33 +287,30 @@ async fn state(
     Ok(state)
 }
 
-/// The items of an offer that cannot be valid in the block of `order`, certainly and probably; none if that cannot be told in
-/// time. `number` is the parent's, if it need not be the engine's head.
-pub async fn check(
+/// What is known of an offer for the block of `order`; nothing if that cannot be told in time. `number` is the parent's, if
+/// it need not be the engine's head.
+pub async fn look(
     engine: &Engine,
     chain: ChainId,
     order: &Order,
     number: Option<u64>,
     items: &[Offered],
-) -> Checked {
+) -> Precheck {
     let count: usize = items.iter().map(|item| item.item.hashes.len()).sum();
     if count == 0 || count > TRANSACTIONS_MAX {
-        return Checked::default();
+        return Precheck::default();
     }
     let owned = items.to_vec();
     let Ok(facts) = tokio::task::spawn_blocking(move || facts(chain, &owned)).await else {
-        return Checked::default();
+        return Precheck::default();
     };
     let Ok(Ok(state)) = timeout(STATE_TIMEOUT, state(engine, order.parent, number, &facts)).await
     else {
         tracing::debug!(parent = %order.parent, "items are not checked before the build");
-        return Checked::default();
+        return Precheck::default();
     };
-    let deposits = &order.attributes.transactions;
-    let hopeless = hopeless(&facts, deposits, &state);
-    let guesses = guess::guess(&facts, deposits, &state, &hopeless);
-    Checked { hopeless, guesses }
+    Precheck::new(facts, order.attributes.transactions.clone(), state)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -140,6 +140,29 @@ async fn items_that_are_refused_without_end_are_not_offered_on_that_parent() {
     }
 }
 
+/// As many items as the wallets' port takes of five accounts. None can land once the first of each is refused.
+#[tokio::test]
+async fn items_behind_a_refused_one_of_their_sender_cost_the_engine_nothing() {
+    let mut rig = Rig::start(Setup::default()).await;
+    let senders: Vec<Vec<Bytes>> = (0..5).map(|_| rig.transfers_of_one(64)).collect();
+    let items: Vec<Bytes> =
+        (0..64).flat_map(|nonce| senders.iter().map(move |sender| sender[nonce].clone())).collect();
+    for item in &items {
+        rig.engine.refuse(hash_of(item), Refusal::Execution);
+    }
+    let honest = rig.transfers(1);
+    rig.offer(1, &rig.entries(&items));
+    rig.offer(1, &rig.entries(&honest));
+    rig.close(1);
+    rig.engine.forget();
+    let block = rig.node.block().await;
+    assert_eq!(block.users, honest);
+    let builds = rig.engine.calls().iter().filter(|call| call.is_job()).count();
+    assert_eq!(builds, 6, "a refusal for each sender, and the block");
+    let sealed = rig.until_sealed(&block).await;
+    assert_eq!((sealed.mode, sealed.skipped.len()), (SealMode::Offered, items.len()));
+}
+
 #[tokio::test]
 async fn the_block_after_one_with_bad_items_goes_on_behind_them() {
     for kind in KINDS {

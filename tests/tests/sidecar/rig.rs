@@ -300,6 +300,13 @@ impl Rig {
         (0..count).map(|_| self.transfer_on(CHAIN)).collect()
     }
 
+    /// As many transfers of one fresh user, with nonces from 0 on.
+    pub(crate) fn transfers_of_one(&mut self, count: usize) -> Vec<Bytes> {
+        self.users += 1;
+        let mut wallet = Wallet::new(CHAIN, 1, B256::from(U256::from(self.users)));
+        (0..count).map(|_| wallet.transfer()).collect()
+    }
+
     fn transfer_on(&mut self, chain: ChainId) -> Bytes {
         self.users += 1;
         Wallet::new(chain, 1, B256::from(U256::from(self.users))).transfer()

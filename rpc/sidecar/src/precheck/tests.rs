@@ -6,10 +6,10 @@ use alloy_primitives::{Address, TxKind};
 
 use super::*;
 
-pub(super) const A: Address = Address::repeat_byte(0xa);
-pub(super) const B: Address = Address::repeat_byte(0xb);
+pub(crate) const A: Address = Address::repeat_byte(0xa);
+pub(crate) const B: Address = Address::repeat_byte(0xb);
 
-pub(super) fn transaction(sender: Address, nonce: u64) -> Facts {
+pub(crate) fn transaction(sender: Address, nonce: u64) -> Facts {
     Facts {
         sender,
         nonce,
@@ -22,7 +22,7 @@ pub(super) fn transaction(sender: Address, nonce: u64) -> Facts {
     }
 }
 
-pub(super) fn state(accounts: &[(Address, u64, bool)]) -> State {
+pub(crate) fn state(accounts: &[(Address, u64, bool)]) -> State {
     let accounts = accounts
         .iter()
         .map(|(address, nonce, has_code)| {
@@ -35,7 +35,7 @@ pub(super) fn state(accounts: &[(Address, u64, bool)]) -> State {
 
 fn check(items: &[&[Facts]], state: &State, expected: &[usize]) {
     let facts: Vec<_> = items.iter().map(|item| Some(item.to_vec())).collect();
-    let found: Vec<usize> = hopeless(&facts, &[], state).into_iter().collect();
+    let found: Vec<usize> = hopeless(&facts, &BTreeSet::new(), &[], state).into_iter().collect();
     assert_eq!(found, expected, "{items:?}");
 }
 
@@ -118,6 +118,33 @@ fn gap_is_not_certain_where_something_else_may_raise_the_nonce() {
 #[test]
 fn what_cannot_be_read_ends_the_check() {
     let facts = vec![Some(vec![transaction(A, 9)]), None, Some(vec![transaction(A, 9)])];
-    let found = hopeless(&facts, &[], &state(&[(A, 0, false)]));
+    let found = hopeless(&facts, &BTreeSet::new(), &[], &state(&[(A, 0, false)]));
     assert_eq!(found.into_iter().collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn what_follows_a_refused_item_of_its_sender_is_a_gap_and_of_others_is_not() {
+    let zero = state(&[(A, 0, false), (B, 0, false)]);
+    let items = [
+        vec![transaction(A, 0)],
+        vec![transaction(B, 0)],
+        vec![transaction(A, 1)],
+        vec![transaction(B, 1), transaction(A, 2)],
+        vec![transaction(B, 1)],
+    ];
+    let facts: Vec<_> = items.into_iter().map(Some).collect();
+    let after = |refused: &[usize]| -> Vec<usize> {
+        let refused = refused.iter().copied().collect();
+        hopeless(&facts, &refused, &[], &zero).into_iter().collect()
+    };
+    assert_eq!(after(&[]), Vec::<usize>::new());
+    assert_eq!(after(&[0]), [2, 3]);
+    assert_eq!(after(&[1]), [3, 4]);
+    // An authorization that is refused raises no nonce.
+    let authorized = Facts { authorities: vec![A], ..transaction(B, 0) };
+    let facts = [Some(vec![authorized]), Some(vec![transaction(A, 7)])];
+    let found = |refused: &[usize]| {
+        hopeless(&facts, &refused.iter().copied().collect(), &[], &zero).contains(&1)
+    };
+    assert_eq!((found(&[]), found(&[0])), (false, true));
 }

@@ -16,10 +16,10 @@ use tracing::{debug, error, warn};
 use super::Proxy;
 use super::sealing::NotTaken;
 use super::sequencing::{LOOK_AGAIN, Plan};
-use crate::build::{self, Build, BuildError, Order, Outcome};
+use crate::build::{self, Build, BuildError, Known, Order, Outcome};
 use crate::jobs::{BuiltJob, Job, Taken};
 use crate::payload::{self, Imported, Payload};
-use crate::precheck::{self, Guessing};
+use crate::precheck::{self, Guessing, Precheck};
 
 /// Builds of one block at most, where an engine tears legs.
 const REBUILDS_MAX: usize = 64;
@@ -55,7 +55,7 @@ impl Proxy {
                     return Err(error.to_string());
                 }
                 Err(
-                    error @ (NotBuilt::Build(BuildError::TooManyRefusals)
+                    error @ (NotBuilt::Build(BuildError::TooManyRefusals(_))
                     | NotBuilt::NotImported(_)),
                 ) if !plan.items.is_empty() => {
                     return self.build_closed(job, &order, &error.to_string()).await;
@@ -78,19 +78,22 @@ impl Proxy {
         get_payload: Option<&str>,
     ) -> Result<(Build, Option<Arc<Taken>>), NotBuilt> {
         let chain = self.chain.params().id;
-        let checked = precheck::check(&self.engine, chain, order, number, items).await;
+        let precheck = precheck::look(&self.engine, chain, order, number, items).await;
         let Some(get_payload) = get_payload else {
-            return Ok((self.build(order, items, checked.hopeless).await?, None));
+            let known = Known { precheck: &precheck, guessing: &Guessing::none() };
+            return Ok((self.build(order, items, known).await?, None));
         };
-        let mut guessing = Guessing::new(checked);
+        let (started, mut guessing) = (Instant::now(), Guessing::default());
         loop {
-            let build = self.build(order, items, guessing.left_out()).await?;
+            let known = Known { precheck: &precheck, guessing: &guessing };
+            let build = self.build(order, items, known).await?;
             let (build, imported) = self.bring_in(order, items, get_payload, build).await?;
             let proof = imported.as_ref().map(|taken| {
                 let absent = build.left_out.union(&taken.missing).copied().collect();
                 (taken.payload.hash, absent)
             });
-            if guessing.is_settled(&self.engine, proof).await {
+            let has_time = started.elapsed() < self.chain.lead().div_f64(4.0);
+            if guessing.is_settled(&self.engine, &build.guesses, proof, has_time).await {
                 return Ok((build, imported));
             }
         }
@@ -100,10 +103,10 @@ impl Proxy {
         &self,
         order: &Order,
         items: &[Offered],
-        left_out: BTreeSet<usize>,
+        known: Known<'_>,
     ) -> Result<Build, BuildError> {
         let started = Instant::now();
-        let build = build::build(&self.engine, order, items, left_out).await?;
+        let build = build::build(&self.engine, order, items, BTreeSet::new(), known).await?;
         self.metrics.built(started.elapsed(), build.refusals);
         Ok(build)
     }
@@ -117,7 +120,8 @@ impl Proxy {
     ) -> Result<BuiltJob, String> {
         error!(job = %job.id, parent = %job.parent, %reason, "nothing is offered on this parent");
         let cursor = self.parent_cursor(job).await?;
-        let build = build::build(&self.engine, order, &[], BTreeSet::new()).await;
+        let known = Known { precheck: &Precheck::default(), guessing: &Guessing::none() };
+        let build = build::build(&self.engine, order, &[], BTreeSet::new(), known).await;
         Ok(BuiltJob {
             build: build.map_err(|error| error.to_string())?,
             items: Vec::new(),
@@ -184,8 +188,7 @@ impl Proxy {
                     return Ok((build, Taken { method, raw, payload, missing }));
                 }
                 Outcome::Torn(torn) => {
-                    let left_out = build.left_out.union(&torn).copied().collect();
-                    build = build::build(&self.engine, order, items, left_out).await?;
+                    build = build::rebuild(&self.engine, order, items, &build, &torn).await?;
                 }
                 Outcome::Foreign => {
                     error!(hash = %payload.hash, "the engine built something else than deposits and offered items");

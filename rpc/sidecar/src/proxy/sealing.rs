@@ -158,10 +158,10 @@ impl Proxy {
     /// The engine has no payload for a job: it was restarted, or it is strict and found the items bad while it built.
     async fn rebuild(&self, method: &str, job: &Job, built: BuiltJob) -> Result<BuiltJob, String> {
         let order = Order { get_payload: Some(method.to_owned()), ..self.order(job) };
-        let left_out = built.build.left_out.clone();
-        match build::build(&self.engine, &order, &built.items, left_out).await {
+        let none = BTreeSet::new();
+        match build::rebuild(&self.engine, &order, &built.items, &built.build, &none).await {
             Ok(build) => Ok(BuiltJob { build, ..built }),
-            Err(error @ BuildError::TooManyRefusals) => {
+            Err(error @ BuildError::TooManyRefusals(_)) => {
                 self.build_closed(job, &order, &error.to_string()).await
             }
             Err(error) => Err(error.to_string()),
