@@ -5,6 +5,7 @@ pub mod limits;
 
 pub mod attributes;
 pub mod engine;
+pub mod gas;
 pub mod json_rpc;
 pub mod jwt;
 pub mod payload;

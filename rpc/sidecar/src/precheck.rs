@@ -11,6 +11,7 @@
 //!
 //! What is likely but not certain is guessed, and proven by the block: see [`Guess`].
 
+mod fees;
 mod guess;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,8 @@ use tokio::time::timeout;
 use crate::attributes::Quantity;
 use crate::build::Order;
 use crate::engine::{Engine, EngineError};
+use crate::gas::gas_min;
+pub use fees::Fees;
 pub use guess::{Guess, Guessing};
 
 /// Transactions that are looked at; of a larger offer nothing is, because recovering senders would cost more than it saves.
@@ -48,7 +51,8 @@ pub struct Facts {
     /// Who gets `value`, in wei; `None` for a contract creation.
     to: Option<Address>,
     value: U256,
-    /// What the sender must have at least, in wei: all of its gas at the fee cap, and the value.
+    /// What the sender must have at least, in wei: all of its gas at the fee cap, the value, and what L1 and the operator
+    /// ask.
     cost: U256,
     /// Whether it is bad in any state: less gas than it takes before it begins, or a tip above its fee cap.
     is_impossible: bool,
@@ -118,7 +122,7 @@ impl Precheck {
 
 /// Reads the facts of each item's transactions; `None` for an item that cannot be read. Costs 50 µs per transaction.
 #[must_use]
-pub fn facts(chain: ChainId, items: &[Offered]) -> Vec<Option<Vec<Facts>>> {
+pub fn facts(chain: ChainId, items: &[Offered], fees: Fees) -> Vec<Option<Vec<Facts>>> {
     let read = |bytes: &Bytes| {
         let sender = transaction::check(chain, ChainKind::Evm, bytes).ok()?.sender?;
         let envelope = TxEnvelope::decode_2718_exact(bytes).ok()?;
@@ -132,40 +136,17 @@ pub fn facts(chain: ChainId, items: &[Offered]) -> Vec<Option<Vec<Facts>>> {
             value: envelope.value(),
             cost: U256::from(envelope.gas_limit())
                 .saturating_mul(U256::from(envelope.max_fee_per_gas()))
-                .saturating_add(envelope.value()),
-            is_impossible: is_impossible(&envelope),
+                .saturating_add(envelope.value())
+                .saturating_add(fees.least(bytes, envelope.gas_limit())),
+            is_impossible: is_impossible(&envelope, fees.has_floor()),
         })
     };
     items.iter().map(|item| item.item.item.transactions().iter().map(read).collect()).collect()
 }
 
-fn is_impossible(envelope: &TxEnvelope) -> bool {
+fn is_impossible(envelope: &TxEnvelope, has_floor: bool) -> bool {
     let tip = envelope.max_priority_fee_per_gas().unwrap_or_default();
-    tip > envelope.max_fee_per_gas() || envelope.gas_limit() < gas_before_it_begins(envelope)
-}
-
-/// Gas that a transaction takes on every fork since Shanghai; some take more. Sources: Yellow Paper, appendix G; EIP-2028,
-/// EIP-2930, EIP-7702.
-fn gas_before_it_begins(envelope: &TxEnvelope) -> u64 {
-    let input = envelope.input();
-    let zeros = input.iter().filter(|byte| **byte == 0).count();
-    let others = input.len().saturating_sub(zeros);
-    let (addresses, keys) = envelope
-        .access_list()
-        .map_or((0, 0), |list| (list.len(), list.iter().map(|it| it.storage_keys.len()).sum()));
-    let authorizations = envelope.authorization_list().map_or(0, <[_]>::len);
-    let creation = usize::from(envelope.is_create());
-    let counts: [(usize, u64); 6] = [
-        (zeros, 4),
-        (others, 16),
-        (addresses, 2_400),
-        (keys, 1_900),
-        (authorizations, 25_000),
-        (creation, 32_000),
-    ];
-    counts
-        .iter()
-        .fold(21_000, |sum, (count, gas)| sum.saturating_add(gas.saturating_mul(*count as u64)))
+    tip > envelope.max_fee_per_gas() || envelope.gas_limit() < gas_min(envelope, has_floor)
 }
 
 fn authority(signed: &alloy_eips::eip7702::SignedAuthorization) -> Option<Address> {
@@ -301,7 +282,8 @@ pub async fn look(
         return Precheck::default();
     }
     let owned = items.to_vec();
-    let Ok(facts) = tokio::task::spawn_blocking(move || facts(chain, &owned)).await else {
+    let fees = Fees::of(&order.attributes.transactions);
+    let Ok(facts) = tokio::task::spawn_blocking(move || facts(chain, &owned, fees)).await else {
         return Precheck::default();
     };
     let Ok(Ok(state)) = timeout(STATE_TIMEOUT, state(engine, order.parent, number, &facts)).await

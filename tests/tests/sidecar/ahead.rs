@@ -184,3 +184,23 @@ async fn few_items_that_seem_bad_are_not_guessed() {
     assert_eq!(rig.node.block().await.users, items);
     assert_eq!(builds(&rig), 1);
 }
+
+/// Their balance covers gas and value. What L1 and the operator ask beside it, only the engine would have said.
+#[tokio::test]
+async fn items_of_senders_who_cannot_pay_the_operator_cost_the_engine_no_refusal() {
+    let mut rig = Rig::start(Setup::default()).await;
+    rig.filled_block(1, 1).await;
+    // Each account has one ether.
+    rig.node.operator_fee = 1_000_000_000_000_000_000;
+    let items = rig.transfers(20);
+    for item in &items {
+        rig.engine.refuse(hash_of(item), Refusal::Execution);
+    }
+    rig.offer(2, &rig.entries(&items));
+    rig.close(2);
+    rig.engine.forget();
+    let block = rig.node.block().await;
+    assert!(block.users.is_empty());
+    assert_eq!(builds(&rig), 1);
+    assert_eq!(rig.until_sealed(&block).await.skipped.len(), items.len());
+}

@@ -1,7 +1,6 @@
 //! The rules, case by case: what is certain is said, what is not is left to the engine.
 
 use alloy_consensus::{SignableTransaction as _, TxEip1559};
-use alloy_eips::eip2930::{AccessList, AccessListItem};
 use alloy_primitives::{Address, TxKind};
 
 use super::*;
@@ -79,32 +78,28 @@ fn what_is_bad_in_any_state_is_hopeless_and_what_follows_it_a_gap() {
 }
 
 #[test]
-fn gas_below_what_a_transaction_takes_and_tips_above_the_cap_are_impossible() {
+fn gas_below_the_least_and_tips_above_the_cap_are_impossible() {
     let call = TxEip1559 {
         chain_id: 1,
-        gas_limit: 21_000,
+        gas_limit: 30_999,
         max_fee_per_gas: 5,
         max_priority_fee_per_gas: 5,
         to: TxKind::Call(A),
+        input: vec![0; 1_000].into(),
         ..TxEip1559::default()
     };
-    let is_bad = |transaction: TxEip1559| {
+    let is_bad = |transaction: &TxEip1559, has_floor| {
         let signature = alloy_primitives::Signature::test_signature();
-        is_impossible(&transaction.into_signed(signature).into())
+        is_impossible(&transaction.clone().into_signed(signature).into(), has_floor)
     };
-    let with_gas =
-        |gas_limit, transaction: &TxEip1559| TxEip1559 { gas_limit, ..transaction.clone() };
-    let input = TxEip1559 { input: Bytes::from_static(&[0, 0, 1, 2, 3]), ..call.clone() };
-    let create = TxEip1559 { to: TxKind::Create, ..call.clone() };
-    let item = AccessListItem { address: A, storage_keys: vec![B256::ZERO; 2] };
-    let access = TxEip1559 { access_list: AccessList(vec![item]), ..call.clone() };
-    for (transaction, gas) in
-        [(&call, 21_000), (&input, 21_056), (&create, 53_000), (&access, 27_200)]
+    let with_gas = |gas_limit| TxEip1559 { gas_limit, ..call.clone() };
+    for (gas, without_floor, with_floor) in
+        [(24_999, true, true), (25_000, false, true), (30_999, false, true), (31_000, false, false)]
     {
-        assert!(is_bad(with_gas(gas - 1, transaction)), "{transaction:?}");
-        assert!(!is_bad(with_gas(gas, transaction)), "{transaction:?}");
+        assert_eq!(is_bad(&with_gas(gas), false), without_floor, "{gas}");
+        assert_eq!(is_bad(&with_gas(gas), true), with_floor, "{gas}");
     }
-    assert!(is_bad(TxEip1559 { max_priority_fee_per_gas: 6, ..call }));
+    assert!(is_bad(&TxEip1559 { max_priority_fee_per_gas: 6, ..with_gas(31_000) }, true));
 }
 
 #[test]
