@@ -80,6 +80,7 @@ fn genesis() -> Genesis {
         bytes_per_second: 1 << 20,
         sequencers: vec![key(6).address()],
         gateways,
+        transaction_gas_max: 1 << 24,
         joins_at: 1_700_000_002,
     };
     Genesis {
@@ -155,6 +156,7 @@ fn records() -> [(&'static str, RecordBody); 3] {
         Skipped { height: Height(1), item: 0, reason: SkipReason::Invalid },
         Skipped { height: Height(1), item: 2, reason: SkipReason::Stale },
         Skipped { height: Height(2), item: 0, reason: SkipReason::TooLarge },
+        Skipped { height: Height(2), item: 1, reason: SkipReason::OverLimit },
     ];
     let sealed = Sealed {
         number: 1_000,
@@ -162,7 +164,7 @@ fn records() -> [(&'static str, RecordBody); 3] {
         parent: B256::repeat_byte(2),
         timestamp: 1_700_000_002,
         mode: SealMode::Offered,
-        cursor: Cursor { height: Height(2), items: 1 },
+        cursor: Cursor { height: Height(2), items: 2 },
         skipped,
     };
     let prepared = Prepared {
@@ -176,7 +178,10 @@ fn records() -> [(&'static str, RecordBody); 3] {
     };
     [
         ("sealed", RecordBody::Sealed(sealed)),
-        ("limits", RecordBody::Limits(Limits { tx_bytes: 0, block_bytes: 120_000 })),
+        (
+            "limits",
+            RecordBody::Limits(Limits { tx_bytes: 0, block_bytes: 120_000, set_at_ms: START }),
+        ),
         ("prepared", RecordBody::Prepared(prepared)),
     ]
 }

@@ -164,11 +164,12 @@ impl Chain {
         self.words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The window of a block with this timestamp, gas limit and deposits.
+    /// The window of a block with this timestamp, gas limit and deposits, on a parent with this cursor.
     ///
     /// # Errors
-    /// [`Unresolved::Block`] if the deposits are none.
-    pub fn window(&self, block: &L2Block) -> Result<Window, Unresolved> {
+    /// [`Unresolved::Block`] if the deposits cannot be read, [`Unresolved::Feed`] if the limits in force cannot be had.
+    pub async fn window(&self, block: &L2Block, cursor: Cursor) -> Result<Window, Unresolved> {
+        self.feed.learn_limits(cursor.height).await?;
         let end = window::end(block.timestamp, self.lead_ms);
         let limits = self.feed.with_book(|book| book.limits_at(end));
         block
@@ -261,7 +262,7 @@ impl Chain {
     /// # Errors
     /// [`Unresolved`] if the log does not know the whole window yet, or cannot be read.
     pub async fn judge(&self, block: L2Block, cursor: Cursor) -> Result<Judged, Unresolved> {
-        let window = self.window(&block)?;
+        let window = self.window(&block, cursor).await?;
         if !self.is_closed(window.end) {
             return Err(Unresolved::AheadOfLog { hash: block.hash, end: window.end });
         }

@@ -58,6 +58,8 @@ pub const RECORD_RETRY: Duration = Duration::from_secs(2);
 pub const RECORD_EXPIRES_MS: u64 = 30_000;
 /// Records of a chain that a cold start looks at before it walks from where the chain joined.
 pub const RECORDS_LOOKED_AT_MAX: usize = 256;
+/// Heights with limits that are asked for at a time, where a walk begins below what is known.
+pub const LIMITS_AT_ONCE: u32 = 64;
 /// Blocks whose skipped items the wallets' port has not heard of yet; more are not told, and its pending nonces free
 /// themselves later.
 pub const SKIPS_WAITING_MAX: usize = 64;

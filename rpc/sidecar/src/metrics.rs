@@ -152,6 +152,7 @@ impl Metrics {
                 SkipReason::Invalid => "invalid",
                 SkipReason::Stale => "stale",
                 SkipReason::TooLarge => "too_large",
+                SkipReason::OverLimit => "over_limit",
             };
             self.skipped.get_or_create(&Reason { reason }).inc();
         }

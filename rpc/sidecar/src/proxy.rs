@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use alloy_primitives::B256;
 use bytes::Bytes;
 use lockstep_core::record::{Limits, RecordBody, Sealed};
+use lockstep_core::types::UnixMillis;
 use reqwest::StatusCode;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
@@ -25,6 +26,7 @@ use crate::attributes::{Attributes, Forkchoice, payload_id};
 use crate::chain::Chain;
 use crate::config::{ExecutionMode, Role, WhenSilent};
 use crate::engine::{Engine, Reply};
+use crate::feed::RecordBook;
 use crate::heads::Heads;
 use crate::jobs::Jobs;
 use crate::json_rpc::{self, Malformed, Parsed, Request};
@@ -267,7 +269,12 @@ impl Proxy {
             return json_rpc::error(request.id, json_rpc::INVALID_PARAMS, words, None);
         };
         match &self.records {
-            Some(records) => records.limits(Limits { tx_bytes: tx.0, block_bytes: block.0 }),
+            Some(records) => {
+                let set_at_ms = UnixMillis(sequencing::now_ms());
+                let limits = Limits { tx_bytes: tx.0, block_bytes: block.0, set_at_ms };
+                let logged = self.chain.feed().with_book(RecordBook::newest_limits);
+                records.limits(limits, logged);
+            }
             None => tracing::warn!(
                 "limits of the batcher are not recorded: this sidecar has no sequencer key"
             ),

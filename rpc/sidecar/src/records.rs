@@ -70,8 +70,13 @@ impl Records {
         self.0.changed.notify_one();
     }
 
-    /// Takes new limits; older ones that still wait are given up.
-    pub fn limits(&self, limits: Limits) {
+    /// Takes limits; older ones that still wait are given up. op-batcher repeats itself: what is the last that was said, with
+    /// `logged` as the newest in the log, needs no record.
+    pub fn limits(&self, limits: Limits, logged: Limits) {
+        let waiting = self.waiting_bodies();
+        if !is_news(&limits, &waiting, &logged) {
+            return;
+        }
         self.waiting().retain(|_, waiting| !matches!(waiting.record.body, RecordBody::Limits(_)));
         self.submit(RecordBody::Limits(limits));
     }
@@ -153,7 +158,36 @@ impl Records {
     }
 }
 
+/// Whether limits are others than those that were said last: what waits is newer than what the log shows. Pure.
+fn is_news(limits: &Limits, waiting: &[RecordBody], logged: &Limits) -> bool {
+    let waits = waiting.iter().find_map(|body| match body {
+        RecordBody::Limits(limits) => Some(limits),
+        RecordBody::Sealed(_) | RecordBody::Prepared(_) => None,
+    });
+    !limits.is_equal(waits.unwrap_or(logged))
+}
+
 fn now_ms() -> u64 {
     let since: Duration = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_come_back_are_news_and_repeated_ones_are_not() {
+        let limits = |tx_bytes, at| Limits { tx_bytes, block_bytes: 9, set_at_ms: UnixMillis(at) };
+        let waiting = |tx_bytes| vec![RecordBody::Limits(limits(tx_bytes, 1))];
+        for (said, waits, logged, expected) in [
+            (1, vec![], 1, false),
+            (1, vec![], 2, true),
+            (1, waiting(1), 2, false),
+            (1, waiting(2), 1, true),
+        ] {
+            let found = is_news(&limits(said, 5), &waits, &limits(logged, 0));
+            assert_eq!(found, expected, "{said} {waits:?} {logged}");
+        }
+    }
 }

@@ -182,7 +182,7 @@ struct Running {
 impl Running {
     async fn listen(self) -> Result<Sidecar, StartError> {
         let Self { config, chain, proxy, records, metrics, file, registry, wallets, skips } = self;
-        let wallet = match wallet_config(&config) {
+        let wallet = match wallet_config(&config, chain.params().transaction_gas_max) {
             Some(options) => Some(wallet::serve(options, wallets).await?),
             None => None,
         };
@@ -249,7 +249,7 @@ fn chain_params(config: &Config) -> Result<ChainParams, StartError> {
     Ok(params)
 }
 
-fn wallet_config(config: &Config) -> Option<wallet::Config> {
+fn wallet_config(config: &Config, gas_max: u64) -> Option<wallet::Config> {
     let public = config.public.clone()?;
     Some(wallet::Config {
         listen: public.listen,
@@ -260,6 +260,7 @@ fn wallet_config(config: &Config) -> Option<wallet::Config> {
         gateway: public.gateway,
         endpoints: config.endpoints.clone(),
         tip_min: 0,
+        gas_max,
         quota: public.quota,
     })
 }
@@ -322,10 +323,8 @@ async fn first_height(chain: &Chain) -> Result<Height, NotFound> {
     }
     let count = u32::try_from(RECORDS_LOOKED_AT_MAX).unwrap_or(u32::MAX);
     let feed = chain.feed();
-    let limits = feed.records(RecordKind::Limits, None, 1);
-    let sealed = feed.records(RecordKind::Sealed, None, count);
-    let (limits, sealed) = tokio::try_join!(limits, sealed)?;
-    feed.note_records(limits.iter().chain(sealed.iter().rev()));
+    let sealed = feed.records(RecordKind::Sealed, None, count).await?;
+    feed.note_records(sealed.iter().rev());
     for (_, record) in &sealed {
         let RecordBody::Sealed(sealed) = &record.body else { continue };
         if sealed.number <= head.number()

@@ -10,7 +10,7 @@ use alloy_rlp::{BufMut, Decodable, Encodable, RlpDecodable, RlpEncodable};
 use crate::encoding::{self, decode_list, encode_list, expect_end, list_length, tag};
 use crate::limits::RECORD_SKIPPED_MAX;
 use crate::signing::{self, InvalidSignature, Signature, SigningKey};
-use crate::types::{ChainId, EntryId, Height, NetworkId};
+use crate::types::{ChainId, EntryId, Height, NetworkId, UnixMillis};
 
 /// A place in a chain's slices: everything before it was offered, passed over, or is a record. It lies behind an item,
 /// so heights at which the chain has none never move it.
@@ -42,6 +42,8 @@ pub enum SkipReason {
     Stale,
     /// Too big for an empty block.
     TooLarge,
+    /// One of its transactions, or the item alone, is over the chain's [`Limits`].
+    OverLimit,
 }
 
 /// One skipped item.
@@ -82,6 +84,17 @@ pub struct Limits {
     pub tx_bytes: u64,
     /// Greatest compressed bytes of one block; 0 means no limit.
     pub block_bytes: u64,
+    /// When the sequencer's sidecar was told so, by its own clock: it makes each record one of its own, so that limits which
+    /// come back are no duplicate in the log. The place in the log alone says since when they are in force.
+    pub set_at_ms: UnixMillis,
+}
+
+impl Limits {
+    /// Whether both limit the same.
+    #[must_use]
+    pub const fn is_equal(&self, other: &Self) -> bool {
+        self.tx_bytes == other.tx_bytes && self.block_bytes == other.block_bytes
+    }
 }
 
 /// A sequencer's word on one co-executed bundle.
@@ -176,7 +189,7 @@ macro_rules! byte_enum {
 pub(crate) use byte_enum;
 
 byte_enum!(SealMode { Offered = 1, Closed = 2 });
-byte_enum!(SkipReason { Invalid = 1, Stale = 2, TooLarge = 3 });
+byte_enum!(SkipReason { Invalid = 1, Stale = 2, TooLarge = 3, OverLimit = 4 });
 
 impl RecordBody {
     fn parts(&self) -> (u8, &dyn Encodable) {

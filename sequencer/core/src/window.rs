@@ -13,7 +13,7 @@
 //! | a record | no item for blocks; the cursor moves over it |
 //! | more than [`BACKLOG_MS_MAX`] before the window's end | passed over: [`SkipReason::Stale`] |
 //! | larger than the block without its user deposits | passed over: [`SkipReason::TooLarge`] |
-//! | with a transaction over [`Limits::tx_bytes`] | waiting, and all behind it |
+//! | with a transaction over [`Limits::tx_bytes`], or alone over [`Limits::block_bytes`] | passed over: [`SkipReason::OverLimit`] |
 //! | larger than what is left of the block, or of [`Limits::block_bytes`] | waiting, and all behind it |
 //! | else | offered, whole |
 
@@ -335,10 +335,16 @@ impl<'a> Packer<'a> {
         if item.weight.gas > window.gas_max || item.weight.bytes > window.bytes_max {
             return Admission::Pass(SkipReason::TooLarge);
         }
+        // What would wait for other limits makes all behind it wait until they are stale: a batcher's least limits are below
+        // nearly every call of a contract.
+        if is_over(limits.tx_bytes, item.weight.transaction_bytes)
+            || is_over(limits.block_bytes, item.weight.bytes)
+        {
+            return Admission::Pass(SkipReason::OverLimit);
+        }
         let sum = self.weight.plus(item.weight);
         if sum.gas > window.gas
             || sum.bytes > window.bytes_max
-            || is_over(limits.tx_bytes, sum.transaction_bytes)
             || is_over(limits.block_bytes, sum.bytes)
         {
             return Admission::Wait;

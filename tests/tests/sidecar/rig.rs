@@ -122,6 +122,7 @@ fn genesis(start: u64, block_time: u64) -> Genesis {
         bytes_per_second: 1 << 24,
         sequencers: vec![sequencer().address()],
         gateways: Vec::new(),
+        transaction_gas_max: 1 << 24,
         joins_at: start + 1,
     };
     Genesis {

@@ -227,7 +227,9 @@ pub fn settle(judged: &Judged, word: Word<'_>) -> Settled {
     for skipped in judged.skipped() {
         let reason = match skipped.reason {
             SkipReason::Invalid => reason(skipped, word),
-            known @ (SkipReason::Stale | SkipReason::TooLarge) => Some(known.into()),
+            known @ (SkipReason::Stale | SkipReason::TooLarge | SkipReason::OverLimit) => {
+                Some(known.into())
+            }
         };
         settled.skipped.push((place(skipped), reason));
         if reason.is_none() && is_unexplained(skipped, word) {

@@ -164,11 +164,13 @@ impl Proxy {
     async fn plan(&self, job: &Job) -> Result<Plan, String> {
         let cursor = self.parent_cursor(job).await?;
         let block = job.block();
-        let window = self.chain.window(&block).map_err(|error| error.to_string())?;
+        let window = self.chain.window(&block, cursor).await;
+        let window = window.map_err(|error| error.to_string())?;
         self.wait_until_closed(job, window.end).await?;
         let closed = Instant::now();
         // Again: limits may have come in the last log block of the window.
-        let window = self.chain.window(&block).map_err(|error| error.to_string())?;
+        let window = self.chain.window(&block, cursor).await;
+        let window = window.map_err(|error| error.to_string())?;
         let offer = self.chain.offer(cursor, &window).await.map_err(|error| error.to_string())?;
         self.metrics.offered.inc_by(offer.items.len() as u64);
         let mode = match window.closed {
