@@ -15,12 +15,14 @@ pub mod blocks;
 pub mod chain;
 pub mod committee;
 pub mod feed;
+pub mod keeper;
 pub mod ledger;
 pub mod records;
 pub mod state_file;
 pub mod submitter;
 
 pub mod build;
+pub mod failing;
 pub mod heads;
 pub mod jobs;
 pub mod precheck;

@@ -19,6 +19,10 @@ pub const CALLS_MAX: usize = 64;
 
 /// The longest `getPayload` is held, with one block time: while it is held op-node does nothing else.
 pub const HOLD_MAX: Duration = Duration::from_secs(2);
+/// Holds of `getPayload` without a block after which health says so.
+pub const FAILURES_MAX: u32 = 4;
+/// The same as the least time: a chain of short blocks may stumble.
+pub const PATIENCE_MIN: Duration = Duration::from_secs(5);
 /// How long jobs on a parent older than a safe head seen before are put off, so that derivation comes first.
 pub const OLD_PARENT_PAUSE: Duration = Duration::from_secs(5);
 /// Jobs that are remembered: op-geth itself tracks 10 payloads.

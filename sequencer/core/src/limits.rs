@@ -30,6 +30,9 @@ pub const ENTRY_GAS_MAX: u64 = 128_000_000;
 pub const RECORD_BYTES_MAX: usize = 32 << 10;
 /// Skipped items that one `Sealed` record names.
 pub const RECORD_SKIPPED_MAX: usize = 2_048;
+/// Refused items that blocks pass on to their descendants. They stand in each `Sealed` record, with as many other skipped
+/// items.
+pub const REFUSED_MAX: usize = RECORD_SKIPPED_MAX / 2;
 /// Records of one chain in one log block.
 pub const RECORDS_PER_CHAIN_MAX: usize = 16;
 

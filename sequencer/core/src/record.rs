@@ -72,8 +72,10 @@ pub struct Sealed {
     pub mode: SealMode,
     /// Where the next block's offer begins.
     pub cursor: Cursor,
-    /// Items before the cursor that are not in it, in log order, at most [`RECORD_SKIPPED_MAX`]. A list of that length
-    /// may be cut off: it says nothing of what lies behind its last item.
+    /// Items that are not in it, in log order, at most [`RECORD_SKIPPED_MAX`]. Before the cursor, they are those that it was
+    /// offered or that were passed over. Behind the cursor, they are those that an engine refused to a closed block: no block
+    /// that descends from this one is offered them. A list of the greatest length may be cut off in front of the cursor: it
+    /// says nothing of what lies between its last item there and the cursor.
     pub skipped: Vec<Skipped>,
 }
 

@@ -228,10 +228,22 @@ impl Rig {
     /// Calls the operators' port.
     pub(crate) async fn operate(&self, method: &str, params: Value) -> Reply {
         let body = json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params });
-        let request = self.http.post(self.operators()).body(body.to_string());
-        let response = request.send().await.unwrap();
+        let request = self.http.post(self.operators()).header("content-type", "application/json");
+        let response = request.body(body.to_string()).send().await.unwrap();
         let status = response.status().as_u16();
         Reply { status, body: response.bytes().await.unwrap().into() }
+    }
+
+    /// Sends the operators' port a body of this type, from this origin. Gives the status.
+    pub(crate) async fn operate_as(&self, kind: &str, origin: Option<&str>, body: &Value) -> u16 {
+        let mut request = self.http.post(self.operators()).body(body.to_string());
+        if !kind.is_empty() {
+            request = request.header("content-type", kind);
+        }
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        request.send().await.unwrap().status().as_u16()
     }
 
     /// `/healthz`, once it shows what is looked for.
@@ -274,6 +286,14 @@ impl Rig {
             self.log.sealed().into_iter().find(|sealed| sealed.hash == block.hash)
         })
         .await
+    }
+
+    /// Until the sidecar knows the log up to a time.
+    pub(crate) async fn until_log_time(&self, time: UnixMillis) {
+        assert!(self.log.time() >= time, "it is decided");
+        let height = self.log.height().0;
+        self.until_health("the log is read", |_, health| health["log_height"] == json!(height))
+            .await;
     }
 
     /// When the window of block `number` ends.

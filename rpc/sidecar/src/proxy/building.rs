@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lockstep_core::record::SealMode;
-use lockstep_core::window::Offered;
+use lockstep_core::window::{Offered, Place};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, warn};
 
@@ -43,8 +43,19 @@ impl Proxy {
             let get_payload = self.seen().get_payload.clone();
             match self.build_and_import(&order, &plan.items, None, get_payload.as_deref()).await {
                 Ok((build, imported)) => {
-                    let Plan { items, passed, mode, cursor, closed } = plan;
-                    return Ok(BuiltJob { build, items, passed, mode, cursor, closed, imported });
+                    let Plan { items, passed, mode, begin, until, closed } = plan;
+                    let refused = BTreeSet::new();
+                    return Ok(BuiltJob {
+                        build,
+                        items,
+                        passed,
+                        mode,
+                        begin,
+                        until,
+                        refused,
+                        closed,
+                        imported,
+                    });
                 }
                 Err(NotBuilt::Build(BuildError::Engine(reason))) => {
                     self.metrics.engine_errors.inc();
@@ -54,11 +65,14 @@ impl Proxy {
                 Err(NotBuilt::Build(error @ BuildError::NotHead(_))) => {
                     return Err(error.to_string());
                 }
-                Err(
-                    error @ (NotBuilt::Build(BuildError::TooManyRefusals(_))
-                    | NotBuilt::NotImported(_)),
-                ) if !plan.items.is_empty() => {
-                    return self.build_closed(job, &order, &error.to_string()).await;
+                Err(NotBuilt::Build(BuildError::TooManyRefusals(refused))) => {
+                    let reason = BuildError::TooManyRefusals(BTreeSet::new()).to_string();
+                    let refused = places(&plan.items, &refused);
+                    return self.build_closed(job, &order, refused, &reason).await;
+                }
+                Err(error @ NotBuilt::NotImported(_)) if !plan.items.is_empty() => {
+                    let reason = error.to_string();
+                    return self.build_closed(job, &order, BTreeSet::new(), &reason).await;
                 }
                 Err(error) => {
                     error!(job = %job.id, %error, "the engine refuses a block without anything of the log");
@@ -111,15 +125,17 @@ impl Proxy {
         Ok(build)
     }
 
-    /// The last resort, where no block with items can be had of the engine.
+    /// The last resort, where no block with items can be had of the engine. What it refused on the way goes into the block's
+    /// record: no later block is offered it, so the chain gets on.
     pub(super) async fn build_closed(
         &self,
         job: &Job,
         order: &Order,
+        refused: BTreeSet<Place>,
         reason: &str,
     ) -> Result<BuiltJob, String> {
-        error!(job = %job.id, parent = %job.parent, %reason, "nothing is offered on this parent");
-        let cursor = self.parent_cursor(job).await?;
+        error!(job = %job.id, parent = %job.parent, refused = refused.len(), %reason,
+            "nothing is offered on this parent");
         let known = Known { precheck: &Precheck::default(), guessing: &Guessing::none() };
         let build = build::build(&self.engine, order, &[], BTreeSet::new(), known).await;
         Ok(BuiltJob {
@@ -127,7 +143,9 @@ impl Proxy {
             items: Vec::new(),
             passed: Vec::new(),
             mode: SealMode::Closed,
-            cursor: Some(cursor),
+            begin: None,
+            until: None,
+            refused,
             closed: Instant::now(),
             imported: None,
         })
@@ -208,4 +226,9 @@ impl Proxy {
             get_payload: None,
         }
     }
+}
+
+/// Where some of the items are in the log.
+pub(super) fn places(items: &[Offered], which: &BTreeSet<usize>) -> BTreeSet<Place> {
+    which.iter().filter_map(|index| items.get(*index)).map(|item| item.place).collect()
 }

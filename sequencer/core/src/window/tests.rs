@@ -168,7 +168,7 @@ fn items_up_to_the_end_are_offered() {
     let offer = offer(cursor(1, 0), &log(blocks), &plain()).unwrap();
     assert_eq!(places(&offer), [(1, 0), (1, 1), (3, 0)]);
     assert_eq!(offer.items[2].item.hashes.len(), 2);
-    assert_eq!((offer.begin, offer.end), (cursor(1, 0), cursor(3, 1)));
+    assert_eq!((offer.begin.cursor, offer.end), (cursor(1, 0), cursor(3, 1)));
     assert_eq!(offer.closed_at, UnixMillis(END + 1));
 }
 
@@ -341,7 +341,7 @@ fn what_is_over_the_limits_is_stale_first_and_too_large_first() {
 fn nothing_is_offered_to_a_closed_block_and_no_log_is_needed() {
     let window = Window { closed: Some(ClosedBy::Drift), ..plain() };
     let offer = offer(cursor(7, 3), &[], &window).unwrap();
-    assert_eq!((offer.begin, offer.end), (cursor(7, 3), cursor(7, 3)));
+    assert_eq!((offer.begin.cursor, offer.end), (cursor(7, 3), cursor(7, 3)));
     assert_eq!(offer.items.len() + offer.passed.len(), 0);
 }
 
