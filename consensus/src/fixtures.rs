@@ -66,6 +66,7 @@ impl Net {
             bytes_per_second: 20_000,
             sequencers: Vec::new(),
             gateways,
+            transaction_gas_max: 128_000_000,
             joins_at: 0,
         };
         let genesis = Genesis {

@@ -75,6 +75,7 @@ fn genesis(ports: &[u16]) -> Genesis {
             bytes_per_second: 1 << 20,
             sequencers: vec![sequencer().address()],
             gateways: vec![],
+            transaction_gas_max: 128_000_000,
             joins_at: 0,
         }],
     }
@@ -108,7 +109,7 @@ fn entry(text: &str) -> Entry {
 }
 
 fn record(genesis: &Genesis, signer: &SigningKey) -> Entry {
-    let body = RecordBody::Limits(Limits { tx_bytes: 1, block_bytes: 2 });
+    let body = RecordBody::Limits(Limits { tx_bytes: 1, block_bytes: 2, ..Limits::default() });
     let record = Record::sign(genesis.network_id(), CHAIN, body, signer);
     Entry::new(Body::Record(record), UnixMillis(now().0 + 30_000), None).expect("an entry")
 }

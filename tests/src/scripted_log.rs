@@ -124,6 +124,12 @@ impl ScriptedLog {
         self.genesis.network_id()
     }
 
+    /// The newest block's height.
+    #[must_use]
+    pub fn height(&self) -> Height {
+        self.chain().state.height
+    }
+
     /// The newest block's log time.
     #[must_use]
     pub fn time(&self) -> UnixMillis {

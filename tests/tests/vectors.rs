@@ -6,7 +6,7 @@
 //! The files are flat JSON objects of hexadecimal strings, for readers in any language; `tests/vectors/README.md` says
 //! what is in them. Only `lockstep-core` is tested here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -17,12 +17,15 @@ use alloy_eips::eip7702::{Authorization, SignedAuthorization};
 use alloy_primitives::{
     Address, B256, Bytes, Signature as EvmSignature, TxKind, U256, hex, keccak256,
 };
+use alloy_rlp::Encodable;
 use lockstep_core::batch::{Acknowledged, Acknowledgement, Batch, CheckedBatch};
 use lockstep_core::block::{Assembly, apply, assemble, build_header};
 use lockstep_core::bundle::{Bundle, Guarantee, Leg};
 use lockstep_core::certificate::{Certificate, CommitSignature, Proposal, Vote, VoteType};
+use lockstep_core::cursor::{L2Block, Testimony, classify};
 use lockstep_core::cut::{Cut, LanePosition};
 use lockstep_core::dedup::Dedup;
+use lockstep_core::deposit::DEPOSITOR;
 use lockstep_core::encoding::{Canonical, tag};
 use lockstep_core::entry::{Body, Entry, Transaction};
 use lockstep_core::header::Header;
@@ -38,13 +41,14 @@ use lockstep_core::record::{
     Skipped,
 };
 use lockstep_core::signing::SigningKey;
-use lockstep_core::slice::{Item, Slice, SliceSummary, slices_root};
+use lockstep_core::slice::{Content, Item, Slice, SliceSummary, slices_root};
 use lockstep_core::state::{Committed, State};
 use lockstep_core::types::{
     BatchDigest, BlockHash, ChainId, EntryId, Height, Incarnation, NetworkId, Round, Sequence,
     UnixMillis,
 };
 use lockstep_core::validator_set::{Validator, ValidatorSet};
+use lockstep_core::window::{Begin, LogSlice, Place, offer};
 
 const START: UnixMillis = UnixMillis(1_700_000_000_000);
 const EVM: ChainId = ChainId(901);
@@ -80,6 +84,7 @@ fn genesis() -> Genesis {
         bytes_per_second: 1 << 20,
         sequencers: vec![key(6).address()],
         gateways,
+        transaction_gas_max: 1 << 24,
         joins_at: 1_700_000_002,
     };
     Genesis {
@@ -155,6 +160,7 @@ fn records() -> [(&'static str, RecordBody); 3] {
         Skipped { height: Height(1), item: 0, reason: SkipReason::Invalid },
         Skipped { height: Height(1), item: 2, reason: SkipReason::Stale },
         Skipped { height: Height(2), item: 0, reason: SkipReason::TooLarge },
+        Skipped { height: Height(2), item: 1, reason: SkipReason::OverLimit },
     ];
     let sealed = Sealed {
         number: 1_000,
@@ -162,7 +168,7 @@ fn records() -> [(&'static str, RecordBody); 3] {
         parent: B256::repeat_byte(2),
         timestamp: 1_700_000_002,
         mode: SealMode::Offered,
-        cursor: Cursor { height: Height(2), items: 1 },
+        cursor: Cursor { height: Height(2), items: 2 },
         skipped,
     };
     let prepared = Prepared {
@@ -176,7 +182,10 @@ fn records() -> [(&'static str, RecordBody); 3] {
     };
     [
         ("sealed", RecordBody::Sealed(sealed)),
-        ("limits", RecordBody::Limits(Limits { tx_bytes: 0, block_bytes: 120_000 })),
+        (
+            "limits",
+            RecordBody::Limits(Limits { tx_bytes: 0, block_bytes: 120_000, set_at_ms: START }),
+        ),
         ("prepared", RecordBody::Prepared(prepared)),
     ]
 }
@@ -529,6 +538,122 @@ fn proofs_that_a_light_client_believes() {
         vector.add_canonical(format!("range_proof.{chain}"), &proof);
     }
     vector.expect_frozen_in("proofs.json");
+}
+
+// ---- From slices to blocks --------------------------------------------------------------------------------------
+
+/// Timestamp of the block whose offers are frozen, seconds.
+const BLOCK_TIME: u64 = 1_700_000_100;
+const LEAD_MS: u64 = 700;
+
+/// The first transaction of the block: L1 attributes of Jovian without fees, with 400 gas per estimated byte.
+fn l1_attributes() -> Bytes {
+    let mut data = vec![0x3d, 0xb6, 0xbe, 0x2b];
+    data.extend([0; 8]);
+    for field in [0, BLOCK_TIME - 12, 9u64] {
+        data.extend(field.to_be_bytes());
+    }
+    data.resize(176, 0);
+    data.extend(400u16.to_be_bytes());
+    let to = Address::with_last_byte(0x15);
+    let fields: [&dyn Encodable; 8] = [
+        &B256::repeat_byte(1),
+        &DEPOSITOR,
+        &to,
+        &0u8,
+        &0u8,
+        &1_000_000u64,
+        &false,
+        &data.as_slice(),
+    ];
+    let mut bytes = vec![0x7e];
+    alloy_rlp::encode_list::<&dyn Encodable, dyn Encodable>(&fields, &mut bytes);
+    bytes.into()
+}
+
+/// A transaction of about `size` estimated bytes.
+fn sized(nonce: u64, size: usize) -> Bytes {
+    let words = (0..size.div_ceil(32)).flat_map(|word| keccak256([nonce as u8, word as u8]).0);
+    let input = words.collect::<Vec<u8>>().into();
+    sign(TxEip1559 { chain_id: EVM.0, nonce, gas_limit: 90_000, input, ..TxEip1559::default() })
+}
+
+/// A stale item; a large one between two small ones, and a leg; then the log block that closes the window.
+fn log_slices() -> Vec<(UnixMillis, Slice)> {
+    let loose = |bytes| Content::Transaction { bytes };
+    let leg = Content::Leg {
+        bundle: EntryId(B256::repeat_byte(8)),
+        leg: 0,
+        legs: 2,
+        guarantee: Guarantee::CoOrdered,
+        transactions: vec![legacy(EVM, 4), legacy(EVM, 5)],
+    };
+    let contents = [
+        vec![loose(legacy(EVM, 0))],
+        vec![loose(legacy(EVM, 1)), loose(sized(2, 640)), loose(legacy(EVM, 3)), leg],
+        vec![],
+    ];
+    let end = BLOCK_TIME * 1_000 - LEAD_MS;
+    let times = [end - 60_001, end, end + 1];
+    let items = |contents: Vec<Content>| {
+        (0u32..).zip(contents).map(|(index, content)| Item { index, content }).collect()
+    };
+    let slice = |contents| Slice { chain: EVM, items: items(contents) };
+    times.map(UnixMillis).into_iter().zip(contents.map(slice)).collect()
+}
+
+/// The record of a block without users' transactions that begins there, under these limits.
+fn sealed_from(begin: Begin, limits: Limits, listed: Option<&BTreeSet<Place>>) -> Sealed {
+    let slices: Vec<LogSlice> = (1u64..)
+        .zip(log_slices())
+        .map(|(height, (time, slice))| {
+            LogSlice::new(Height(height), time, ChainKind::Evm, slice.items)
+        })
+        .collect();
+    let block = L2Block {
+        number: 50,
+        hash: B256::repeat_byte(0x50),
+        parent: B256::repeat_byte(0x49),
+        timestamp: BLOCK_TIME,
+        gas_limit: 30_000_000,
+        transactions: vec![l1_attributes()],
+    };
+    let window = block.window(LEAD_MS, limits).unwrap();
+    let offer = offer(begin, &slices, &window).unwrap();
+    let mode = if listed.is_some() { SealMode::Closed } else { SealMode::Offered };
+    let testimony = Testimony { record: Some((offer.closed_at, mode)), newest: offer.closed_at };
+    let kind = classify(&block, &window, &offer, &testimony);
+    kind.sealed(&block, &offer, listed.unwrap_or(&BTreeSet::new())).unwrap()
+}
+
+#[test]
+fn offers_and_records_of_blocks() {
+    let mut vector = Vector::default();
+    vector.add("block.transaction.0", l1_attributes());
+    for ((time, slice), height) in log_slices().into_iter().zip(1..) {
+        vector.add(format!("log.{height}.timestamp_ms"), time.0.to_be_bytes());
+        if !slice.items.is_empty() {
+            vector.add_canonical::<Slice>(format!("log.{height}.slice"), &slice);
+        }
+    }
+    let start = Begin::from(Cursor { height: Height(1), items: 0 });
+    let limits = |tx_bytes, block_bytes| Limits { tx_bytes, block_bytes, set_at_ms: START };
+    let none = Limits::default();
+    let refused = BTreeSet::from([1, 3].map(|item| Place { height: Height(2), item }));
+    let closed = sealed_from(start.clone(), none, Some(&refused));
+    let cases = [
+        ("no_limits", sealed_from(start.clone(), none, None), 4),
+        ("tx_bytes_300", sealed_from(start.clone(), limits(300, 0), None), 4),
+        ("block_bytes_300", sealed_from(start.clone(), limits(0, 300), None), 3),
+        ("block_bytes_199", sealed_from(start, limits(0, 199), None), 2),
+        ("closed_by_refusals", closed.clone(), 0),
+        ("after_closed_by_refusals", sealed_from(closed.begin(), none, None), 4),
+    ];
+    for (name, sealed, items) in cases {
+        assert_eq!(sealed.cursor.items, items, "{name}: {sealed:?}");
+        vector.add(format!("sealed.{name}"), alloy_rlp::encode(RecordBody::Sealed(sealed)));
+    }
+    vector.expect_frozen_in("windows.json");
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn genesis() -> Genesis {
         bytes_per_second: 1 << 20,
         sequencers: Vec::new(),
         gateways: Vec::new(),
+        transaction_gas_max: 128_000_000,
         joins_at: 0,
     };
     Genesis {

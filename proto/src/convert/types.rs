@@ -42,6 +42,7 @@ impl From<&ChainParams> for v1::ChainParams {
             sequencers: addresses(&chain.sequencers),
             gateways: addresses(&chain.gateways),
             joins_at_seconds: chain.joins_at,
+            transaction_gas_max: chain.transaction_gas_max,
         }
     }
 }
@@ -60,6 +61,7 @@ impl TryFrom<v1::ChainParams> for ChainParams {
             sequencers: addresses(Field(MESSAGE, "sequencers"), &chain.sequencers)?,
             gateways: addresses(Field(MESSAGE, "gateways"), &chain.gateways)?,
             joins_at: chain.joins_at_seconds,
+            transaction_gas_max: chain.transaction_gas_max,
         })
     }
 }
@@ -134,6 +136,7 @@ mod tests {
             sequencers: vec![Address::repeat_byte(1), Address::repeat_byte(2)],
             gateways: vec![Address::repeat_byte(3)],
             joins_at: 1_700_000_000,
+            transaction_gas_max: 1 << 24,
         }
     }
 

@@ -4,7 +4,7 @@
 //! transactions out by itself (from its source, not verified against the program); a strict engine refuses and names
 //! nothing. All three end with the same block: every item that is valid when its turn comes, a leg whole or not at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use alloy_primitives::B256;
@@ -17,7 +17,9 @@ use crate::engine::{Engine, EngineError};
 use crate::heads::{Heads, NotHead};
 use crate::limits::REFUSALS_MAX;
 use crate::payload::Payload;
+use crate::precheck::{Guess, Guessing, Precheck};
 use crate::refusal::{self, Refused};
+use crate::trial::{Stuck, Trial};
 
 /// A block that the engine has built, or is building.
 #[derive(Clone, Debug)]
@@ -26,8 +28,21 @@ pub struct Build {
     pub payload_id: Box<RawValue>,
     /// Items that were left out, by their place among those given.
     pub left_out: BTreeSet<usize>,
+    /// Those of them that only seem to be bad: the block must prove it.
+    pub guesses: BTreeMap<usize, Guess>,
     /// How often the engine refused.
     pub refusals: usize,
+    /// What was known of the offer.
+    pub precheck: Precheck,
+}
+
+/// What was found out of an offer before it is built.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The rules that need no engine.
+    pub precheck: &'a Precheck,
+    /// What may be guessed.
+    pub guessing: &'a Guessing,
 }
 
 /// Why nothing was built.
@@ -39,9 +54,9 @@ pub enum BuildError {
     /// The engine refuses what op-node itself wants in the block. Nothing of ours is at fault.
     #[error("the engine refuses the deposits: {0}")]
     OwnTransactions(String),
-    /// The engine refused too often. Offer nothing on this parent.
+    /// The engine refused too often. Offer nothing on this parent; these items are bad on it.
     #[error("the engine refused {REFUSALS_MAX} times")]
-    TooManyRefusals,
+    TooManyRefusals(BTreeSet<usize>),
     /// The attributes cannot be written.
     #[error("{0}")]
     Attributes(#[from] InvalidAttributes),
@@ -91,7 +106,8 @@ enum Attempt {
     Refused(Refused, String),
 }
 
-/// Builds from those of `items` that are not in `left_out` yet; those that the engine refuses join it.
+/// Builds from those of `items` that are not in `left_out`; those that the engine refuses are left out, too, and so is what
+/// follows from that.
 ///
 /// # Errors
 /// [`BuildError`] if there is no block.
@@ -99,32 +115,55 @@ pub async fn build(
     engine: &Engine,
     order: &Order,
     items: &[Offered],
-    mut left_out: BTreeSet<usize>,
+    left_out: BTreeSet<usize>,
+    known: Known<'_>,
 ) -> Result<Build, BuildError> {
-    let (mut refusals, mut is_confirmed) = (0usize, false);
+    let offer = (items, order.attributes.transactions.len());
+    let mut trial = Trial::new(offer, known.precheck, known.guessing, left_out);
     loop {
-        let kept = kept(items, &left_out);
-        let (which, words) = match attempt(engine, order, items, &kept).await? {
-            Attempt::Building(payload_id) => return Ok(Build { payload_id, left_out, refusals }),
-            Attempt::Refused(which, words) => (which, words),
+        let (stuck, words) = match attempt(engine, order, items, &trial.attempt()).await? {
+            Attempt::Building(payload_id) => match trial.taken() {
+                Ok(false) => continue,
+                Ok(true) => {
+                    return Ok(Build {
+                        payload_id,
+                        left_out: trial.left_out(),
+                        guesses: trial.checked().guesses.clone(),
+                        refusals: trial.refusals(),
+                        precheck: known.precheck.clone(),
+                    });
+                }
+                Err(stuck) => (stuck, "it takes what it refused".to_owned()),
+            },
+            Attempt::Refused(which, words) => match trial.refused(which) {
+                Ok(()) => continue,
+                Err(stuck) => (stuck, words),
+            },
         };
-        refusals = refusals.saturating_add(1);
-        if kept.is_empty() {
-            return Err(BuildError::OwnTransactions(words));
-        }
-        if refusals > REFUSALS_MAX {
-            return Err(BuildError::TooManyRefusals);
-        }
-        if which == Refused::Unnamed && !core::mem::replace(&mut is_confirmed, true) {
-            // An engine that fails once for a reason of its own must not cost an item.
-            continue;
-        }
-        let bad = match find(items, &kept, which, order.attributes.transactions.len()) {
-            Some(bad) => bad,
-            None => bisect(engine, order, items, &kept, &mut refusals).await?,
-        };
-        left_out.insert(bad);
+        return Err(match stuck {
+            Stuck::NotItems => BuildError::OwnTransactions(words),
+            Stuck::Contradictions => BuildError::Engine(words),
+            Stuck::TooManyRefusals(refused) => BuildError::TooManyRefusals(refused),
+        });
     }
+}
+
+/// Builds the block of `before` again without some more of its items.
+///
+/// # Errors
+/// [`BuildError`] if there is no block.
+pub async fn rebuild(
+    engine: &Engine,
+    order: &Order,
+    items: &[Offered],
+    before: &Build,
+    torn: &BTreeSet<usize>,
+) -> Result<Build, BuildError> {
+    let left_out = before.left_out.union(torn).copied().collect();
+    let known = Known { precheck: &before.precheck, guessing: &Guessing::none() };
+    let build = build(engine, order, items, left_out, known).await?;
+    // What was guessed is still left out, so the block has to prove it still.
+    Ok(Build { guesses: before.guesses.clone(), ..build })
 }
 
 fn kept(items: &[Offered], left_out: &BTreeSet<usize>) -> Vec<usize> {
@@ -178,48 +217,6 @@ async fn built(
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// Which of the kept items the engine means. `deposits` come first in the list that it saw.
-fn find(items: &[Offered], kept: &[usize], which: Refused, deposits: usize) -> Option<usize> {
-    match which {
-        Refused::Hash(hash) => kept
-            .iter()
-            .copied()
-            .find(|index| items.get(*index).is_some_and(|item| item.item.hashes.contains(&hash))),
-        Refused::Index(index) => {
-            let mut place = index.checked_sub(deposits)?;
-            kept.iter().copied().find(|kept| {
-                let count = items.get(*kept).map_or(0, |item| item.item.hashes.len());
-                let is_here = place < count;
-                place = place.saturating_sub(count);
-                is_here
-            })
-        }
-        Refused::Unnamed => None,
-    }
-}
-
-/// The first item that an engine refuses which names none: the one behind the longest run that it takes.
-async fn bisect(
-    engine: &Engine,
-    order: &Order,
-    items: &[Offered],
-    kept: &[usize],
-    refusals: &mut usize,
-) -> Result<usize, BuildError> {
-    let (mut taken, mut refused) = (0, kept.len());
-    while refused.saturating_sub(taken) > 1 {
-        let middle = taken.saturating_add(refused) / 2;
-        match attempt(engine, order, items, kept.get(..middle).unwrap_or(kept)).await? {
-            Attempt::Building(_) => taken = middle,
-            Attempt::Refused(..) => {
-                refused = middle;
-                *refusals = refusals.saturating_add(1);
-            }
-        }
-    }
-    kept.get(taken).copied().ok_or(BuildError::TooManyRefusals)
 }
 
 /// What became of the items in the block that the engine built.

@@ -93,6 +93,8 @@ pub struct Feed {
     chain: ChainId,
     kind: ChainKind,
     endpoints: Arc<[Endpoint]>,
+    // Held while older limits are asked for: many blocks may miss the same ones, and one question is enough.
+    limits: Arc<tokio::sync::Mutex<()>>,
     // Held for a few map operations and never across an await: readers are many, and each wants the newest.
     known: Arc<Mutex<Known>>,
     newest: watch::Sender<Newest>,
@@ -119,6 +121,7 @@ impl Feed {
             chain,
             kind,
             endpoints: endpoints.into(),
+            limits: Arc::default(),
             known: Arc::new(Mutex::new(known)),
             newest: watch::Sender::new(newest),
             arrived: Arc::new(Mutex::new(Instant::now())),
@@ -173,12 +176,9 @@ impl Feed {
         read(&self.known().book)
     }
 
-    /// Adds records that were found elsewhere, in log order.
+    /// Adds `Sealed` records that were found elsewhere, in log order.
     pub fn note_records<'a>(&self, records: impl IntoIterator<Item = &'a history::Recorded>) {
-        let mut known = self.known();
-        for (header, record) in records {
-            known.book.note_record(header.timestamp_ms, record);
-        }
+        self.known().book.note_records(records);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

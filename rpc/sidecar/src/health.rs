@@ -20,7 +20,7 @@ use crate::proxy::Proxy;
 pub enum State {
     /// It looks for where its chain is in the log.
     Starting,
-    /// All is well.
+    /// All is well: the log goes on, and op-node gets blocks where it asks for them.
     Serving,
     /// The engine serves, but jobs are not filled from the log now.
     Partial,
@@ -73,7 +73,7 @@ pub async fn run(
 fn backlog_ms(proxy: &Proxy) -> u64 {
     let feed = proxy.chain().feed();
     let newest = feed.newest().borrow().timestamp;
-    let cursor = proxy.chain().ledger().newest(1).next().map(|(_, known)| known.cursor);
+    let cursor = proxy.chain().ledger().newest(1).next().map(|(_, known)| known.begin.cursor);
     let Some(cursor) = cursor else { return 0 };
     let before = cursor.height.previous().unwrap_or(Height::GENESIS);
     let blocks = feed.after(before);
@@ -109,7 +109,12 @@ async fn look(proxy: &Proxy, has_started: bool, metrics: &Metrics) -> Health {
         Ok(_) if mode != ExecutionMode::Enabled => {
             (State::Partial, format!("execution mode is {}", mode.name()))
         }
-        Ok(_) => (State::Serving, String::new()),
+        Ok(_) => match proxy.failing() {
+            Some((since, reason)) if since >= proxy.patience() => {
+                (State::Partial, format!("no block for {} s: {reason}", since.as_secs()))
+            }
+            Some(_) | None => (State::Serving, String::new()),
+        },
     };
     let shown = |state: EndpointState| match state {
         EndpointState::Connecting => "connecting".to_owned(),

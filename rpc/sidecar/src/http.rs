@@ -7,6 +7,7 @@
 //! | `GET /metrics` | Prometheus' text format |
 //! | `POST /` | JSON-RPC: `debug_setExecutionMode`, `debug_getExecutionMode` (rollup-boost's), `miner_setMaxDASize` (op-batcher's); reading calls of `eth_`, `net_` and `web3_` are the engine's to answer |
 //!
+//! `POST` takes `application/json` and no `Origin`, so no web page can drive the port by the browser of somebody who reaches it.
 //! So op-conductor, which has one URL for the engine and for rollup-boost's health, is given this one. There is no
 //! authentication: keep it on loopback or behind one.
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -93,7 +94,23 @@ async fn render(State(shared): State<Shared>) -> Response {
     ([(header::CONTENT_TYPE, kind)], (shared.metrics)()).into_response()
 }
 
-async fn call(State(shared): State<Shared>, body: Bytes) -> Response {
+/// Why a call is refused before it is read: a web page can send a body to any address that its reader's browser reaches.
+/// Without asking first it sends no JSON by name, and with any call a browser says where the page is from.
+fn from_a_page(headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
+    if headers.contains_key(header::ORIGIN) {
+        return Some((StatusCode::FORBIDDEN, "no web page may call this port: it has an origin"));
+    }
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let essence = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
+    let is_json = essence.eq_ignore_ascii_case("application/json");
+    (!is_json)
+        .then_some((StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type is not application/json"))
+}
+
+async fn call(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    if let Some(refusal) = from_a_page(&headers) {
+        return refusal.into_response();
+    }
     let answer = match json_rpc::parse(&body) {
         Parsed::Single(request) if is_reading(&request.method) => {
             return read(&shared.proxy, &request, body.clone()).await;

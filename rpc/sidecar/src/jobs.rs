@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use alloy_primitives::B256;
 use lockstep_core::cursor::L2Block;
-use lockstep_core::record::{Cursor, SealMode, SkipReason, Skipped};
-use lockstep_core::window::Offered;
+use lockstep_core::record::{SealMode, SkipReason, Skipped};
+use lockstep_core::types::UnixMillis;
+use lockstep_core::window::{Begin, Offered, Place};
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
 
@@ -31,8 +32,12 @@ pub struct BuiltJob {
     pub passed: Vec<Skipped>,
     /// How it was built.
     pub mode: SealMode,
-    /// Where its child's offer begins; `None` if the log was silent and will tell later.
-    pub cursor: Option<Cursor>,
+    /// Where its children's offers begin; `None` if it is closed by this sidecar, so that its record has to say.
+    pub begin: Option<Begin>,
+    /// Log time up to which that holds; `None` if for good.
+    pub until: Option<UnixMillis>,
+    /// What the engine refused to it, if it is closed for that.
+    pub refused: BTreeSet<Place>,
     /// When the log block that closed its window was there.
     pub closed: Instant,
     /// The block itself, if the engine has imported it already.

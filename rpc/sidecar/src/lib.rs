@@ -5,6 +5,7 @@ pub mod limits;
 
 pub mod attributes;
 pub mod engine;
+pub mod gas;
 pub mod json_rpc;
 pub mod jwt;
 pub mod payload;
@@ -14,16 +15,19 @@ pub mod blocks;
 pub mod chain;
 pub mod committee;
 pub mod feed;
+pub mod keeper;
 pub mod ledger;
 pub mod records;
 pub mod state_file;
 pub mod submitter;
 
 pub mod build;
+pub mod failing;
 pub mod heads;
 pub mod jobs;
 pub mod precheck;
 pub mod proxy;
+pub mod trial;
 
 pub mod audit;
 

@@ -19,12 +19,20 @@ pub const CALLS_MAX: usize = 64;
 
 /// The longest `getPayload` is held, with one block time: while it is held op-node does nothing else.
 pub const HOLD_MAX: Duration = Duration::from_secs(2);
+/// Holds of `getPayload` without a block after which health says so.
+pub const FAILURES_MAX: u32 = 4;
+/// The same as the least time: a chain of short blocks may stumble.
+pub const PATIENCE_MIN: Duration = Duration::from_secs(5);
 /// How long jobs on a parent older than a safe head seen before are put off, so that derivation comes first.
 pub const OLD_PARENT_PAUSE: Duration = Duration::from_secs(5);
 /// Jobs that are remembered: op-geth itself tracks 10 payloads.
 pub const JOBS_MAX: usize = 16;
 /// Times an engine may refuse one job's items before nothing is offered on that parent.
 pub const REFUSALS_MAX: usize = 256;
+/// Times an engine may take a list of items that it refused before, in one job, until it is asked again later.
+pub const CONTRADICTIONS_MAX: usize = 3;
+/// Fewest refusals that guesses must save: a block that is built to prove them, and does not, costs as much as one.
+pub const GUESSES_MIN: usize = 4;
 
 /// Blocks whose cursor is remembered: over an hour at a block time of one second, and deeper than any reorg of
 /// unsafe blocks within the sequencing window's usual use. Older ones are found by records.
@@ -54,6 +62,8 @@ pub const RECORD_RETRY: Duration = Duration::from_secs(2);
 pub const RECORD_EXPIRES_MS: u64 = 30_000;
 /// Records of a chain that a cold start looks at before it walks from where the chain joined.
 pub const RECORDS_LOOKED_AT_MAX: usize = 256;
+/// Heights with limits that are asked for at a time, where a walk begins below what is known.
+pub const LIMITS_AT_ONCE: u32 = 64;
 /// Blocks whose skipped items the wallets' port has not heard of yet; more are not told, and its pending nonces free
 /// themselves later.
 pub const SKIPS_WAITING_MAX: usize = 64;

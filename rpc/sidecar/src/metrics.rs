@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use lockstep_core::record::{Sealed, SkipReason};
+use lockstep_core::record::{Sealed, SkipReason, Skipped};
+use lockstep_core::window::Place;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -147,11 +148,13 @@ impl Metrics {
     pub(crate) fn sealed(&self, sealed: &Sealed, now_ms: u64) {
         self.sealed.inc();
         self.late.observe(seconds_between(sealed.timestamp.saturating_mul(1_000), now_ms));
-        for skipped in &sealed.skipped {
+        let is_new = |skipped: &&Skipped| !Place::from(**skipped).is_behind(sealed.cursor);
+        for skipped in sealed.skipped.iter().filter(is_new) {
             let reason = match skipped.reason {
                 SkipReason::Invalid => "invalid",
                 SkipReason::Stale => "stale",
                 SkipReason::TooLarge => "too_large",
+                SkipReason::OverLimit => "over_limit",
             };
             self.skipped.get_or_create(&Reason { reason }).inc();
         }

@@ -6,11 +6,16 @@
 //! authorization (EIP-7702), or code at the sender's address. A fee cap below the block's base fee never pays, and some
 //! transactions are bad in any state.
 //!
+//! What the engine refuses is absent, too, so what depends on it is found by the same rules: the sender's later nonces
+//! are gaps then, and a sender costs one refusal, however many items it has.
+//!
 //! What is likely but not certain is guessed, and proven by the block: see [`Guess`].
 
+mod fees;
 mod guess;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_consensus::{Transaction as _, TxEnvelope};
@@ -27,6 +32,8 @@ use tokio::time::timeout;
 use crate::attributes::Quantity;
 use crate::build::Order;
 use crate::engine::{Engine, EngineError};
+use crate::gas::gas_min;
+pub use fees::Fees;
 pub use guess::{Guess, Guessing};
 
 /// Transactions that are looked at; of a larger offer nothing is, because recovering senders would cost more than it saves.
@@ -44,7 +51,8 @@ pub struct Facts {
     /// Who gets `value`, in wei; `None` for a contract creation.
     to: Option<Address>,
     value: U256,
-    /// What the sender must have at least, in wei: all of its gas at the fee cap, and the value.
+    /// What the sender must have at least, in wei: all of its gas at the fee cap, the value, and what L1 and the operator
+    /// ask.
     cost: U256,
     /// Whether it is bad in any state: less gas than it takes before it begins, or a tip above its fee cap.
     is_impossible: bool,
@@ -61,7 +69,7 @@ pub struct Account {
     pub balance: U256,
 }
 
-/// Items to leave out of a build, by their place in the offer.
+/// Items to leave out of a build beside those that were refused, by their place in the offer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
     /// Those that cannot be valid.
@@ -79,9 +87,42 @@ pub struct State {
     pub base_fee: Option<u128>,
 }
 
+/// An offer and the state on which its block is built, as far as the rules need them; cheap to clone. The default knows
+/// nothing, and leaves everything to the engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Precheck {
+    known: Option<Arc<Offer>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Offer {
+    facts: Vec<Option<Vec<Facts>>>,
+    deposits: Vec<Bytes>,
+    state: State,
+}
+
+impl Precheck {
+    /// What is known of an offer whose items have these facts, behind these deposits, on this state.
+    #[must_use]
+    pub fn new(facts: Vec<Option<Vec<Facts>>>, deposits: Vec<Bytes>, state: State) -> Self {
+        Self { known: Some(Arc::new(Offer { facts, deposits, state })) }
+    }
+
+    /// What else is not in the block if it does not hold `refused`. Pure.
+    #[must_use]
+    pub fn check(&self, refused: &BTreeSet<usize>, guessing: &Guessing) -> Checked {
+        let Some(offer) = &self.known else { return Checked::default() };
+        let Offer { facts, deposits, state } = offer.as_ref();
+        let hopeless = hopeless(facts, refused, deposits, state);
+        let absent = refused.union(&hopeless).copied().collect();
+        let guesses = guess::guess(facts, deposits, state, &absent);
+        Checked { hopeless, guesses: guessing.worthwhile(guesses) }
+    }
+}
+
 /// Reads the facts of each item's transactions; `None` for an item that cannot be read. Costs 50 µs per transaction.
 #[must_use]
-pub fn facts(chain: ChainId, items: &[Offered]) -> Vec<Option<Vec<Facts>>> {
+pub fn facts(chain: ChainId, items: &[Offered], fees: Fees) -> Vec<Option<Vec<Facts>>> {
     let read = |bytes: &Bytes| {
         let sender = transaction::check(chain, ChainKind::Evm, bytes).ok()?.sender?;
         let envelope = TxEnvelope::decode_2718_exact(bytes).ok()?;
@@ -95,40 +136,17 @@ pub fn facts(chain: ChainId, items: &[Offered]) -> Vec<Option<Vec<Facts>>> {
             value: envelope.value(),
             cost: U256::from(envelope.gas_limit())
                 .saturating_mul(U256::from(envelope.max_fee_per_gas()))
-                .saturating_add(envelope.value()),
-            is_impossible: is_impossible(&envelope),
+                .saturating_add(envelope.value())
+                .saturating_add(fees.least(bytes, envelope.gas_limit())),
+            is_impossible: is_impossible(&envelope, fees.has_floor()),
         })
     };
     items.iter().map(|item| item.item.item.transactions().iter().map(read).collect()).collect()
 }
 
-fn is_impossible(envelope: &TxEnvelope) -> bool {
+fn is_impossible(envelope: &TxEnvelope, has_floor: bool) -> bool {
     let tip = envelope.max_priority_fee_per_gas().unwrap_or_default();
-    tip > envelope.max_fee_per_gas() || envelope.gas_limit() < gas_before_it_begins(envelope)
-}
-
-/// Gas that a transaction takes on every fork since Shanghai; some take more. Sources: Yellow Paper, appendix G; EIP-2028,
-/// EIP-2930, EIP-7702.
-fn gas_before_it_begins(envelope: &TxEnvelope) -> u64 {
-    let input = envelope.input();
-    let zeros = input.iter().filter(|byte| **byte == 0).count();
-    let others = input.len().saturating_sub(zeros);
-    let (addresses, keys) = envelope
-        .access_list()
-        .map_or((0, 0), |list| (list.len(), list.iter().map(|it| it.storage_keys.len()).sum()));
-    let authorizations = envelope.authorization_list().map_or(0, <[_]>::len);
-    let creation = usize::from(envelope.is_create());
-    let counts: [(usize, u64); 6] = [
-        (zeros, 4),
-        (others, 16),
-        (addresses, 2_400),
-        (keys, 1_900),
-        (authorizations, 25_000),
-        (creation, 32_000),
-    ];
-    counts
-        .iter()
-        .fold(21_000, |sum, (count, gas)| sum.saturating_add(gas.saturating_mul(*count as u64)))
+    tip > envelope.max_fee_per_gas() || envelope.gas_limit() < gas_min(envelope, has_floor)
 }
 
 fn authority(signed: &alloy_eips::eip7702::SignedAuthorization) -> Option<Address> {
@@ -144,17 +162,18 @@ fn authority(signed: &alloy_eips::eip7702::SignedAuthorization) -> Option<Addres
     .ok()
 }
 
-/// The items that cannot be valid, by their place in the offer. Pure.
+/// The items that cannot be valid in a block without `absent`, by their place in the offer. Pure.
 #[must_use]
 pub fn hopeless(
     facts: &[Option<Vec<Facts>>],
+    absent: &BTreeSet<usize>,
     deposits: &[Bytes],
     state: &State,
 ) -> BTreeSet<usize> {
-    let raised = raised_otherwise(facts, deposits);
+    let raised = raised_otherwise(facts, absent, deposits);
     let mut next: BTreeMap<Address, u64> = BTreeMap::new();
     let mut hopeless = BTreeSet::new();
-    for (index, item) in facts.iter().enumerate() {
+    for (index, item) in facts.iter().enumerate().filter(|(index, _)| !absent.contains(index)) {
         // What cannot be read here is the engine's to judge; its sender's later items may depend on it.
         let Some(item) = item else { return hopeless };
         let before = next.clone();
@@ -168,11 +187,18 @@ pub fn hopeless(
 }
 
 /// Senders whose nonce something else than their own items may raise.
-fn raised_otherwise(facts: &[Option<Vec<Facts>>], deposits: &[Bytes]) -> BTreeSet<Address> {
+fn raised_otherwise(
+    facts: &[Option<Vec<Facts>>],
+    absent: &BTreeSet<usize>,
+    deposits: &[Bytes],
+) -> BTreeSet<Address> {
     let depositors =
         deposits.iter().filter_map(|bytes| Deposit::decode(bytes).ok()).map(|deposit| deposit.from);
-    let authorities =
-        facts.iter().flatten().flatten().flat_map(|facts| facts.authorities.iter().copied());
+    let present = facts.iter().enumerate().filter(|(index, _)| !absent.contains(index));
+    let authorities = present
+        .filter_map(|(_, item)| item.as_ref())
+        .flatten()
+        .flat_map(|facts| facts.authorities.iter().copied());
     depositors.chain(authorities).collect()
 }
 
@@ -242,33 +268,31 @@ async fn state(
     Ok(state)
 }
 
-/// The items of an offer that cannot be valid in the block of `order`, certainly and probably; none if that cannot be told in
-/// time. `number` is the parent's, if it need not be the engine's head.
-pub async fn check(
+/// What is known of an offer for the block of `order`; nothing if that cannot be told in time. `number` is the parent's, if
+/// it need not be the engine's head.
+pub async fn look(
     engine: &Engine,
     chain: ChainId,
     order: &Order,
     number: Option<u64>,
     items: &[Offered],
-) -> Checked {
+) -> Precheck {
     let count: usize = items.iter().map(|item| item.item.hashes.len()).sum();
     if count == 0 || count > TRANSACTIONS_MAX {
-        return Checked::default();
+        return Precheck::default();
     }
     let owned = items.to_vec();
-    let Ok(facts) = tokio::task::spawn_blocking(move || facts(chain, &owned)).await else {
-        return Checked::default();
+    let fees = Fees::of(&order.attributes.transactions);
+    let Ok(facts) = tokio::task::spawn_blocking(move || facts(chain, &owned, fees)).await else {
+        return Precheck::default();
     };
     let Ok(Ok(state)) = timeout(STATE_TIMEOUT, state(engine, order.parent, number, &facts)).await
     else {
         tracing::debug!(parent = %order.parent, "items are not checked before the build");
-        return Checked::default();
+        return Precheck::default();
     };
-    let deposits = &order.attributes.transactions;
-    let hopeless = hopeless(&facts, deposits, &state);
-    let guesses = guess::guess(&facts, deposits, &state, &hopeless);
-    Checked { hopeless, guesses }
+    Precheck::new(facts, order.attributes.transactions.clone(), state)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

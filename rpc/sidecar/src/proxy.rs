@@ -17,18 +17,22 @@ use std::time::{Duration, Instant};
 use alloy_primitives::B256;
 use bytes::Bytes;
 use lockstep_core::record::{Limits, RecordBody, Sealed};
+use lockstep_core::types::UnixMillis;
 use reqwest::StatusCode;
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::attributes::{Attributes, Forkchoice, payload_id};
 use crate::chain::Chain;
 use crate::config::{ExecutionMode, Role, WhenSilent};
 use crate::engine::{Engine, Reply};
+use crate::failing::Failing;
+use crate::feed::RecordBook;
 use crate::heads::Heads;
 use crate::jobs::Jobs;
 use crate::json_rpc::{self, Malformed, Parsed, Request};
-use crate::limits::HOLD_MAX;
+use crate::keeper::Keeper;
+use crate::limits::{FAILURES_MAX, HOLD_MAX, PATIENCE_MIN};
 use crate::metrics::Metrics;
 use crate::records::Records;
 
@@ -41,6 +45,8 @@ pub struct Parts {
     pub chain: Arc<Chain>,
     /// Where records go; `None` without a sequencer key.
     pub records: Option<Records>,
+    /// What is kept for the next start.
+    pub keeper: Keeper,
     /// Where the hashes of skipped transactions go.
     pub skipped: mpsc::Sender<Vec<B256>>,
     /// In front of a sequencer or of a replica.
@@ -57,6 +63,7 @@ pub struct Proxy {
     engine: Engine,
     chain: Arc<Chain>,
     records: Option<Records>,
+    keeper: Keeper,
     skipped: mpsc::Sender<Vec<B256>>,
     role: Role,
     when_silent: WhenSilent,
@@ -64,6 +71,8 @@ pub struct Proxy {
     jobs: Jobs,
     heads: Arc<Heads>,
     mode: watch::Sender<ExecutionMode>,
+    /// Told when op-node brought a closed block back.
+    is_closed_taken: Notify,
     // Held for a look or an assignment: op-node's calls come one after the other, jobs read between them.
     seen: Mutex<Seen>,
 }
@@ -78,6 +87,8 @@ struct Seen {
     sealing: BTreeMap<B256, (Sealed, Instant)>,
     /// The version of `getPayload` that op-node used last, to take the next block with.
     get_payload: Option<String>,
+    /// Since when jobs come to no block.
+    failing: Failing,
     /// Hashes that came out of the engine's own `getPayload`.
     own: std::collections::VecDeque<B256>,
 }
@@ -97,11 +108,12 @@ impl Proxy {
     /// A proxy of these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { engine, chain, records, skipped, role, when_silent, metrics } = parts;
+        let Parts { engine, chain, records, keeper, skipped, role, when_silent, metrics } = parts;
         Self {
             engine,
             chain,
             records,
+            keeper,
             skipped,
             role,
             when_silent,
@@ -109,6 +121,7 @@ impl Proxy {
             jobs: Jobs::default(),
             heads: Arc::default(),
             mode: watch::Sender::new(ExecutionMode::Enabled),
+            is_closed_taken: Notify::new(),
             seen: Mutex::default(),
         }
     }
@@ -128,6 +141,12 @@ impl Proxy {
     #[must_use]
     pub fn records_waiting(&self) -> usize {
         self.records.as_ref().map_or(0, Records::waiting_count)
+    }
+
+    /// Since when jobs have come to no block, and why the last one has not; `None` if all is well.
+    #[must_use]
+    pub fn failing(&self) -> Option<(Duration, String)> {
+        self.seen().failing.since(Instant::now())
     }
 
     /// The engine.
@@ -267,7 +286,12 @@ impl Proxy {
             return json_rpc::error(request.id, json_rpc::INVALID_PARAMS, words, None);
         };
         match &self.records {
-            Some(records) => records.limits(Limits { tx_bytes: tx.0, block_bytes: block.0 }),
+            Some(records) => {
+                let set_at_ms = UnixMillis(sequencing::now_ms());
+                let limits = Limits { tx_bytes: tx.0, block_bytes: block.0, set_at_ms };
+                let logged = self.chain.feed().with_book(RecordBook::newest_limits);
+                records.limits(limits, logged);
+            }
             None => tracing::warn!(
                 "limits of the batcher are not recorded: this sidecar has no sequencer key"
             ),
@@ -298,6 +322,12 @@ impl Proxy {
         if let Some(records) = &self.records {
             records.submit(body);
         }
+    }
+
+    /// How long jobs may come to no block before that is no hiccup: some block times, each job held for one.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.hold().saturating_mul(FAILURES_MAX).max(PATIENCE_MIN)
     }
 
     /// How long `getPayload` is held at most.

@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use alloy_primitives::B256;
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use lockstep_core::entry::{Body, Entry};
 use lockstep_core::record::{Limits, Record, RecordBody};
 use lockstep_core::signing::SigningKey;
@@ -22,13 +23,31 @@ use crate::committee::Committee;
 use crate::feed::Feed;
 use crate::limits::{RECORD_EXPIRES_MS, RECORD_RETRY, RECORDS_WAITING_MAX};
 
-/// Submissions at a time.
-const AT_ONCE: usize = 16;
+/// Submissions at a time: one that meets a hung validator takes three seconds, and a catch-up seals 20 blocks a second.
+const SUBMISSIONS_MAX: usize = 64;
 
 #[derive(Debug)]
 struct Waiting {
     record: Record,
     submitted: Option<Instant>,
+}
+
+impl Waiting {
+    fn is_due(&self, now: Instant) -> bool {
+        self.submitted.is_none_or(|at| now.duration_since(at) >= RECORD_RETRY)
+    }
+}
+
+async fn submit(committee: &Committee, record: Record) {
+    let expires = UnixMillis(now_ms().saturating_add(RECORD_EXPIRES_MS));
+    match Entry::new(Body::Record(record), expires, None) {
+        Ok(entry) => {
+            if let Err(error) = committee.submit(&entry).await {
+                debug!(reason = %error.reason, "a record was not taken; it is submitted again");
+            }
+        }
+        Err(error) => warn!(%error, "a record that is no entry"),
+    }
 }
 
 #[derive(Debug)]
@@ -70,8 +89,13 @@ impl Records {
         self.0.changed.notify_one();
     }
 
-    /// Takes new limits; older ones that still wait are given up.
-    pub fn limits(&self, limits: Limits) {
+    /// Takes limits; older ones that still wait are given up. op-batcher repeats itself: what is the last that was said, with
+    /// `logged` as the newest in the log, needs no record.
+    pub fn limits(&self, limits: Limits, logged: Limits) {
+        let waiting = self.waiting_bodies();
+        if !is_news(&limits, &waiting, &logged) {
+            return;
+        }
         self.waiting().retain(|_, waiting| !matches!(waiting.record.body, RecordBody::Limits(_)));
         self.submit(RecordBody::Limits(limits));
     }
@@ -88,13 +112,16 @@ impl Records {
         self.waiting().len()
     }
 
-    /// Submits what waits, for ever.
+    /// Submits what waits, for ever. No validator that hangs delays a record that is due: submissions go on beside each other.
     pub async fn run(self, committee: Arc<Committee>, feed: Feed) {
         let mut newest = feed.newest();
         let mut scanned = newest.borrow().height;
+        let mut submissions = FuturesUnordered::new();
         loop {
-            self.submit_due(&committee).await;
+            let free = SUBMISSIONS_MAX.saturating_sub(submissions.len());
+            submissions.extend(self.due(free).into_iter().map(|record| submit(&committee, record)));
             tokio::select! {
+                Some(()) = submissions.next() => {}
                 () = self.0.changed.notified() => {}
                 () = sleep(RECORD_RETRY) => {}
                 Ok(()) = newest.changed() => {
@@ -104,35 +131,17 @@ impl Records {
         }
     }
 
-    async fn submit_due(&self, committee: &Committee) {
-        let due = self.due();
-        futures::stream::iter(due)
-            .for_each_concurrent(AT_ONCE, |record| async move {
-                let expires = UnixMillis(now_ms().saturating_add(RECORD_EXPIRES_MS));
-                match Entry::new(Body::Record(record), expires, None) {
-                    Ok(entry) => {
-                        if let Err(error) = committee.submit(&entry).await {
-                            debug!(reason = %error.reason, "a record was not taken; it is submitted again");
-                        }
-                    }
-                    Err(error) => warn!(%error, "a record that is no entry"),
-                }
-            })
-            .await;
-    }
-
-    /// Those that were not submitted lately.
-    fn due(&self) -> Vec<Record> {
+    /// Those that were not submitted lately, at most `count`; those that never were come first.
+    fn due(&self, count: usize) -> Vec<Record> {
         let now = Instant::now();
-        let is_due = |waiting: &Waiting| {
-            waiting.submitted.is_none_or(|at| now.duration_since(at) >= RECORD_RETRY)
-        };
-        let mut due = Vec::new();
-        for waiting in self.waiting().values_mut().filter(|waiting| is_due(waiting)) {
+        let mut waiting = self.waiting();
+        let mut due: Vec<&mut Waiting> = waiting.values_mut().filter(|it| it.is_due(now)).collect();
+        due.sort_by_key(|waiting| waiting.submitted);
+        let submit = |waiting: &mut Waiting| {
             waiting.submitted = Some(now);
-            due.push(waiting.record.clone());
-        }
-        due
+            waiting.record.clone()
+        };
+        due.into_iter().take(count).map(submit).collect()
     }
 
     /// Forgets what the log shows by now.
@@ -153,7 +162,36 @@ impl Records {
     }
 }
 
+/// Whether limits are others than those that were said last: what waits is newer than what the log shows. Pure.
+fn is_news(limits: &Limits, waiting: &[RecordBody], logged: &Limits) -> bool {
+    let waits = waiting.iter().find_map(|body| match body {
+        RecordBody::Limits(limits) => Some(limits),
+        RecordBody::Sealed(_) | RecordBody::Prepared(_) => None,
+    });
+    !limits.is_equal(waits.unwrap_or(logged))
+}
+
 fn now_ms() -> u64 {
     let since: Duration = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_come_back_are_news_and_repeated_ones_are_not() {
+        let limits = |tx_bytes, at| Limits { tx_bytes, block_bytes: 9, set_at_ms: UnixMillis(at) };
+        let waiting = |tx_bytes| vec![RecordBody::Limits(limits(tx_bytes, 1))];
+        for (said, waits, logged, expected) in [
+            (1, vec![], 1, false),
+            (1, vec![], 2, true),
+            (1, waiting(1), 2, false),
+            (1, waiting(2), 1, true),
+        ] {
+            let found = is_news(&limits(said, 5), &waits, &limits(logged, 0));
+            assert_eq!(found, expected, "{said} {waits:?} {logged}");
+        }
+    }
 }

@@ -10,8 +10,10 @@ use crate::engine::ErrorObject;
 
 /// `Invalid payload attributes`.
 pub const INVALID_ATTRIBUTES: i64 = -38003;
-/// op-geth's handler crashed: what a blob transaction does to it.
-const HANDLER_CRASHED: i64 = -32603;
+/// An internal error. Of op-geth's, one is about transactions: its handler crashed, which is what a blob transaction does
+/// to it. op-reth answers so whenever it cannot build for a reason of its own.
+const INTERNAL_ERROR: i64 = -32603;
+const HANDLER_CRASHED: &str = "method handler crashed";
 
 /// Which transaction an engine refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +29,8 @@ pub enum Refused {
 /// What a refusal of a build says of its transactions; `None` if they are not why.
 #[must_use]
 pub fn refused(error: &ErrorObject) -> Option<Refused> {
-    if error.code == HANDLER_CRASHED {
-        return Some(Refused::Unnamed);
+    if error.code == INTERNAL_ERROR {
+        return (error.message == HANDLER_CRASHED).then_some(Refused::Unnamed);
     }
     if error.code != INVALID_ATTRIBUTES {
         return None;
@@ -60,8 +62,19 @@ mod tests {
     use super::*;
 
     fn error(code: i64, data: &str) -> ErrorObject {
-        serde_json::from_str(&format!(r#"{{"code":{code},"message":"m","data":{data}}}"#))
+        said(code, "m", data)
+    }
+
+    fn said(code: i64, message: &str, data: &str) -> ErrorObject {
+        serde_json::from_str(&format!(r#"{{"code":{code},"message":"{message}","data":{data}}}"#))
             .expect("error")
+    }
+
+    #[test]
+    fn an_internal_error_is_about_transactions_only_where_the_handler_crashed() {
+        let crashed = said(-32603, "method handler crashed", "null");
+        assert_eq!(refused(&crashed), Some(Refused::Unnamed));
+        assert_eq!(refused(&said(-32603, "Internal error", "null")), None);
     }
 
     #[test]
@@ -81,7 +94,7 @@ mod tests {
             (-38003, r#"{"err":"failed to force-include tx: 0x66"}"#, Some(Refused::Unnamed)),
             (-38003, "null", Some(Refused::Unnamed)),
             (-38003, r#""text""#, Some(Refused::Unnamed)),
-            (-32603, "null", Some(Refused::Unnamed)),
+            (-32603, "null", None),
             (-38002, executed.as_str(), None),
             (-32000, "null", None),
         ];

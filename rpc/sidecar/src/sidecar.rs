@@ -7,7 +7,7 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256};
 use lockstep_core::light_client::{InvalidStart, LightClient};
 use lockstep_core::params::ChainParams;
-use lockstep_core::record::{RecordBody, SealMode};
+use lockstep_core::record::RecordBody;
 use lockstep_core::types::{ChainId, Height, UnixMillis};
 use lockstep_proto::convert::log::RecordKind;
 use prometheus_client::registry::Registry;
@@ -25,19 +25,18 @@ use crate::engine::{Engine, EngineError};
 use crate::feed::{Feed, FeedError};
 use crate::health::{self, Health};
 use crate::http;
+use crate::keeper::Keeper;
 use crate::limits::{RECORDS_LOOKED_AT_MAX, SKIPS_WAITING_MAX};
 use crate::metrics::Metrics;
 use crate::proxy::{Parts, Proxy};
 use crate::records::Records;
 use crate::server;
-use crate::state_file::{self, StateFile};
+use crate::state_file::StateFile;
 use crate::submitter::Validators;
 use crate::wallet::{self, WalletMetrics};
 
 /// Between two attempts to find where the chain is.
 const START_RETRY: Duration = Duration::from_millis(500);
-/// Between two looks at whether what is known has to be kept.
-const KEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the sidecar cannot start. The operator must mend something.
 #[derive(Debug, thiserror::Error)]
@@ -139,8 +138,10 @@ pub async fn start(config: Config) -> Result<Sidecar, StartError> {
     for (hash, known) in kept.blocks {
         chain.ledger().insert(hash, known);
     }
-    for hash in &kept.closed {
-        chain.give_word(*hash, SealMode::Closed);
+    for (hash, refused) in kept.closed {
+        chain.note_closed(hash, refused);
+        // If op-node never brought it back, the engine will not have it.
+        chain.take_closed(&hash);
     }
     let records = config.sequencer.clone().map(|key| Records::new(network, config.chain, key));
     for body in kept.records {
@@ -148,21 +149,20 @@ pub async fn start(config: Config) -> Result<Sidecar, StartError> {
             records.submit(body);
         }
     }
+    let keeper = Keeper::new(Arc::clone(&chain), records.clone(), file);
     let (skipped, skips) = mpsc::channel(SKIPS_WAITING_MAX);
     let proxy = Arc::new(Proxy::new(Parts {
         engine,
         skipped,
         chain: Arc::clone(&chain),
         records: records.clone(),
+        keeper: keeper.clone(),
         role: config.role,
         when_silent: config.when_silent,
         metrics: metrics.clone(),
     }));
-    for hash in kept.closed {
-        let proxy = Arc::clone(&proxy);
-        tokio::spawn(async move { proxy.record_later(hash).await });
-    }
-    let parts = Running { config, chain, proxy, records, metrics, file, registry, wallets, skips };
+    let parts =
+        Running { config, chain, proxy, records, metrics, keeper, registry, wallets, skips };
     parts.listen().await
 }
 
@@ -173,7 +173,7 @@ struct Running {
     proxy: Arc<Proxy>,
     records: Option<Records>,
     metrics: Metrics,
-    file: StateFile,
+    keeper: Keeper,
     registry: Registry,
     wallets: WalletMetrics,
     skips: mpsc::Receiver<Vec<B256>>,
@@ -181,8 +181,9 @@ struct Running {
 
 impl Running {
     async fn listen(self) -> Result<Sidecar, StartError> {
-        let Self { config, chain, proxy, records, metrics, file, registry, wallets, skips } = self;
-        let wallet = match wallet_config(&config) {
+        let Self { config, chain, proxy, records, metrics, keeper, registry, wallets, skips } =
+            self;
+        let wallet = match wallet_config(&config, chain.params().transaction_gas_max) {
             Some(options) => Some(wallet::serve(options, wallets).await?),
             None => None,
         };
@@ -207,13 +208,14 @@ impl Running {
         tasks.spawn(http::serve(operators, Arc::clone(&proxy), health.clone(), render));
         tasks.spawn(health::run(Arc::clone(&proxy), has_started, health_sender, metrics));
         let feed = chain.feed().clone();
-        if let Some(records) = records.clone() {
+        if let Some(records) = records {
             let validators = Arc::new(Validators::new(config.endpoints.clone()));
             let committee = Arc::new(Committee::new(validators));
             tasks.spawn(records.run(committee, feed));
         }
         tasks.spawn(tell_skipped(wallet, skips));
-        tasks.spawn(keep(Arc::clone(&chain), records, file));
+        tasks.spawn(keeper.run());
+        tasks.spawn(Arc::clone(&proxy).record_closed());
         tasks.spawn(async move {
             let mut followers = find(&chain).await;
             started.send_replace(true);
@@ -249,7 +251,7 @@ fn chain_params(config: &Config) -> Result<ChainParams, StartError> {
     Ok(params)
 }
 
-fn wallet_config(config: &Config) -> Option<wallet::Config> {
+fn wallet_config(config: &Config, gas_max: u64) -> Option<wallet::Config> {
     let public = config.public.clone()?;
     Some(wallet::Config {
         listen: public.listen,
@@ -260,6 +262,7 @@ fn wallet_config(config: &Config) -> Option<wallet::Config> {
         gateway: public.gateway,
         endpoints: config.endpoints.clone(),
         tip_min: 0,
+        gas_max,
         quota: public.quota,
     })
 }
@@ -318,14 +321,12 @@ async fn find(chain: &Arc<Chain>) -> JoinSet<()> {
 async fn first_height(chain: &Chain) -> Result<Height, NotFound> {
     let head = chain.blocks().head().await?.ok_or(NotFound::NoHead)?;
     if let Some(known) = chain.ledger().get(&head.hash) {
-        return Ok(known.cursor.height);
+        return Ok(known.begin.cursor.height);
     }
     let count = u32::try_from(RECORDS_LOOKED_AT_MAX).unwrap_or(u32::MAX);
     let feed = chain.feed();
-    let limits = feed.records(RecordKind::Limits, None, 1);
-    let sealed = feed.records(RecordKind::Sealed, None, count);
-    let (limits, sealed) = tokio::try_join!(limits, sealed)?;
-    feed.note_records(limits.iter().chain(sealed.iter().rev()));
+    let sealed = feed.records(RecordKind::Sealed, None, count).await?;
+    feed.note_records(sealed.iter().rev());
     for (_, record) in &sealed {
         let RecordBody::Sealed(sealed) = &record.body else { continue };
         if sealed.number <= head.number()
@@ -341,37 +342,6 @@ async fn first_height(chain: &Chain) -> Result<Height, NotFound> {
         return Ok(newest.height.next());
     }
     Ok(feed.height_after(end).await?)
-}
-
-/// Keeps what is known, whenever it changed.
-async fn keep(chain: Arc<Chain>, records: Option<Records>, file: StateFile) {
-    let mut last = (0, None, 0);
-    loop {
-        sleep(KEEP_INTERVAL).await;
-        let trust = chain.feed().trust();
-        let blocks = state_file::newest(&chain.ledger());
-        let waiting = records.as_ref().map(Records::waiting_bodies).unwrap_or_default();
-        let closed = chain.given_words();
-        let now = (closed.len(), blocks.first().map(|(hash, _)| *hash), waiting.len());
-        if now == last && !is_minute(&trust) {
-            continue;
-        }
-        let written = {
-            let file = file.clone();
-            tokio::task::spawn_blocking(move || file.write(&trust, &blocks, (&waiting, &closed)))
-                .await
-        };
-        match written {
-            Ok(Ok(())) => last = now,
-            Ok(Err(error)) => warn!(%error, "cannot keep what is known"),
-            Err(error) => error!(%error, "keeping what is known ended early"),
-        }
-    }
-}
-
-/// Whether the trust is to be kept although no block was sealed: about once a minute of an idle chain.
-fn is_minute(trust: &LightClient) -> bool {
-    trust.head().is_some_and(|header| header.height.0 % 240 < 4)
 }
 
 fn now() -> UnixMillis {

@@ -3,8 +3,9 @@
 //! A cache: without it, or with an older one, a start takes longer and comes to the same. It is replaced whole, so a
 //! crash leaves the one before. A file that cannot be read is set aside.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use alloy_primitives::{B256, Bytes};
@@ -15,6 +16,7 @@ use lockstep_core::light_client::LightClient;
 use lockstep_core::record::{Cursor, RecordBody};
 use lockstep_core::types::{Height, NetworkId, UnixMillis};
 use lockstep_core::validator_set::ValidatorSet;
+use lockstep_core::window::{Begin, Place};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -32,7 +34,13 @@ struct File {
     blocks: Vec<Block>,
     records: Vec<Bytes>,
     #[serde(default)]
-    closed: Vec<B256>,
+    closed: Vec<ClosedBlock>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ClosedBlock {
+    hash: B256,
+    refused: Vec<(u64, u32)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,6 +51,7 @@ struct Block {
     timestamp: u64,
     height: u64,
     items: u32,
+    refused: Vec<(u64, u32)>,
 }
 
 /// What a start finds.
@@ -54,8 +63,8 @@ pub struct Kept {
     pub blocks: Vec<(B256, Known)>,
     /// Records that the log did not show.
     pub records: Vec<RecordBody>,
-    /// Blocks that were sealed closed while the log was silent, and are not recorded yet.
-    pub closed: Vec<B256>,
+    /// Blocks that were sealed closed and are not recorded yet, each with what the engine refused to it.
+    pub closed: Vec<(B256, BTreeSet<Place>)>,
 }
 
 /// The file of one chain of one network.
@@ -105,7 +114,7 @@ impl StateFile {
         &self,
         trust: &LightClient,
         ledger: &[(B256, Known)],
-        (records, closed): (&[RecordBody], &[B256]),
+        (records, closed): (&[RecordBody], &[(B256, BTreeSet<Place>)]),
     ) -> io::Result<()> {
         let Some(header) = trust.head() else {
             return Ok(());
@@ -118,11 +127,18 @@ impl StateFile {
             validators: alloy_rlp::encode(validators).into(),
             blocks: ledger.iter().map(|(hash, known)| block(*hash, known)).collect(),
             records: records.iter().map(|body| alloy_rlp::encode(body).into()).collect(),
-            closed: closed.to_vec(),
+            closed: closed
+                .iter()
+                .map(|(hash, refused)| ClosedBlock { hash: *hash, refused: numbers(refused) })
+                .collect(),
         };
         let new = self.path.with_extension("json.new");
-        fs::write(&new, serde_json::to_vec(&file)?)?;
-        fs::rename(&new, &self.path)
+        let mut written = fs::File::create(&new)?;
+        written.write_all(&serde_json::to_vec(&file)?)?;
+        written.sync_all()?;
+        fs::rename(&new, &self.path)?;
+        // The name is on disk once the directory is.
+        self.path.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
     }
 }
 
@@ -132,14 +148,24 @@ pub fn newest(ledger: &Ledger) -> Vec<(B256, Known)> {
     ledger.newest(CURSORS_KEPT_MAX).map(|(hash, known)| (hash, known.clone())).collect()
 }
 
-const fn block(hash: B256, known: &Known) -> Block {
+fn numbers(places: &BTreeSet<Place>) -> Vec<(u64, u32)> {
+    places.iter().map(|place| (place.height.0, place.item)).collect()
+}
+
+fn places(numbers: &[(u64, u32)]) -> BTreeSet<Place> {
+    numbers.iter().map(|&(height, item)| Place { height: Height(height), item }).collect()
+}
+
+fn block(hash: B256, known: &Known) -> Block {
+    let Begin { cursor, refused } = &known.begin;
     Block {
         hash,
         number: known.number,
         parent: known.parent,
         timestamp: known.timestamp,
-        height: known.cursor.height.0,
-        items: known.cursor.items,
+        height: cursor.height.0,
+        items: cursor.items,
+        refused: numbers(refused),
     }
 }
 
@@ -148,12 +174,16 @@ fn kept(file: File) -> Kept {
         number: block.number,
         parent: block.parent,
         timestamp: block.timestamp,
-        cursor: Cursor { height: Height(block.height), items: block.items },
+        begin: Begin {
+            cursor: Cursor { height: Height(block.height), items: block.items },
+            refused: places(&block.refused),
+        },
+        until: None,
     };
     Kept {
         trust: trust(&file),
         blocks: file.blocks.iter().map(|block| (block.hash, known(block))).collect(),
-        closed: file.closed.clone(),
+        closed: file.closed.iter().map(|block| (block.hash, places(&block.refused))).collect(),
         records: file
             .records
             .iter()

@@ -75,6 +75,8 @@ pub struct Config {
     pub endpoints: Vec<Endpoint>,
     /// Least tip, in wei per gas. 0 takes every tip.
     pub tip_min: u128,
+    /// The greatest gas that the network takes of one transaction, in the chain's parameters.
+    pub gas_max: u64,
     /// What one client may submit.
     pub quota: QuotaConfig,
 }
@@ -203,6 +205,7 @@ pub async fn serve_to(
         network: config.network,
         key: config.gateway,
         tip_min: config.tip_min,
+        gas_max: config.gas_max,
     };
     let connections = metrics.connections.clone();
     let pool = Arc::new(Pool::new(gateway, engine.clone(), submitter, quota, metrics));

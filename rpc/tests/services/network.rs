@@ -93,6 +93,7 @@ fn genesis(keys: &[SigningKey]) -> Genesis {
         bytes_per_second: 1 << 24,
         sequencers: vec![sequencer().address()],
         gateways: Vec::new(),
+        transaction_gas_max: 128_000_000,
         joins_at: 0,
     };
     let (evm, opaque) = (ChainKind::Evm, ChainKind::Opaque);

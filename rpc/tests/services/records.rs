@@ -24,7 +24,7 @@ fn sealed(number: u64) -> RecordBody {
 }
 
 fn limits(tx_bytes: u64) -> RecordBody {
-    RecordBody::Limits(Limits { tx_bytes, block_bytes: 0 })
+    RecordBody::Limits(Limits { tx_bytes, ..Limits::default() })
 }
 
 /// Height 1: a transaction and two `Sealed` of [`A`]. 2: nothing. 3: `Limits` of [`A`], `Sealed` of [`B`]. 4: `Sealed`

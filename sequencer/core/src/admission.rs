@@ -5,7 +5,7 @@
 //! | time | yes | yes |
 //! | registry, kind, guarantee | yes | yes |
 //! | sequencer of a record | no: its signer is not known yet | yes |
-//! | fits a full bucket | no: declared gas is not known yet | yes |
+//! | gas of each transaction, fits a full bucket | no: declared gas is not known yet | yes |
 //!
 //! Assembly asks for every entry of a cut, and a validator's ingress asks the same of what is submitted to it, so no
 //! honest validator takes an entry that every block leaves out. [`LeaveOut`] is the one type of reasons. This file does
@@ -64,6 +64,16 @@ pub enum LeaveOut {
         /// The chain.
         chain: ChainId,
     },
+    /// One of its transactions declares more gas than its chain takes of one.
+    #[error("a transaction declares {got} gas, chain {chain} takes at most {max}")]
+    TransactionGas {
+        /// The chain.
+        chain: ChainId,
+        /// What the transaction declares.
+        got: u64,
+        /// The chain's `transaction_gas_max`.
+        max: u64,
+    },
     /// A full bucket, or a full open share for an entry without the chain's gateway, is too small for it.
     #[error("asks more of chain {chain} than its full budget")]
     TooLarge {
@@ -103,6 +113,7 @@ impl LeaveOut {
             | Self::Kind { .. }
             | Self::UnsupportedGuarantee
             | Self::NotSequencer { .. }
+            | Self::TransactionGas { .. }
             | Self::TooLarge { .. }
             | Self::Duplicate { .. } => true,
         }
@@ -159,6 +170,7 @@ pub fn needs(
     let needs = needs_of(committed, checked)?;
     match &needs {
         Needs::Budget(needs) => {
+            check_gas(committed, checked)?;
             needs.iter().try_for_each(|need| check_fits(committed, need))?;
         }
         Needs::Record(chain) => {
@@ -207,6 +219,18 @@ fn check_kind(committed: &Committed, chain: ChainId, kind: ChainKind) -> Result<
     } else {
         Err(LeaveOut::Kind { chain })
     }
+}
+
+/// What declares much gas and uses little takes room from others at no cost.
+fn check_gas(committed: &Committed, checked: &CheckedEntry) -> Result<(), LeaveOut> {
+    for transaction in checked.transactions() {
+        let (chain, got) = (transaction.chain, transaction.gas);
+        let max = registered(committed, chain)?.params.transaction_gas_max;
+        if got > max {
+            return Err(LeaveOut::TransactionGas { chain, got, max });
+        }
+    }
+    Ok(())
 }
 
 /// What no full bucket holds must not make its lane wait, block after block.

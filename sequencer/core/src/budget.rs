@@ -295,6 +295,7 @@ mod tests {
             block_time_ms: 2_000,
             gas_per_second,
             bytes_per_second,
+            transaction_gas_max: 0,
             sequencers: Vec::new(),
             gateways: vec![Address::repeat_byte(1)],
             joins_at: 0,

@@ -14,16 +14,21 @@
 //! | that, and a record may still come in time | [`Kind::Ambiguous`] | not known |
 //!
 //! Content comes before records: a record can't make a block closed that took its offer, nor one that was offered nothing.
+//!
+//! A closed block's first record may list items of its offer that an engine refused, so that the chain gets on where refusals
+//! have no end: see [`Kind::begin`].
 //! Nothing here checks signatures of records, or asks an engine which blocks are canonical.
+
+use std::collections::BTreeSet;
 
 use alloy_primitives::{B256, Bytes, keccak256};
 
 use crate::deposit::is_deposit;
 use crate::header::Header;
-use crate::limits::{BACKLOG_MS_MAX, RECORD_SKIPPED_MAX};
+use crate::limits::{BACKLOG_MS_MAX, RECORD_SKIPPED_MAX, REFUSED_MAX};
 use crate::record::{Cursor, Limits, SealMode, Sealed, SkipReason, Skipped};
 use crate::types::UnixMillis;
-use crate::window::{self, InvalidBlock, Offer, Offered, Place, Window};
+use crate::window::{self, Begin, InvalidBlock, Offer, Offered, Place, Window};
 
 /// What matters here of an L2 block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,30 +171,56 @@ impl Kind {
     #[must_use]
     pub const fn cursor(&self, offer: &Offer) -> Option<Cursor> {
         match self {
-            Self::Closed | Self::Foreign { .. } => Some(offer.begin),
+            Self::Closed | Self::Foreign { .. } => Some(offer.begin.cursor),
             Self::Offered(_) => Some(offer.end),
             Self::Ambiguous => None,
         }
     }
 
-    /// The record of a block of this kind; `None` while that is not known.
-    ///
-    /// It names the first [`RECORD_SKIPPED_MAX`] skipped items. A foreign block's record says closed.
+    /// Where the offers of the block's children begin; `None` while that is not known. `listed` are the items that the
+    /// block's first record names as refused: of a closed block, those of them that it would have been offered count, the
+    /// first ones up to [`REFUSED_MAX`] in all. They and those of its parent are passed on until the cursor is behind them.
     #[must_use]
-    pub fn sealed(&self, block: &L2Block, offer: &Offer) -> Option<Sealed> {
+    pub fn begin(&self, offer: &Offer, listed: &BTreeSet<Place>) -> Option<Begin> {
+        let cursor = self.cursor(offer)?;
+        let mut refused = offer.begin.refused.clone();
+        if *self == Self::Closed {
+            let places = offer.items.iter().map(|item| item.place);
+            let free = REFUSED_MAX.saturating_sub(refused.len());
+            refused.extend(places.filter(|place| listed.contains(place)).take(free));
+        }
+        refused.retain(|place| place.is_behind(cursor));
+        Some(Begin { cursor, refused })
+    }
+
+    /// The record of a block of this kind; `None` while that is not known. `listed` are the items that an engine refused to
+    /// it, if it is closed because of them.
+    ///
+    /// It names all refused items behind the cursor, and the first of the others up to [`RECORD_SKIPPED_MAX`] in all. A
+    /// foreign block's record says closed.
+    #[must_use]
+    pub fn sealed(
+        &self,
+        block: &L2Block,
+        offer: &Offer,
+        listed: &BTreeSet<Place>,
+    ) -> Option<Sealed> {
+        let Begin { cursor, refused } = self.begin(offer, listed)?;
         let (mode, skipped) = match self {
             Self::Offered(outcome) => (SealMode::Offered, outcome.skipped.as_slice()),
             Self::Closed | Self::Foreign { .. } => (SealMode::Closed, [].as_slice()),
             Self::Ambiguous => return None,
         };
+        let free = RECORD_SKIPPED_MAX.saturating_sub(refused.len());
+        let behind = refused.into_iter().map(Skipped::refused);
         Some(Sealed {
             number: block.number,
             hash: block.hash,
             parent: block.parent,
             timestamp: block.timestamp,
             mode,
-            cursor: self.cursor(offer)?,
-            skipped: skipped.iter().take(RECORD_SKIPPED_MAX).copied().collect(),
+            cursor,
+            skipped: skipped.iter().take(free).copied().chain(behind).collect(),
         })
     }
 }

@@ -10,6 +10,9 @@
 //! | Ecotone, packed | `440a5e20` | 164 | 28..36 | 20..28 | 12..20 | |
 //! | Isthmus, packed | `098999be` | 176 | 28..36 | 20..28 | 12..20 | |
 //! | Jovian, packed | `3db6be2b` | 178 | 28..36 | 20..28 | 12..20 | 176..178 |
+//!
+//! Fees are read since Isthmus: scalars of L1's base fee (4..8) and blob base fee (8..12), these fees themselves (36..68 and
+//! 68..100), the operator fee's scalar (164..168) and constant (168..176).
 
 use alloy_primitives::{Address, B256, TxKind, U256, address};
 use alloy_rlp::{Decodable, Header};
@@ -115,6 +118,25 @@ pub struct L1Info {
     pub sequence_number: u64,
     /// Gas that one estimated compressed byte counts for, never 0; `None` before Jovian.
     pub da_footprint_gas_scalar: Option<u16>,
+    /// What transactions pay beside their gas; `None` before Isthmus.
+    pub fees: Option<FeeParams>,
+}
+
+/// What decides the fees that a transaction pays beside its gas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeeParams {
+    /// Weight of L1's base fee, in millionths.
+    pub base_fee_scalar: u32,
+    /// Weight of L1's blob base fee, in millionths.
+    pub blob_base_fee_scalar: u32,
+    /// L1's base fee, in wei per gas.
+    pub base_fee: U256,
+    /// L1's blob base fee, in wei per gas.
+    pub blob_base_fee: U256,
+    /// The operator's fee per gas: in millionths of a wei before Jovian, in hundreds of wei since.
+    pub operator_fee_scalar: u32,
+    /// The operator's fee per transaction, in wei.
+    pub operator_fee_constant: u64,
 }
 
 /// Why the call data of a first deposit was refused. A chain of a later fork may write a form that is not known here.
@@ -151,14 +173,18 @@ impl L1Info {
         match data.first_chunk() {
             Some([0x01, 0x5d, 0x8e, 0xb9]) => Self::decode_words(checked(data)?),
             Some([0x44, 0x0a, 0x5e, 0x20]) => Ok(Self::packed(checked::<164>(data)?, None)),
-            Some([0x09, 0x89, 0x99, 0xbe]) => Ok(Self::packed(checked::<176>(data)?, None)),
+            Some([0x09, 0x89, 0x99, 0xbe]) => {
+                let data = checked::<176>(data)?;
+                Ok(Self { fees: Some(FeeParams::packed(data)), ..Self::packed(data, None) })
+            }
             Some([0x3d, 0xb6, 0xbe, 0x2b]) => {
                 let data = checked::<178>(data)?;
                 let scalar = match u16::from_be_bytes(at(data, 176)) {
                     0 => SCALAR_DEFAULT,
                     scalar => scalar,
                 };
-                Ok(Self::packed(data, Some(scalar)))
+                let fees = Some(FeeParams::packed(data));
+                Ok(Self { fees, ..Self::packed(data, Some(scalar)) })
             }
             _ => Err(InvalidL1Info::Selector { got: data.iter().take(4).copied().collect() }),
         }
@@ -170,6 +196,7 @@ impl L1Info {
             timestamp: u64::from_be_bytes(at(data, 20)),
             sequence_number: u64::from_be_bytes(at(data, 12)),
             da_footprint_gas_scalar,
+            fees: None,
         }
     }
 
@@ -183,7 +210,21 @@ impl L1Info {
             timestamp: word(36)?,
             sequence_number: word(132)?,
             da_footprint_gas_scalar: None,
+            fees: None,
         })
+    }
+}
+
+impl FeeParams {
+    fn packed<const N: usize>(data: &[u8; N]) -> Self {
+        Self {
+            base_fee_scalar: u32::from_be_bytes(at(data, 4)),
+            blob_base_fee_scalar: u32::from_be_bytes(at(data, 8)),
+            base_fee: U256::from_be_bytes::<32>(at(data, 36)),
+            blob_base_fee: U256::from_be_bytes::<32>(at(data, 68)),
+            operator_fee_scalar: u32::from_be_bytes(at(data, 164)),
+            operator_fee_constant: u64::from_be_bytes(at(data, 168)),
+        }
     }
 }
 

@@ -13,6 +13,9 @@ pub const TRANSACTION_BYTES_MAX: usize = 128 << 10;
 /// Gas that one transaction counts for at least in an offer: no valid one declares less, and so no offer has more
 /// transactions than its block's gas limit has room for, whatever junk declares.
 pub const TRANSACTION_GAS_MIN: u64 = 21_000;
+/// Gas that one transaction may declare unless its chain's parameters say otherwise: 2^24, the cap of EIP-7825. Declared gas
+/// that is not used costs its sender nothing, and takes the place of others.
+pub const TRANSACTION_GAS_MAX_DEFAULT: u64 = 1 << 24;
 /// Legs of one bundle.
 pub const LEGS_MAX: usize = 16;
 /// Fewest legs of a bundle: one leg is a transaction list of one chain, which needs no bundle.
@@ -27,6 +30,9 @@ pub const ENTRY_GAS_MAX: u64 = 128_000_000;
 pub const RECORD_BYTES_MAX: usize = 32 << 10;
 /// Skipped items that one `Sealed` record names.
 pub const RECORD_SKIPPED_MAX: usize = 2_048;
+/// Refused items that blocks pass on to their descendants. They stand in each `Sealed` record, with as many other skipped
+/// items.
+pub const REFUSED_MAX: usize = RECORD_SKIPPED_MAX / 2;
 /// Records of one chain in one log block.
 pub const RECORDS_PER_CHAIN_MAX: usize = 16;
 
@@ -94,6 +100,7 @@ pub const TRUST_MS: u64 = 14 * 24 * 3_600 * 1_000;
 const _: () =
     assert!(BACKLOG_MS_MAX <= EXPIRES_MS_MAX, "an offer spans no more than the dedup window");
 const _: () = assert!(TRANSACTION_BYTES_MAX * 2 < ENTRY_BYTES_MAX);
+const _: () = assert!(TRANSACTION_GAS_MAX_DEFAULT <= ENTRY_GAS_MAX);
 const _: () = assert!(RECORD_BYTES_MAX < ENTRY_BYTES_MAX);
 const _: () = assert!(ENTRY_BYTES_MAX + BATCH_OVERHEAD_BYTES_MAX <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= CUT_BYTES_MAX, "a single batch always fits a cut");

@@ -98,6 +98,9 @@ pub struct ChainParams {
     pub gas_per_second: u64,
     /// Budget: transaction bytes per second.
     pub bytes_per_second: u64,
+    /// Greatest gas that one transaction may declare; what declares more is left out for good. 21,000..=[`ENTRY_GAS_MAX`];
+    /// 0 only for opaque chains. Default [`TRANSACTION_GAS_MAX_DEFAULT`](crate::limits::TRANSACTION_GAS_MAX_DEFAULT).
+    pub transaction_gas_max: u64,
     /// Keys that may sign this chain's records, in strictly ascending order.
     pub sequencers: Vec<Address>,
     /// Keys that admit entries for this chain, in strictly ascending order. Empty: the chain is open.
@@ -236,6 +239,7 @@ impl ChainParams {
         let gas_min = if self.kind == ChainKind::Evm { 21_000 } else { 0 };
         in_range("gas_per_second", self.gas_per_second, gas_min, 1 << 40)?;
         in_range("bytes_per_second", self.bytes_per_second, 1, 1 << 32)?;
+        in_range("transaction_gas_max", self.transaction_gas_max, gas_min, ENTRY_GAS_MAX)?;
         in_range("block_time_ms", self.block_time_ms, 0, 60_000)?;
         for (field, keys) in [("sequencers", &self.sequencers), ("gateways", &self.gateways)] {
             in_range(field, keys.len() as u64, 0, CHAIN_KEYS_MAX as u64)?;

@@ -10,7 +10,7 @@ use alloy_rlp::{BufMut, Decodable, Encodable, RlpDecodable, RlpEncodable};
 use crate::encoding::{self, decode_list, encode_list, expect_end, list_length, tag};
 use crate::limits::RECORD_SKIPPED_MAX;
 use crate::signing::{self, InvalidSignature, Signature, SigningKey};
-use crate::types::{ChainId, EntryId, Height, NetworkId};
+use crate::types::{ChainId, EntryId, Height, NetworkId, UnixMillis};
 
 /// A place in a chain's slices: everything before it was offered, passed over, or is a record. It lies behind an item,
 /// so heights at which the chain has none never move it.
@@ -42,6 +42,8 @@ pub enum SkipReason {
     Stale,
     /// Too big for an empty block.
     TooLarge,
+    /// One of its transactions, or the item alone, is over the chain's [`Limits`].
+    OverLimit,
 }
 
 /// One skipped item.
@@ -70,8 +72,10 @@ pub struct Sealed {
     pub mode: SealMode,
     /// Where the next block's offer begins.
     pub cursor: Cursor,
-    /// Items before the cursor that are not in it, in log order, at most [`RECORD_SKIPPED_MAX`]. A list of that length
-    /// may be cut off: it says nothing of what lies behind its last item.
+    /// Items that are not in it, in log order, at most [`RECORD_SKIPPED_MAX`]. Before the cursor, they are those that it was
+    /// offered or that were passed over. Behind the cursor, they are those that an engine refused to a closed block: no block
+    /// that descends from this one is offered them. A list of the greatest length may be cut off in front of the cursor: it
+    /// says nothing of what lies between its last item there and the cursor.
     pub skipped: Vec<Skipped>,
 }
 
@@ -82,6 +86,17 @@ pub struct Limits {
     pub tx_bytes: u64,
     /// Greatest compressed bytes of one block; 0 means no limit.
     pub block_bytes: u64,
+    /// When the sequencer's sidecar was told so, by its own clock: it makes each record one of its own, so that limits which
+    /// come back are no duplicate in the log. The place in the log alone says since when they are in force.
+    pub set_at_ms: UnixMillis,
+}
+
+impl Limits {
+    /// Whether both limit the same.
+    #[must_use]
+    pub const fn is_equal(&self, other: &Self) -> bool {
+        self.tx_bytes == other.tx_bytes && self.block_bytes == other.block_bytes
+    }
 }
 
 /// A sequencer's word on one co-executed bundle.
@@ -176,7 +191,7 @@ macro_rules! byte_enum {
 pub(crate) use byte_enum;
 
 byte_enum!(SealMode { Offered = 1, Closed = 2 });
-byte_enum!(SkipReason { Invalid = 1, Stale = 2, TooLarge = 3 });
+byte_enum!(SkipReason { Invalid = 1, Stale = 2, TooLarge = 3, OverLimit = 4 });
 
 impl RecordBody {
     fn parts(&self) -> (u8, &dyn Encodable) {

@@ -12,11 +12,13 @@
 //! |---|---|
 //! | a record | no item for blocks; the cursor moves over it |
 //! | more than [`BACKLOG_MS_MAX`] before the window's end | passed over: [`SkipReason::Stale`] |
+//! | refused to a closed block that the block descends from | passed over: [`SkipReason::Invalid`] |
 //! | larger than the block without its user deposits | passed over: [`SkipReason::TooLarge`] |
-//! | with a transaction over [`Limits::tx_bytes`] | waiting, and all behind it |
+//! | with a transaction over [`Limits::tx_bytes`], or alone over [`Limits::block_bytes`] | passed over: [`SkipReason::OverLimit`] |
 //! | larger than what is left of the block, or of [`Limits::block_bytes`] | waiting, and all behind it |
 //! | else | offered, whole |
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use alloy_primitives::Bytes;
@@ -24,7 +26,7 @@ use alloy_primitives::Bytes;
 use crate::deposit::{Deposit, InvalidDeposit, InvalidL1Info, L1Info, is_deposit};
 use crate::limits::BACKLOG_MS_MAX;
 use crate::params::ChainKind;
-use crate::record::{Cursor, Limits, SkipReason, Skipped};
+use crate::record::{Cursor, Limits, Sealed, SkipReason, Skipped};
 use crate::slice::Item;
 use crate::types::{Height, UnixMillis};
 use crate::weight::{Weighed, Weight};
@@ -165,6 +167,14 @@ pub struct Place {
     pub item: u32,
 }
 
+impl Place {
+    /// Whether a cursor lies before the item, so that it was neither offered nor passed over.
+    #[must_use]
+    pub fn is_behind(self, cursor: Cursor) -> bool {
+        (self.height, self.item) >= (cursor.height, cursor.items)
+    }
+}
+
 /// An item that a block is offered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offered {
@@ -174,13 +184,53 @@ pub struct Offered {
     pub item: Arc<Weighed>,
 }
 
+/// Where the offers of a block's children begin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Begin {
+    /// The block's cursor.
+    pub cursor: Cursor,
+    /// Items behind the cursor that an engine refused to the block, or to closed blocks before it: at most
+    /// [`REFUSED_MAX`](crate::limits::REFUSED_MAX).
+    pub refused: BTreeSet<Place>,
+}
+
+impl From<Cursor> for Begin {
+    fn from(cursor: Cursor) -> Self {
+        Self { cursor, refused: BTreeSet::new() }
+    }
+}
+
+impl Skipped {
+    /// An item that an engine refused.
+    #[must_use]
+    pub const fn refused(Place { height, item }: Place) -> Self {
+        Self { height, item, reason: SkipReason::Invalid }
+    }
+}
+
+impl From<Skipped> for Place {
+    fn from(Skipped { height, item, .. }: Skipped) -> Self {
+        Self { height, item }
+    }
+}
+
+impl Sealed {
+    /// Where the offers of the block's children begin, as the record says.
+    #[must_use]
+    pub fn begin(&self) -> Begin {
+        let is_ahead = |skipped: &&Skipped| Place::from(**skipped).is_behind(self.cursor);
+        let refused = self.skipped.iter().filter(is_ahead).map(|skipped| Place::from(*skipped));
+        Begin { cursor: self.cursor, refused: refused.collect() }
+    }
+}
+
 /// What a block is offered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// Its parent's cursor.
-    pub begin: Cursor,
-    /// Its own cursor if it takes the offer: behind the last item, records included, that was offered or passed over;
-    /// [`begin`](Self::begin) if there was none.
+    /// Where it begins.
+    pub begin: Begin,
+    /// The block's own cursor if it takes the offer: behind the last item, records included, that was offered or passed
+    /// over; that of [`begin`](Self::begin) if there was none.
     pub end: Cursor,
     /// Items to build from, in log order.
     pub items: Vec<Offered>,
@@ -188,6 +238,15 @@ pub struct Offer {
     pub passed: Vec<Skipped>,
     /// Log time of the first log block after the window's end.
     pub closed_at: UnixMillis,
+}
+
+impl Offer {
+    /// Where the offers of a block's children begin if the block takes this one.
+    #[must_use]
+    pub fn after(&self) -> Begin {
+        let refused = self.begin.refused.iter().filter(|place| place.is_behind(self.end));
+        Begin { cursor: self.end, refused: refused.copied().collect() }
+    }
 }
 
 /// Why an offer isn't known. Temporary: it is once the missing log blocks are there.
@@ -219,7 +278,7 @@ pub enum MissingLog {
     },
 }
 
-/// The offer of a block whose parent has this cursor.
+/// The offer of a block on a parent that says where it begins: with its cursor, and with what was refused behind it.
 ///
 /// `slices` are the chain's, one for every height from the cursor's or before it, empty ones included, to one after the
 /// window's end at least. Where content closed the window, nothing is offered and no slice is needed.
@@ -227,11 +286,13 @@ pub enum MissingLog {
 /// # Errors
 /// [`MissingLog`] while the slices do not show all that the offer depends on.
 pub fn offer<'a>(
-    cursor: Cursor,
+    begin: impl Into<Begin>,
     slices: impl IntoIterator<Item = &'a LogSlice>,
     window: &Window,
 ) -> Result<Offer, MissingLog> {
-    let mut packer = Packer::new(cursor, window);
+    let begin = begin.into();
+    let cursor = begin.cursor;
+    let mut packer = Packer::new(begin, window);
     if window.closed.is_some() {
         return Ok(packer.offer);
     }
@@ -285,10 +346,10 @@ enum Admission {
 }
 
 impl<'a> Packer<'a> {
-    const fn new(cursor: Cursor, window: &'a Window) -> Self {
+    const fn new(begin: Begin, window: &'a Window) -> Self {
         let offer = Offer {
-            begin: cursor,
-            end: cursor,
+            end: begin.cursor,
+            begin,
             items: Vec::new(),
             passed: Vec::new(),
             closed_at: window.end,
@@ -298,14 +359,14 @@ impl<'a> Packer<'a> {
     }
 
     fn add(&mut self, slice: &LogSlice) {
-        let begin = self.offer.begin;
+        let begin = self.offer.begin.cursor;
         if self.is_full || slice.height < begin.height {
             return;
         }
         let seen = if slice.height == begin.height { begin.items } else { 0 };
         for (item, number) in slice.items.iter().zip(0u32..).skip(seen as usize) {
             let place = Place { height: slice.height, item: number };
-            match self.admit(item, slice.timestamp) {
+            match self.admit(item, place, slice.timestamp) {
                 Admission::Ignore => {}
                 Admission::Pass(reason) => {
                     let Place { height, item } = place;
@@ -324,7 +385,7 @@ impl<'a> Packer<'a> {
         }
     }
 
-    fn admit(&self, item: &Weighed, time: UnixMillis) -> Admission {
+    fn admit(&self, item: &Weighed, place: Place, time: UnixMillis) -> Admission {
         let (window, limits) = (self.window, &self.window.limits);
         if item.is_record() {
             return Admission::Ignore;
@@ -332,13 +393,22 @@ impl<'a> Packer<'a> {
         if time.plus(BACKLOG_MS_MAX) < window.end {
             return Admission::Pass(SkipReason::Stale);
         }
+        if self.offer.begin.refused.contains(&place) {
+            return Admission::Pass(SkipReason::Invalid);
+        }
         if item.weight.gas > window.gas_max || item.weight.bytes > window.bytes_max {
             return Admission::Pass(SkipReason::TooLarge);
+        }
+        // What would wait for other limits makes all behind it wait until they are stale: a batcher's least limits are below
+        // nearly every call of a contract.
+        if is_over(limits.tx_bytes, item.weight.transaction_bytes)
+            || is_over(limits.block_bytes, item.weight.bytes)
+        {
+            return Admission::Pass(SkipReason::OverLimit);
         }
         let sum = self.weight.plus(item.weight);
         if sum.gas > window.gas
             || sum.bytes > window.bytes_max
-            || is_over(limits.tx_bytes, sum.transaction_bytes)
             || is_over(limits.block_bytes, sum.bytes)
         {
             return Admission::Wait;

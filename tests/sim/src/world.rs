@@ -177,6 +177,7 @@ fn genesis(keys: &[SigningKey], bytes_per_second: u64, patience: Option<Patience
         bytes_per_second,
         sequencers: vec![],
         gateways: vec![],
+        transaction_gas_max: 128_000_000,
         joins_at: 0,
     };
     Genesis {

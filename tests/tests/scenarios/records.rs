@@ -16,7 +16,7 @@ const ALL: [usize; 4] = [0, 1, 2, 3];
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn limits(tx_bytes: u64) -> RecordBody {
-    RecordBody::Limits(Limits { tx_bytes, block_bytes: 0 })
+    RecordBody::Limits(Limits { tx_bytes, ..Limits::default() })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

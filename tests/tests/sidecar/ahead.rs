@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use alloy_primitives::Bytes;
 use lockstep_core::record::SealMode;
+use lockstep_sidecar::limits::GUESSES_MIN;
 use lockstep_tests::scripted_engine::{Fault, Instead, Refusal};
 use lockstep_tests::wait::until;
 
@@ -110,8 +111,10 @@ async fn items_of_senders_without_money_cost_the_engine_no_refusal_however_many_
 async fn items_of_senders_whose_balance_is_not_told_at_the_end_are_the_engines_to_judge() {
     let mut rig = Rig::start(Setup::default()).await;
     rig.filled_block(1, 1).await;
-    let items = rig.transfers(2);
-    rig.engine.impoverish(sender_of(&items[1]), 1);
+    let items = rig.transfers(1 + GUESSES_MIN);
+    for item in &items[1..] {
+        rig.engine.impoverish(sender_of(item), 1);
+    }
     rig.offer(2, &rig.entries(&items));
     // The first batch asks for the state at the parent.
     rig.engine.fault(Fault::once("batch", Instead::Delay(Duration::from_millis(10))));
@@ -145,19 +148,59 @@ async fn items_of_senders_with_money_at_the_end_of_the_block_are_the_engines_to_
     for is_good in [true, false] {
         let mut rig = Rig::start(Setup::default()).await;
         rig.filled_block(1, 1).await;
-        let items = rig.transfers(4);
-        rig.engine.impoverish(sender_of(&items[1]), 1);
-        rig.engine.impoverish(sender_of(&items[2]), 10);
-        rig.engine.refuse(hash_of(&items[2]), Refusal::Execution);
-        let mut expected = vec![items[0].clone(), items[1].clone(), items[3].clone()];
+        let items = rig.transfers(3 + GUESSES_MIN);
+        // The second has nothing at the parent and something at the end, the others never have anything.
+        let (rich, poor) = (&items[1], &items[3..]);
+        rig.engine.impoverish(sender_of(rich), 1);
+        for item in poor {
+            rig.engine.impoverish(sender_of(item), 10);
+            rig.engine.refuse(hash_of(item), Refusal::Execution);
+        }
+        let mut expected = items[..3].to_vec();
         if !is_good {
-            rig.engine.refuse(hash_of(&items[1]), Refusal::Execution);
+            rig.engine.refuse(hash_of(rich), Refusal::Execution);
             expected.remove(1);
         }
         rig.offer(2, &rig.entries(&items));
         rig.close(2);
         let block = rig.node.block().await;
         assert_eq!(block.users, expected, "is good: {is_good}");
-        assert_eq!(rig.until_sealed(&block).await.skipped.len(), 4 - expected.len());
+        assert_eq!(rig.until_sealed(&block).await.skipped.len(), items.len() - expected.len());
     }
+}
+
+/// A refusal costs the engine less than a second block: a few guesses are left to it.
+#[tokio::test]
+async fn few_items_that_seem_bad_are_not_guessed() {
+    let mut rig = Rig::start(Setup::default()).await;
+    rig.filled_block(1, 1).await;
+    let items = rig.transfers(GUESSES_MIN);
+    for item in &items[1..] {
+        rig.engine.impoverish(sender_of(item), 1);
+    }
+    rig.offer(2, &rig.entries(&items));
+    rig.close(2);
+    rig.engine.forget();
+    assert_eq!(rig.node.block().await.users, items);
+    assert_eq!(builds(&rig), 1);
+}
+
+/// Their balance covers gas and value. What L1 and the operator ask beside it, only the engine would have said.
+#[tokio::test]
+async fn items_of_senders_who_cannot_pay_the_operator_cost_the_engine_no_refusal() {
+    let mut rig = Rig::start(Setup::default()).await;
+    rig.filled_block(1, 1).await;
+    // Each account has one ether.
+    rig.node.operator_fee = 1_000_000_000_000_000_000;
+    let items = rig.transfers(20);
+    for item in &items {
+        rig.engine.refuse(hash_of(item), Refusal::Execution);
+    }
+    rig.offer(2, &rig.entries(&items));
+    rig.close(2);
+    rig.engine.forget();
+    let block = rig.node.block().await;
+    assert!(block.users.is_empty());
+    assert_eq!(builds(&rig), 1);
+    assert_eq!(rig.until_sealed(&block).await.skipped.len(), items.len());
 }

@@ -214,8 +214,15 @@ async fn a_restart_while_the_committee_is_silent_forgets_no_block_that_was_seale
     rig.revive().await;
     rig.endpoints[0].turn(Manner::Honest).await;
     assert_eq!(rig.until_sealed(&closed).await.mode, SealMode::Closed);
-    rig.close(3);
-    assert_eq!(until_block(&mut rig).await, items);
+    // On a busy machine the log may be silent for another block.
+    for number in 3..=6 {
+        rig.close(number);
+        let users = until_block(&mut rig).await;
+        if !users.is_empty() {
+            return assert_eq!(users, items);
+        }
+    }
+    panic!("what waited is never offered");
 }
 
 /// A node may keep heights to itself, and nothing shows it: another one is asked.

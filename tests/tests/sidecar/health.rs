@@ -1,7 +1,8 @@
 //! What operators see, and the debug switch.
 
+use lockstep_core::record::SealMode;
 use lockstep_sidecar::config::WhenSilent;
-use lockstep_tests::scripted_engine::{Fault, Instead};
+use lockstep_tests::scripted_engine::{Fault, Instead, Which};
 use lockstep_tests::scripted_log::Manner;
 use lockstep_tests::wait::until;
 use serde_json::json;
@@ -133,5 +134,86 @@ async fn switched_off_jobs_pass_through_and_switched_on_again_nothing_is_lost() 
         rig.operate("debug_setExecutionMode", wanted).await.result();
         items.extend(rig.fill(3, 1));
         assert_eq!(rig.node.block().await.users, items, "{name}");
+    }
+}
+
+/// A block of deposits looks like one whose every item was bad. Its own sidecar says what it is, so nothing waits and nothing
+/// is lost, while switched off and while op-node recovers.
+#[tokio::test]
+async fn an_empty_block_of_op_nodes_own_is_recorded_and_the_next_one_has_what_waited() {
+    for is_switched_off in [true, false] {
+        let mut rig = Rig::start(Setup::default()).await;
+        rig.filled_block(1, 1).await;
+        let items = rig.fill(2, 2);
+        let block = match is_switched_off {
+            true => {
+                let wanted = json!([{ "execution_mode": "disabled" }]);
+                rig.operate("debug_setExecutionMode", wanted).await.result();
+                let block = rig.node.block().await;
+                let wanted = json!([{ "execution_mode": "enabled" }]);
+                rig.operate("debug_setExecutionMode", wanted).await.result();
+                block
+            }
+            // The job says noTxPool, as in recover mode.
+            false => rig.node.derive(&[]).await,
+        };
+        assert!(block.users.is_empty());
+        let sealed = rig.until_sealed(&block).await;
+        assert_eq!((sealed.mode, sealed.number), (SealMode::Closed, 2), "{is_switched_off}");
+        rig.kill();
+        rig.revive().await;
+        rig.close(3);
+        assert_eq!(rig.node.block().await.users, items, "{is_switched_off}");
+    }
+}
+
+/// A sidecar that makes no blocks is not healthy, whatever the log and the engine do: op-conductor must see it.
+#[tokio::test]
+async fn jobs_that_come_to_no_block_show_in_health_until_one_does() {
+    let mut rig = Rig::start(Setup::default()).await;
+    rig.filled_block(1, 1).await;
+    rig.until_ready().await;
+    let items = rig.fill(2, 1);
+    let fault = Fault::always("engine_forkchoiceUpdated", Instead::Error(-38003));
+    rig.engine.fault(fault.of(Which::WithAttributes));
+    let said = until("no block shows", SOON * 2, async || {
+        rig.log.decide(rig.log.time().plus(1), &[]);
+        let id = rig.node.start_job().await.id();
+        rig.node.get_payload(&id).await;
+        let (status, text) = rig.get("/healthz").await;
+        (status == 206).then_some(text)
+    });
+    let said = said.await;
+    assert!(said.contains("no block for"), "{said}");
+    rig.engine.mend();
+    let block = until("the block is made", SOON, async || {
+        let id = rig.node.start_job().await.id();
+        let reply = rig.node.get_payload(&id).await;
+        reply.code().is_none().then(|| reply.result())
+    });
+    let envelope = block.await;
+    assert_eq!(rig.node.adopt(envelope).await.users, items);
+    rig.until_ready().await;
+}
+
+/// A browser sends such bodies to any address, without asking first.
+#[tokio::test]
+async fn a_web_page_cannot_drive_the_operators_port() {
+    let rig = Rig::start(Setup::default()).await;
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "debug_setExecutionMode",
+        "params": [{ "execution_mode": "disabled" }] });
+    let kinds = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""];
+    for kind in kinds {
+        assert_eq!(rig.operate_as(kind, None, &body).await, 415, "{kind}");
+    }
+    // A page whose name was made to mean this address sends what it likes, but a browser says where it is from.
+    let json = "application/json";
+    for origin in ["http://evil.example", "null"] {
+        assert_eq!(rig.operate_as(json, Some(origin), &body).await, 403, "{origin}");
+    }
+    let mode = rig.operate("debug_getExecutionMode", json!([])).await.result();
+    assert_eq!(mode["execution_mode"], "enabled");
+    for kind in [json, "application/json; charset=utf-8", "Application/JSON"] {
+        assert_eq!(rig.operate_as(kind, None, &body).await, 200, "{kind}");
     }
 }

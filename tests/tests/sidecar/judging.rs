@@ -7,6 +7,7 @@ use lockstep_sidecar::limits::REFUSALS_MAX;
 use lockstep_tests::scripted_engine::{EngineKind, Refusal};
 use lockstep_tests::wait::until;
 
+use crate::op_node::{Block, Head};
 use crate::rig::{Rig, SOON, Setup, hash_of};
 
 const KINDS: [EngineKind; 3] = [EngineKind::OpGeth, EngineKind::OpReth, EngineKind::Strict];
@@ -121,23 +122,121 @@ async fn twenty_bad_items_among_forty_are_left_out() {
 async fn items_that_are_refused_without_end_are_not_offered_on_that_parent() {
     for kind in [EngineKind::OpGeth, EngineKind::Strict] {
         let mut rig = Rig::start(Setup::of(kind)).await;
-        let items = rig.transfers(REFUSALS_MAX + 20);
-        for item in &items {
-            rig.engine.refuse(hash_of(item), Refusal::Execution);
-        }
-        rig.offer(1, &rig.entries(&items));
-        rig.close(1);
-        let envelope = until("the block is made", SOON, async || {
-            let id = rig.node.start_job().await.id();
-            let reply = rig.node.get_payload(&id).await;
-            reply.code().is_none().then(|| reply.result())
-        });
-        let envelope = envelope.await;
-        let block = rig.node.adopt(envelope).await;
+        let height = refused_without_end(&mut rig).await;
+        let block = until_block(&mut rig).await;
         assert!(block.users.is_empty(), "{kind:?}");
         let sealed = rig.until_sealed(&block).await;
-        assert_eq!((sealed.mode, sealed.skipped), (SealMode::Closed, Vec::new()), "{kind:?}");
+        assert_eq!(sealed.mode, SealMode::Closed, "{kind:?}");
+        let join = Cursor { height: Height(1), items: 0 };
+        assert_eq!(sealed.cursor, join, "{kind:?}: the cursor stays");
+        let listed: Vec<u32> = sealed.skipped.iter().map(|skipped| skipped.item).collect();
+        let expected: Vec<u32> = (0..u32::try_from(listed.len()).unwrap()).collect();
+        assert_eq!(listed, expected, "{kind:?}: the first ones, in order");
+        assert!(!listed.is_empty(), "{kind:?}: the chain gets on");
+        for skipped in &sealed.skipped {
+            assert_eq!((skipped.height, skipped.reason), (height, SkipReason::Invalid), "{kind:?}");
+        }
     }
+}
+
+/// More bad items than an engine may refuse, in the window of block 1.
+async fn refused_without_end(rig: &mut Rig) -> Height {
+    let items = rig.transfers(REFUSALS_MAX + 20);
+    for item in &items {
+        rig.engine.refuse(hash_of(item), Refusal::Execution);
+    }
+    let height = rig.offer(1, &rig.entries(&items));
+    rig.close(1);
+    height
+}
+
+/// The block that a job comes to, however often op-node has to ask.
+async fn until_block(rig: &mut Rig) -> Block {
+    let envelope = until("the block is made", SOON, async || {
+        let id = rig.node.start_job().await.id();
+        let reply = rig.node.get_payload(&id).await;
+        reply.code().is_none().then(|| reply.result())
+    });
+    let envelope = envelope.await;
+    rig.node.adopt(envelope).await
+}
+
+/// What was refused once is in the closed block's record, so the next block is offered the rest.
+#[tokio::test]
+async fn after_refusals_without_end_the_next_block_goes_on_behind_them() {
+    for is_cold in [false, true] {
+        let mut rig = Rig::start(Setup::default()).await;
+        let height = refused_without_end(&mut rig).await;
+        let closed = until_block(&mut rig).await;
+        rig.until_sealed(&closed).await;
+        if is_cold {
+            rig.offer_records(2);
+            rig.kill();
+            rig.lose_disk();
+            rig.revive().await;
+        }
+        let honest = rig.fill(2, 2);
+        rig.engine.forget();
+        let block = until_block(&mut rig).await;
+        assert_eq!(block.users, honest, "cold: {is_cold}");
+        let builds = rig.engine.calls().iter().filter(|call| call.is_job()).count();
+        assert_eq!(builds, 21, "cold: {is_cold}: what was refused is not asked for again");
+        let sealed = rig.until_sealed(&block).await;
+        assert_eq!(sealed.mode, SealMode::Offered);
+        let skipped = sealed.skipped.iter().filter(|skipped| skipped.height == height).count();
+        assert_eq!(skipped, REFUSALS_MAX + 20, "cold: {is_cold}");
+        rig.filled_block(3, 1).await;
+    }
+}
+
+/// Everybody else takes the block for an offered one then, so its own sidecar must, too.
+#[tokio::test]
+async fn a_closed_block_whose_record_is_not_decided_in_time_counts_as_offered() {
+    let mut rig = Rig::start(Setup::default()).await;
+    let items = rig.transfers(REFUSALS_MAX + 20);
+    for item in &items {
+        rig.engine.refuse(hash_of(item), Refusal::Execution);
+    }
+    rig.offer(1, &rig.entries(&items));
+    rig.close(1);
+    let closed = until_block(&mut rig).await;
+    let record = rig.until_sealed(&closed).await;
+    assert_eq!(record.mode, SealMode::Closed);
+    for item in &items {
+        rig.engine.accept(hash_of(item));
+    }
+    let honest = rig.fill(2, 2);
+    rig.log.decide(rig.end(1).plus(62_000), &[]);
+    rig.until_log_time(rig.end(1).plus(62_000)).await;
+    assert_eq!(until_block(&mut rig).await.users, honest);
+    // Nothing of what was put on disk meanwhile says otherwise.
+    rig.kill();
+    rig.revive().await;
+    (rig.node.head, rig.node.entropy) = (Head::from(&closed), 0xe1);
+    assert_eq!(until_block(&mut rig).await.users, honest);
+}
+
+/// As many items as the wallets' port takes of five accounts. None can land once the first of each is refused.
+#[tokio::test]
+async fn items_behind_a_refused_one_of_their_sender_cost_the_engine_nothing() {
+    let mut rig = Rig::start(Setup::default()).await;
+    let senders: Vec<Vec<Bytes>> = (0..5).map(|_| rig.transfers_of_one(64)).collect();
+    let items: Vec<Bytes> =
+        (0..64).flat_map(|nonce| senders.iter().map(move |sender| sender[nonce].clone())).collect();
+    for item in &items {
+        rig.engine.refuse(hash_of(item), Refusal::Execution);
+    }
+    let honest = rig.transfers(1);
+    rig.offer(1, &rig.entries(&items));
+    rig.offer(1, &rig.entries(&honest));
+    rig.close(1);
+    rig.engine.forget();
+    let block = rig.node.block().await;
+    assert_eq!(block.users, honest);
+    let builds = rig.engine.calls().iter().filter(|call| call.is_job()).count();
+    assert_eq!(builds, 6, "a refusal for each sender, and the block");
+    let sealed = rig.until_sealed(&block).await;
+    assert_eq!((sealed.mode, sealed.skipped.len()), (SealMode::Offered, items.len()));
 }
 
 #[tokio::test]

@@ -109,6 +109,8 @@ pub(crate) struct OpNode {
     pub(crate) gas_limit: u64,
     /// Gas per estimated byte, as the L1-attributes deposit says it.
     pub(crate) footprint_scalar: u16,
+    /// What each transaction pays to the operator, in wei, as the same deposit says it.
+    pub(crate) operator_fee: u64,
     /// Another one makes another block of the same timestamp.
     pub(crate) entropy: u8,
     /// Timestamp of the L1 origin.
@@ -128,6 +130,7 @@ impl OpNode {
             block_time: 1,
             gas_limit: 30_000_000,
             footprint_scalar: 400,
+            operator_fee: 0,
             entropy: 0xe0,
             l1_timestamp: genesis.timestamp,
         }
@@ -204,11 +207,14 @@ impl OpNode {
     /// The L1-attributes deposit of Jovian.
     pub(crate) fn deposit(&self, timestamp: u64) -> Bytes {
         let mut data = vec![0x3d, 0xb6, 0xbe, 0x2b];
-        data.extend([0xee; 8]);
+        // No fee for L1: both scalars are 0.
+        data.extend([0; 8]);
         for field in [timestamp.saturating_sub(self.l1_timestamp), self.l1_timestamp, 9] {
             data.extend(field.to_be_bytes());
         }
-        data.resize(176, 0xee);
+        data.resize(164, 0xee);
+        data.extend([0; 4]);
+        data.extend(self.operator_fee.to_be_bytes());
         data.extend(self.footprint_scalar.to_be_bytes());
         deposit(DEPOSITOR, 1_000_000, &data)
     }

@@ -122,6 +122,7 @@ fn genesis(start: u64, block_time: u64) -> Genesis {
         bytes_per_second: 1 << 24,
         sequencers: vec![sequencer().address()],
         gateways: Vec::new(),
+        transaction_gas_max: 1 << 24,
         joins_at: start + 1,
     };
     Genesis {
@@ -227,10 +228,22 @@ impl Rig {
     /// Calls the operators' port.
     pub(crate) async fn operate(&self, method: &str, params: Value) -> Reply {
         let body = json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params });
-        let request = self.http.post(self.operators()).body(body.to_string());
-        let response = request.send().await.unwrap();
+        let request = self.http.post(self.operators()).header("content-type", "application/json");
+        let response = request.body(body.to_string()).send().await.unwrap();
         let status = response.status().as_u16();
         Reply { status, body: response.bytes().await.unwrap().into() }
+    }
+
+    /// Sends the operators' port a body of this type, from this origin. Gives the status.
+    pub(crate) async fn operate_as(&self, kind: &str, origin: Option<&str>, body: &Value) -> u16 {
+        let mut request = self.http.post(self.operators()).body(body.to_string());
+        if !kind.is_empty() {
+            request = request.header("content-type", kind);
+        }
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        request.send().await.unwrap().status().as_u16()
     }
 
     /// `/healthz`, once it shows what is looked for.
@@ -275,6 +288,14 @@ impl Rig {
         .await
     }
 
+    /// Until the sidecar knows the log up to a time.
+    pub(crate) async fn until_log_time(&self, time: UnixMillis) {
+        assert!(self.log.time() >= time, "it is decided");
+        let height = self.log.height().0;
+        self.until_health("the log is read", |_, health| health["log_height"] == json!(height))
+            .await;
+    }
+
     /// When the window of block `number` ends.
     pub(crate) fn end(&self, number: u64) -> UnixMillis {
         UnixMillis((self.start + number * self.setup.block_time) * 1_000 - LEAD_MS)
@@ -298,6 +319,13 @@ impl Rig {
     /// Fresh transfers of users who never sent anything.
     pub(crate) fn transfers(&mut self, count: usize) -> Vec<Bytes> {
         (0..count).map(|_| self.transfer_on(CHAIN)).collect()
+    }
+
+    /// As many transfers of one fresh user, with nonces from 0 on.
+    pub(crate) fn transfers_of_one(&mut self, count: usize) -> Vec<Bytes> {
+        self.users += 1;
+        let mut wallet = Wallet::new(CHAIN, 1, B256::from(U256::from(self.users)));
+        (0..count).map(|_| wallet.transfer()).collect()
     }
 
     fn transfer_on(&mut self, chain: ChainId) -> Bytes {

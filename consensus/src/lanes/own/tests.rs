@@ -276,7 +276,7 @@ fn chain_is_held_while_something_of_it_is_in_flight_behind_what_came_back() {
 fn records_do_not_wait() {
     let mut node = Node::new();
     let record = |n| {
-        let body = RecordBody::Limits(Limits { tx_bytes: n, block_bytes: 0 });
+        let body = RecordBody::Limits(Limits { tx_bytes: n, ..Limits::default() });
         let record = Record::sign(node.net.state.network_id, A, body, &key(7));
         Entry::new(Body::Record(record), EXPIRES, None).unwrap()
     };

@@ -138,6 +138,7 @@ const fn reason_to_v1(reason: Option<SkipReason>) -> v1::SkipReason {
         Some(SkipReason::Invalid) => v1::SkipReason::Invalid,
         Some(SkipReason::Stale) => v1::SkipReason::Stale,
         Some(SkipReason::TooLarge) => v1::SkipReason::TooLarge,
+        Some(SkipReason::OverLimit) => v1::SkipReason::OverLimit,
     }
 }
 
@@ -146,6 +147,7 @@ fn reason(reason: i32) -> Option<SkipReason> {
         Ok(v1::SkipReason::Invalid) => Some(SkipReason::Invalid),
         Ok(v1::SkipReason::Stale) => Some(SkipReason::Stale),
         Ok(v1::SkipReason::TooLarge) => Some(SkipReason::TooLarge),
+        Ok(v1::SkipReason::OverLimit) => Some(SkipReason::OverLimit),
         Ok(v1::SkipReason::Unspecified) | Err(_) => None,
     }
 }
@@ -221,7 +223,8 @@ mod tests {
             LegState::Safe(Landing { block, index: Some(7) }),
             LegState::Finalized(Landing { block, index }),
         ];
-        let reasons = [SkipReason::Invalid, SkipReason::Stale, SkipReason::TooLarge];
+        let reasons =
+            [SkipReason::Invalid, SkipReason::Stale, SkipReason::TooLarge, SkipReason::OverLimit];
         let reasons = reasons.into_iter().map(Some).chain([None]);
         states.extend(reasons.map(|reason| LegState::Skipped { block, reason }));
         states

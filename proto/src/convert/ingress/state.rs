@@ -38,6 +38,8 @@ pub enum DropReason {
     TooLarge,
     /// Two blocks had no room for it. It may be submitted again.
     OverBudget,
+    /// One of its transactions declares more gas than its chain takes of one.
+    TransactionGas,
     /// A reason that this version does not know.
     Unknown,
 }
@@ -53,6 +55,7 @@ impl DropReason {
             LeaveOut::Kind { .. } => Self::KindMismatch,
             LeaveOut::UnsupportedGuarantee => Self::Guarantee,
             LeaveOut::NotSequencer { .. } => Self::NotSequencer,
+            LeaveOut::TransactionGas { .. } => Self::TransactionGas,
             LeaveOut::TooLarge { .. } => Self::TooLarge,
             LeaveOut::Duplicate { .. } => Self::Duplicate,
             LeaveOut::OverBudget { .. } | LeaveOut::RecordCap { .. } => Self::OverBudget,
@@ -64,7 +67,9 @@ impl DropReason {
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::UnknownChain | Self::KindMismatch => ErrorCode::UnknownChain,
-            Self::NotSequencer | Self::Guarantee | Self::TooLarge => ErrorCode::NotAllowed,
+            Self::NotSequencer | Self::Guarantee | Self::TooLarge | Self::TransactionGas => {
+                ErrorCode::NotAllowed
+            }
             Self::ExpiresTooLate => ErrorCode::ExpiresTooLate,
             Self::OverBudget => ErrorCode::Overloaded,
             Self::Expired | Self::Duplicate | Self::Unknown => ErrorCode::Expired,
@@ -292,5 +297,6 @@ drop_reasons!(
     Guarantee,
     NotSequencer,
     TooLarge,
-    OverBudget
+    OverBudget,
+    TransactionGas
 );

@@ -90,6 +90,8 @@ pub enum Reason {
     Stale,
     /// Too big for an empty block.
     TooLarge,
+    /// Over the limits of the chain's batcher.
+    OverLimit,
 }
 
 impl From<SkipReason> for Reason {
@@ -98,6 +100,7 @@ impl From<SkipReason> for Reason {
             SkipReason::Invalid => Self::Invalid,
             SkipReason::Stale => Self::Stale,
             SkipReason::TooLarge => Self::TooLarge,
+            SkipReason::OverLimit => Self::OverLimit,
         }
     }
 }
@@ -108,6 +111,7 @@ impl Display for Reason {
             Self::Invalid => "invalid",
             Self::Stale => "stale",
             Self::TooLarge => "too large",
+            Self::OverLimit => "over limit",
         })
     }
 }

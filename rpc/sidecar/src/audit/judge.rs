@@ -227,7 +227,9 @@ pub fn settle(judged: &Judged, word: Word<'_>) -> Settled {
     for skipped in judged.skipped() {
         let reason = match skipped.reason {
             SkipReason::Invalid => reason(skipped, word),
-            known @ (SkipReason::Stale | SkipReason::TooLarge) => Some(known.into()),
+            known @ (SkipReason::Stale | SkipReason::TooLarge | SkipReason::OverLimit) => {
+                Some(known.into())
+            }
         };
         settled.skipped.push((place(skipped), reason));
         if reason.is_none() && is_unexplained(skipped, word) {
@@ -253,8 +255,10 @@ fn is_unexplained(skipped: &Skipped, word: Word<'_>) -> bool {
         Word::NotYet => false,
         Word::Recorded(recorded) => {
             let named = &recorded.sealed.skipped;
-            // A list of the greatest length may be cut off.
-            let is_behind = named.last().is_some_and(|last| place(last) < place(skipped));
+            // A list of the greatest length may be cut off in front of the cursor.
+            let is_before = |named: &&Skipped| !place(named).is_behind(recorded.sealed.cursor);
+            let last = named.iter().rfind(is_before);
+            let is_behind = last.is_some_and(|last| place(last) < place(skipped));
             !(named.len() >= RECORD_SKIPPED_MAX && is_behind)
         }
     }
@@ -272,7 +276,8 @@ fn missing(judged: &Judged, skipped: &Skipped) -> Finding {
 /// The first field in which a record differs from the block.
 fn disagreement(judged: &Judged, recorded: &Recorded) -> Option<Finding> {
     let block = judged.block.l2_block(Some(&judged.offer));
-    let expected = judged.kind.sealed(&block, &judged.offer)?;
+    let listed = recorded.sealed.begin().refused;
+    let expected = judged.kind.sealed(&block, &judged.offer, &listed)?;
     let (field, expected, got) = difference(&expected, &recorded.sealed)?;
     let recorded = recorded.id.recorded;
     Some(Finding::RecordDisagrees { block: judged.id(), recorded, field, expected, got })

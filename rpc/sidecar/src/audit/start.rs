@@ -8,7 +8,7 @@ use alloy_primitives::B256;
 use lockstep_core::params::ChainParams;
 use lockstep_core::record::{Cursor, Limits, Record, RecordBody, SealMode, Sealed};
 use lockstep_core::types::{Height, UnixMillis};
-use lockstep_core::window;
+use lockstep_core::window::{self, Begin};
 use lockstep_proto::convert::log::RecordKind;
 use serde::Serialize;
 
@@ -33,14 +33,14 @@ pub enum Origin {
 }
 
 /// Where an audit begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Start {
     /// Number of the block before the first that is walked.
     pub parent: u64,
     /// Its hash.
     pub hash: B256,
     /// Where the offers of its children begin.
-    pub cursor: Cursor,
+    pub begin: Begin,
     /// How that is known.
     pub origin: Origin,
     /// The first block of the report, at or after the first that is walked.
@@ -111,7 +111,7 @@ impl Search<'_> {
         Ok(Start {
             parent: parent.number(),
             hash: parent.hash,
-            cursor: Cursor { height, items: 0 },
+            begin: Cursor { height, items: 0 }.into(),
             origin: Origin::Join,
             first: from.max(parent.number().saturating_add(1)),
             limits: self.limits(height).await?,
@@ -136,7 +136,7 @@ impl Search<'_> {
                 return Ok(Some(Start {
                     parent: candidate.number,
                     hash: candidate.hash,
-                    cursor: candidate.cursor,
+                    begin: candidate.begin(),
                     origin: Origin::Record,
                     first: from,
                     limits: self.limits(candidate.cursor.height).await?,

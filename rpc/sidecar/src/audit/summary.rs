@@ -20,6 +20,8 @@ pub struct SkippedCounts {
     pub stale: u64,
     /// Too big for an empty block.
     pub too_large: u64,
+    /// Over the limits of the chain's batcher.
+    pub over_limit: u64,
     /// No record gives a reason.
     pub unexplained: u64,
 }
@@ -80,6 +82,7 @@ impl SkippedCounts {
                 Some(Reason::Invalid) => &mut self.invalid,
                 Some(Reason::Stale) => &mut self.stale,
                 Some(Reason::TooLarge) => &mut self.too_large,
+                Some(Reason::OverLimit) => &mut self.over_limit,
                 None => &mut self.unexplained,
             };
             add(count, 1);
@@ -162,7 +165,7 @@ impl Display for Summary {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { chain, first, start, blocks, offered, closed, foreign, .. } = self;
         let Self { transactions, items, included, read_to_height, .. } = self;
-        let SkippedCounts { invalid, stale, too_large, unexplained } = self.skipped;
+        let SkippedCounts { invalid, stale, too_large, over_limit, unexplained } = self.skipped;
         let BundleCounts { whole, part, none, unknown } = self.bundles;
         let verdict = if self.is_clean() { "KEPT TO ITS SLICES" } else { "LEFT ITS SLICES" };
         let last = self.last.map_or_else(|| "none".to_owned(), |last| last.to_string());
@@ -184,7 +187,8 @@ impl Display for Summary {
         writeln!(
             f,
             "  items     {items} offered, {included} included; skipped: {invalid} invalid, {stale} stale, \
-             {too_large} too large, {unexplained} without a reason; {transactions} transactions in the blocks"
+             {too_large} too large, {over_limit} over the limits, {unexplained} without a reason; {transactions} \
+             transactions in the blocks"
         )?;
         writeln!(
             f,

@@ -2,7 +2,7 @@
 //! [`judge`](super::judge) says.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use alloy_primitives::B256;
 use lockstep_core::cursor::{Kind, Testimony};
@@ -10,7 +10,7 @@ use lockstep_core::params::ChainParams;
 use lockstep_core::record::Cursor;
 use lockstep_core::types::{Height, NetworkId, UnixMillis};
 use lockstep_core::weight::Weighed;
-use lockstep_core::window::{self, LogSlice, Offer, Place, Window};
+use lockstep_core::window::{self, Begin, LogSlice, Offer, Place, Window};
 
 use super::AuditError;
 use super::block::ChainBlock;
@@ -27,7 +27,7 @@ const BLOCKS_AT_ONCE: u64 = 32;
 const HISTORY_MAX: usize = 4_096;
 
 /// How far the walk has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reached {
     /// L2 block number.
     pub number: u64,
@@ -38,6 +38,8 @@ pub struct Reached {
     /// The first height with an item whose fate is not known yet, or whose time is after the block's window. The cursor
     /// lies behind an item, so on a quiet chain it is far behind this.
     pub passed: Height,
+    /// Items behind the cursor that its chain's engine refused to closed blocks.
+    pub refused: BTreeSet<Place>,
 }
 
 /// What one step of a walk did.
@@ -104,10 +106,11 @@ impl Walk {
         log: LogReader,
         rpc: ChainRpc,
     ) -> Self {
-        let Start { parent: number, hash, cursor, .. } = *start;
+        let Start { parent: number, hash, ref begin, .. } = *start;
+        let Begin { cursor, refused } = begin.clone();
         // The first block of a log has height 1.
         let passed = cursor.height.max(Height(1));
-        let reached = Reached { number, hash, cursor, passed };
+        let reached = Reached { number, hash, cursor, passed, refused };
         let mut book = Book::new(network);
         if let Some((time, limits)) = start.limits {
             book.begin_with(time, limits);
@@ -122,7 +125,7 @@ impl Walk {
             slices: VecDeque::new(),
             next_height: passed,
             newest: UnixMillis(0),
-            reached,
+            reached: reached.clone(),
             history: BTreeMap::from([(reached.number, reached)]),
             ahead: VecDeque::new(),
             pending: Vec::new(),
@@ -150,8 +153,8 @@ impl Walk {
 
     /// How far it has come.
     #[must_use]
-    pub const fn reached(&self) -> Reached {
-        self.reached
+    pub const fn reached(&self) -> &Reached {
+        &self.reached
     }
 
     /// The last height of the log that was read.
@@ -186,8 +189,10 @@ impl Walk {
         }
         loop {
             let judged = self.judge(block.clone(), end)?;
-            if let Some(cursor) = judged.kind.cursor(&judged.offer) {
-                return Ok(Step::Judged(Box::new(self.take(judged, cursor))));
+            let recorded = self.book.sealed(&judged.block.hash);
+            let listed = recorded.map(|recorded| recorded.sealed.begin().refused);
+            if let Some(begin) = judged.kind.begin(&judged.offer, &listed.unwrap_or_default()) {
+                return Ok(Step::Judged(Box::new(self.take(judged, begin))));
             }
             if !self.read().await? {
                 return Ok(Step::NoLog);
@@ -257,14 +262,15 @@ impl Walk {
 
     /// The offer from the cursor on. Heights that are passed hold nothing behind it, so they need not be looked at again.
     fn offer(&self, window: &Window) -> Result<Offer, AuditError> {
-        let Reached { cursor, passed, .. } = self.reached;
-        let begin = cursor.max(Cursor { height: passed, items: 0 });
-        let offer = window::offer(begin, &self.slices, window)?;
-        let end = if offer.end == begin { cursor } else { offer.end };
-        Ok(Offer { begin: cursor, end, ..offer })
+        let Reached { cursor, passed, refused, .. } = &self.reached;
+        let (refused, from) = (refused.clone(), Cursor { height: *passed, items: 0 });
+        let begin = Begin { cursor: (*cursor).max(from), refused: refused.clone() };
+        let offer = window::offer(begin.clone(), &self.slices, window)?;
+        let end = if offer.end == begin.cursor { *cursor } else { offer.end };
+        Ok(Offer { begin: Begin { cursor: *cursor, refused }, end, ..offer })
     }
 
-    fn take(&mut self, judged: Judged, cursor: Cursor) -> Outcome {
+    fn take(&mut self, judged: Judged, Begin { cursor, refused }: Begin) -> Outcome {
         let findings = match &judged.kind {
             Kind::Foreign { .. } => strays(&judged, &self.book),
             Kind::Offered(_) | Kind::Closed | Kind::Ambiguous => Vec::new(),
@@ -272,8 +278,8 @@ impl Walk {
         let legs = judged.legs(|place| self.item(place));
         let (number, hash) = (judged.block.number, judged.block.hash);
         let passed = passed(&self.slices, cursor, judged.end).unwrap_or(self.next_height);
-        self.reached = Reached { number, hash, cursor, passed };
-        self.history.insert(number, self.reached);
+        self.reached = Reached { number, hash, cursor, passed, refused };
+        self.history.insert(number, self.reached.clone());
         while self.history.len() > HISTORY_MAX {
             self.history.pop_first();
         }
@@ -327,13 +333,13 @@ impl Walk {
     async fn go_back(&mut self) -> Result<u64, AuditError> {
         self.ahead.clear();
         self.head = 0;
-        while let Some((&number, &reached)) = self.history.last_key_value() {
+        while let Some((&number, reached)) = self.history.last_key_value() {
             if self.rpc.hash(number).await? == Some(reached.hash) {
-                self.reached = reached;
+                self.reached = reached.clone();
                 self.pending.retain(|judged| judged.block.number <= number);
                 self.book.reopen(number);
                 self.slices.clear();
-                self.next_height = reached.passed;
+                self.next_height = self.reached.passed;
                 self.newest = UnixMillis(0);
                 return Ok(number);
             }

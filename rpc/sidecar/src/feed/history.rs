@@ -13,7 +13,7 @@ use lockstep_rpc::client::{ClientError, Endpoint, LogClient};
 use tracing::{debug, error};
 
 use super::{EndpointState, Feed, FeedError, LogBlock, is_lie};
-use crate::limits::ENDPOINT_ANSWER;
+use crate::limits::{ENDPOINT_ANSWER, LIMITS_AT_ONCE};
 
 /// A record with the header of the log block that holds it.
 pub type Recorded = (Header, Record);
@@ -113,7 +113,8 @@ impl Feed {
     }
 
     /// The chain's newest records of a kind before a height, newest first. An endpoint may keep some to itself, so
-    /// every one is asked and the answer with the newest record counts.
+    /// every one is asked and the answer with the newest record counts; those that were away lately are asked only if no
+    /// other one answers, because a silent one takes its time.
     ///
     /// # Errors
     /// [`FeedError`] if no endpoint answers.
@@ -123,28 +124,54 @@ impl Feed {
         before: Option<Height>,
         count: u32,
     ) -> Result<Vec<Recorded>, FeedError> {
-        let mut best: Option<Vec<Recorded>> = None;
+        let is_here = |index: &usize| {
+            !matches!(self.state(*index), Some(EndpointState::Away(_) | EndpointState::Lied(_)))
+        };
+        let (here, away): (Vec<usize>, Vec<usize>) = self.order().into_iter().partition(is_here);
         let mut reasons = Vec::new();
-        let answers = self.order().into_iter().map(|index| async move {
-            let mut log = self.connect(index).await?;
-            let records = log.records(self.chain, kind, before, count).await;
-            records.map_err(|error| self.blame(index, &error))
-        });
-        for answer in join_all(answers).await {
-            match answer {
-                Ok(records) => {
-                    let records: Vec<Recorded> =
-                        records.into_iter().map(|(header, _, record)| (header, record)).collect();
-                    let newest =
-                        |records: &Vec<Recorded>| records.first().map(|(header, _)| header.height);
-                    if best.as_ref().is_none_or(|best| newest(&records) > newest(best)) {
-                        best = Some(records);
+        for indices in [here, away] {
+            let answers = indices.into_iter().map(|index| async move {
+                let mut log = self.connect(index).await?;
+                let records = log.records(self.chain, kind, before, count).await;
+                records.map_err(|error| self.blame(index, &error))
+            });
+            let mut best: Option<Vec<Recorded>> = None;
+            for answer in join_all(answers).await {
+                match answer {
+                    Ok(records) => {
+                        let records =
+                            records.into_iter().map(|(header, _, record)| (header, record));
+                        best = Some(newer(best, records.collect()));
                     }
+                    Err(reason) => reasons.push(reason),
                 }
-                Err(reason) => reasons.push(reason),
+            }
+            if let Some(best) = best {
+                return Ok(best);
             }
         }
-        best.ok_or_else(|| FeedError::NoEndpoint(reasons.join("; ")))
+        Err(FeedError::NoEndpoint(reasons.join("; ")))
+    }
+
+    /// Finds the limits that are in force where a walk begins, and all that come behind, unless they are known.
+    ///
+    /// # Errors
+    /// [`FeedError`] if no endpoint can tell.
+    pub async fn learn_limits(&self, height: Height) -> Result<(), FeedError> {
+        let missing = || self.with_book(|book| book.limits_missing(height));
+        if missing().is_none() {
+            return Ok(());
+        }
+        let _asking = self.limits.lock().await;
+        while let Some(below) = missing() {
+            let count = LIMITS_AT_ONCE;
+            // While nothing is known, what lies above the walk's begin comes with its slices.
+            let before = below.unwrap_or(height);
+            let records = self.records(RecordKind::Limits, Some(before), count).await?;
+            let is_whole = u32::try_from(records.len()).is_ok_and(|found| found < count);
+            self.known().book.note_limits(height, &records, is_whole);
+        }
+        Ok(())
     }
 
     /// The endpoints, those first that serve, those last that are away.
@@ -197,5 +224,14 @@ impl Feed {
             }
         }
         format!("{url}: {error}")
+    }
+}
+
+/// Of two answers, the one with the newest record.
+fn newer(best: Option<Vec<Recorded>>, other: Vec<Recorded>) -> Vec<Recorded> {
+    let newest = |records: &[Recorded]| records.first().map(|(header, _)| header.height);
+    match best {
+        Some(best) if newest(&best) >= newest(&other) => best,
+        Some(_) | None => other,
     }
 }

@@ -1,16 +1,20 @@
 //! Items that are probably bad: left out first, and the block without them is the proof.
 //!
-//! Two things are guessed. A sender seems to lack the money: any earlier item may fill its account, but the balance of an
-//! account that has no code and sends nothing only rises within a block, so who lacks it at its end lacked it before. And a
-//! nonce is used by an earlier item: that one may be bad, but if the block holds it, the later one is.
+//! Three things are guessed. A sender seems to lack the money: any earlier item may fill its account, but the balance of an
+//! account that has no code and sends nothing only rises within a block, so who lacks it at its end lacked it before. A
+//! nonce is used by an earlier item: that one may be bad, but if the block holds it, the later one is. And a nonce is behind
+//! a gap: deposits, authorizations and code may fill it, but no nonce ever falls, so one that is still ahead of its sender at
+//! the block's end was a gap before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use tokio::time::timeout;
 
-use super::{Account, Checked, Facts, STATE_TIMEOUT, State, raised_otherwise};
+use super::{Account, Facts, STATE_TIMEOUT, State, raised_otherwise};
+use crate::attributes::Quantity;
 use crate::engine::Engine;
+use crate::limits::GUESSES_MIN;
 
 /// Blocks that are built to prove guesses, before the engine judges all items.
 const GUESSED_BLOCKS_MAX: usize = 2;
@@ -30,6 +34,23 @@ pub enum Guess {
         /// That item's place in the offer.
         by: usize,
     },
+    /// Its nonce is above its sender's next.
+    Gap {
+        /// The sender.
+        sender: Address,
+        /// The item's nonce.
+        nonce: u64,
+    },
+}
+
+impl Guess {
+    /// The account whose state at the block's end proves the guess; `None` if the block's content does.
+    const fn account(&self) -> Option<Address> {
+        match self {
+            Self::Unfunded { sender, .. } | Self::Gap { sender, .. } => Some(*sender),
+            Self::Used { .. } => None,
+        }
+    }
 }
 
 /// What is known of a sender's money while an offer is gone through.
@@ -41,7 +62,7 @@ struct Purse {
     stopped: Option<(u64, U256)>,
 }
 
-/// Items, other than the hopeless ones, that seem to be bad by their first transaction. Pure.
+/// Items, other than the absent ones, that seem to be bad by their first transaction. Pure.
 ///
 /// Money is guessed only of senders of which the end of the block can prove it: without code, deposit and authorization,
 /// first in every item in which they send, and with nothing in the block behind the first item that they cannot pay.
@@ -49,33 +70,42 @@ pub(super) fn guess(
     facts: &[Option<Vec<Facts>>],
     deposits: &[Bytes],
     state: &State,
-    hopeless: &BTreeSet<usize>,
+    absent: &BTreeSet<usize>,
 ) -> BTreeMap<usize, Guess> {
     let purse = |account: &Account| Purse { balance: account.balance, stopped: None };
     let mut purses: BTreeMap<Address, Purse> =
         state.accounts.iter().map(|(address, account)| (*address, purse(account))).collect();
     let has_code = state.accounts.iter().filter(|(_, account)| account.has_code);
     // Whether an item is in the block is known of its first sender's guesses alone, so what others send in it may be there.
-    let behind = facts.iter().enumerate().filter(|(index, _)| !hopeless.contains(index));
+    let behind = facts.iter().enumerate().filter(|(index, _)| !absent.contains(index));
     let behind = behind.filter_map(|(_, item)| item.as_ref()?.get(1..)).flatten();
-    let mut not_provable = raised_otherwise(facts, deposits);
+    let mut not_provable = raised_otherwise(facts, absent, deposits);
     not_provable.extend(has_code.map(|(address, _)| *address));
     not_provable.extend(behind.map(|facts| facts.sender));
     let mut used: BTreeMap<(Address, u64), usize> = BTreeMap::new();
+    let mut next =
+        Nonces(state.accounts.iter().map(|(it, account)| (*it, account.nonce)).collect());
     let mut guesses = BTreeMap::new();
-    for (index, item) in facts.iter().enumerate() {
+    for (index, item) in facts.iter().enumerate().filter(|(index, _)| !absent.contains(index)) {
         // What it sends and authorizes is not known, so nothing is proven of what comes before it.
         let Some(item) = item else { return BTreeMap::new() };
-        let Some(first) = item.first().filter(|_| !hopeless.contains(&index)) else { continue };
+        let Some(first) = item.first() else { continue };
         if let Some(by) = used.get(&(first.sender, first.nonce)) {
             guesses.insert(index, Guess::Used { by: *by });
             continue;
         }
-        if let Some(cost) = missing(first, &mut purses) {
-            guesses.insert(index, Guess::Unfunded { sender: first.sender, cost });
+        let (sender, nonce) = (first.sender, first.nonce);
+        let is_provable = !not_provable.contains(&sender);
+        if let Some(cost) = missing(first, &mut purses).filter(|_| is_provable) {
+            guesses.insert(index, Guess::Unfunded { sender, cost });
+            continue;
+        }
+        if next.is_ahead(first) {
+            guesses.insert(index, Guess::Gap { sender, nonce });
             continue;
         }
         for facts in item {
+            next.take(facts);
             used.entry((facts.sender, facts.nonce)).or_insert(index);
             if let Some(purse) = purses.get_mut(&facts.sender) {
                 purse.balance = purse.balance.saturating_sub(facts.value);
@@ -90,9 +120,27 @@ pub(super) fn guess(
     }
     guesses.retain(|_, guess| match guess {
         Guess::Unfunded { sender, .. } => !not_provable.contains(sender),
-        Guess::Used { .. } => true,
+        Guess::Used { .. } | Guess::Gap { .. } => true,
     });
     guesses
+}
+
+/// The next nonce of each account, while an offer is gone through.
+#[derive(Debug)]
+struct Nonces(BTreeMap<Address, u64>);
+
+impl Nonces {
+    fn is_ahead(&self, facts: &Facts) -> bool {
+        self.0.get(&facts.sender).is_some_and(|next| facts.nonce > *next)
+    }
+
+    fn take(&mut self, facts: &Facts) {
+        if let Some(next) = self.0.get_mut(&facts.sender)
+            && facts.nonce == *next
+        {
+            *next = next.saturating_add(1);
+        }
+    }
 }
 
 /// What the sender must have and has not; `None` if it has, or may have.
@@ -108,88 +156,127 @@ fn missing(facts: &Facts, purses: &mut BTreeMap<Address, Purse>) -> Option<U256>
     }
 }
 
-/// The guesses that a block without these items does not prove, by the items that it lacks and the balances at its end.
+/// An account in the state at the end of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ending {
+    /// In wei.
+    balance: U256,
+    nonce: u64,
+}
+
+/// The guesses that a block without these items does not prove, by the items that it lacks and the accounts at its end.
 /// Pure.
 fn unproven(
     guesses: &BTreeMap<usize, Guess>,
     absent: &BTreeSet<usize>,
-    balances: &BTreeMap<Address, U256>,
+    endings: &BTreeMap<Address, Ending>,
 ) -> BTreeSet<usize> {
     let is_unproven = |guess: &Guess| match guess {
         Guess::Unfunded { sender, cost } => {
-            balances.get(sender).is_none_or(|balance| balance >= cost)
+            endings.get(sender).is_none_or(|ending| ending.balance >= *cost)
         }
         Guess::Used { by } => absent.contains(by),
+        Guess::Gap { sender, nonce } => {
+            endings.get(sender).is_none_or(|ending| ending.nonce >= *nonce)
+        }
     };
     guesses.iter().filter(|(_, guess)| is_unproven(guess)).map(|(index, _)| *index).collect()
 }
 
-/// The balances that [`unproven`] needs, in the state of `block`; those that the engine does not tell in time are left out.
-async fn balances(
+/// The accounts that [`unproven`] needs, in the state of `block`; those that the engine does not tell in time are left out.
+async fn endings(
     engine: &Engine,
     block: B256,
     guesses: &BTreeMap<usize, Guess>,
-) -> BTreeMap<Address, U256> {
-    let sender = |guess: &Guess| match guess {
-        Guess::Unfunded { sender, .. } => Some(*sender),
-        Guess::Used { .. } => None,
-    };
-    let senders: BTreeSet<Address> = guesses.values().filter_map(sender).collect();
+) -> BTreeMap<Address, Ending> {
+    let senders: BTreeSet<Address> = guesses.values().filter_map(Guess::account).collect();
     if senders.is_empty() {
         return BTreeMap::new();
     }
     let at = serde_json::json!({ "blockHash": block });
-    let call = |sender: &Address| ("eth_getBalance", serde_json::json!([sender, at]));
-    let calls: Vec<_> = senders.iter().map(call).collect();
+    let methods = ["eth_getBalance", "eth_getTransactionCount"];
+    let calls: Vec<_> = senders
+        .iter()
+        .flat_map(|sender| methods.map(|method| (method, serde_json::json!([sender, at]))))
+        .collect();
     let Ok(Ok(answers)) = timeout(STATE_TIMEOUT, engine.batch(&calls)).await else {
-        tracing::debug!(%block, "balances are not known: the engine judges");
+        tracing::debug!(%block, "accounts are not known: the engine judges");
         return BTreeMap::new();
     };
-    let told = |(sender, answer)| Some((sender, Engine::parse(Some(answer)).ok()?));
-    senders.into_iter().zip(answers).filter_map(told).collect()
+    let mut answers = answers.into_iter();
+    let mut endings = BTreeMap::new();
+    for sender in senders {
+        let balance = Engine::parse::<U256>(answers.next());
+        let nonce = Engine::parse::<Quantity>(answers.next());
+        if let (Ok(balance), Ok(Quantity(nonce))) = (balance, nonce) {
+            endings.insert(sender, Ending { balance, nonce });
+        }
+    }
+    endings
 }
 
-/// Guesses on their way to a block that proves all that are left of them.
-#[derive(Debug)]
+/// How many refusals these guesses would cost if they were left to the engine and are right: who cannot pay for one item
+/// leaves a gap in front of its others.
+fn refusals(guesses: &BTreeMap<usize, Guess>) -> usize {
+    let is_unfunded = |guess: &&Guess| matches!(guess, Guess::Unfunded { .. });
+    let (unfunded, others): (Vec<&Guess>, Vec<&Guess>) = guesses.values().partition(is_unfunded);
+    let senders: BTreeSet<Address> = unfunded.into_iter().filter_map(Guess::account).collect();
+    senders.len().saturating_add(others.len())
+}
+
+/// Which guesses are still made while blocks show what is right.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guessing {
-    checked: Checked,
+    /// Items of which a guess was not proven.
+    given_up: BTreeSet<usize>,
+    /// Blocks that were built with guesses.
     blocks: usize,
+    is_over: bool,
 }
 
 impl Guessing {
-    /// Begins with everything that was checked.
+    /// Nothing is guessed: no block is there to prove it.
     #[must_use]
-    pub const fn new(checked: Checked) -> Self {
-        Self { checked, blocks: 0 }
+    pub fn none() -> Self {
+        Self { is_over: true, ..Self::default() }
     }
 
-    /// The items to leave out of the next block.
+    /// Those of the guesses for which a block is built to prove them.
     #[must_use]
-    pub fn left_out(&self) -> BTreeSet<usize> {
-        self.checked.hopeless.iter().chain(self.checked.guesses.keys()).copied().collect()
+    pub fn worthwhile(&self, mut guesses: BTreeMap<usize, Guess>) -> BTreeMap<usize, Guess> {
+        guesses.retain(|item, _| !self.given_up.contains(item));
+        match self.is_over || refusals(&guesses) < GUESSES_MIN {
+            true => BTreeMap::new(),
+            false => guesses,
+        }
     }
 
-    /// Whether a block without these items proves every guess. If not, the others are given up, and the next block tells.
-    /// `proof` is the block's hash and the items that it lacks; `None` if the engine has not got it.
+    /// Gives up the guesses that a block did not prove; the next block is built without them. Nothing is guessed after
+    /// [`GUESSED_BLOCKS_MAX`] blocks, or once there is no time for another one.
+    fn give_up(&mut self, unproven: &BTreeSet<usize>, has_time: bool) {
+        self.given_up.extend(unproven);
+        self.blocks = self.blocks.saturating_add(1);
+        self.is_over = self.blocks >= GUESSED_BLOCKS_MAX || !has_time;
+    }
+
+    /// Whether a block proves every guess that was made for it. If not, another one is to be built, for which fewer are
+    /// made. `proof` is the block's hash and the items that it lacks; `None` if the engine has not got it.
     pub async fn is_settled(
         &mut self,
         engine: &Engine,
+        guesses: &BTreeMap<usize, Guess>,
         proof: Option<(B256, BTreeSet<usize>)>,
+        has_time: bool,
     ) -> bool {
-        let guesses = &mut self.checked.guesses;
         if guesses.is_empty() {
             return true;
         }
         let Some((block, absent)) = proof else {
-            guesses.clear();
+            self.is_over = true;
             return false;
         };
-        let unproven = unproven(guesses, &absent, &balances(engine, block, guesses).await);
-        guesses.retain(|index, _| !unproven.contains(index));
-        self.blocks = self.blocks.saturating_add(1);
-        if self.blocks >= GUESSED_BLOCKS_MAX && !unproven.is_empty() {
-            guesses.clear();
-        }
+        let unproven = unproven(guesses, &absent, &endings(engine, block, guesses).await);
+        self.give_up(&unproven, has_time);
         unproven.is_empty()
     }
 }

@@ -1,15 +1,14 @@
 //! The rules, case by case: what is certain is said, what is not is left to the engine.
 
 use alloy_consensus::{SignableTransaction as _, TxEip1559};
-use alloy_eips::eip2930::{AccessList, AccessListItem};
 use alloy_primitives::{Address, TxKind};
 
 use super::*;
 
-pub(super) const A: Address = Address::repeat_byte(0xa);
-pub(super) const B: Address = Address::repeat_byte(0xb);
+pub(crate) const A: Address = Address::repeat_byte(0xa);
+pub(crate) const B: Address = Address::repeat_byte(0xb);
 
-pub(super) fn transaction(sender: Address, nonce: u64) -> Facts {
+pub(crate) fn transaction(sender: Address, nonce: u64) -> Facts {
     Facts {
         sender,
         nonce,
@@ -22,7 +21,7 @@ pub(super) fn transaction(sender: Address, nonce: u64) -> Facts {
     }
 }
 
-pub(super) fn state(accounts: &[(Address, u64, bool)]) -> State {
+pub(crate) fn state(accounts: &[(Address, u64, bool)]) -> State {
     let accounts = accounts
         .iter()
         .map(|(address, nonce, has_code)| {
@@ -35,7 +34,7 @@ pub(super) fn state(accounts: &[(Address, u64, bool)]) -> State {
 
 fn check(items: &[&[Facts]], state: &State, expected: &[usize]) {
     let facts: Vec<_> = items.iter().map(|item| Some(item.to_vec())).collect();
-    let found: Vec<usize> = hopeless(&facts, &[], state).into_iter().collect();
+    let found: Vec<usize> = hopeless(&facts, &BTreeSet::new(), &[], state).into_iter().collect();
     assert_eq!(found, expected, "{items:?}");
 }
 
@@ -79,32 +78,28 @@ fn what_is_bad_in_any_state_is_hopeless_and_what_follows_it_a_gap() {
 }
 
 #[test]
-fn gas_below_what_a_transaction_takes_and_tips_above_the_cap_are_impossible() {
+fn gas_below_the_least_and_tips_above_the_cap_are_impossible() {
     let call = TxEip1559 {
         chain_id: 1,
-        gas_limit: 21_000,
+        gas_limit: 30_999,
         max_fee_per_gas: 5,
         max_priority_fee_per_gas: 5,
         to: TxKind::Call(A),
+        input: vec![0; 1_000].into(),
         ..TxEip1559::default()
     };
-    let is_bad = |transaction: TxEip1559| {
+    let is_bad = |transaction: &TxEip1559, has_floor| {
         let signature = alloy_primitives::Signature::test_signature();
-        is_impossible(&transaction.into_signed(signature).into())
+        is_impossible(&transaction.clone().into_signed(signature).into(), has_floor)
     };
-    let with_gas =
-        |gas_limit, transaction: &TxEip1559| TxEip1559 { gas_limit, ..transaction.clone() };
-    let input = TxEip1559 { input: Bytes::from_static(&[0, 0, 1, 2, 3]), ..call.clone() };
-    let create = TxEip1559 { to: TxKind::Create, ..call.clone() };
-    let item = AccessListItem { address: A, storage_keys: vec![B256::ZERO; 2] };
-    let access = TxEip1559 { access_list: AccessList(vec![item]), ..call.clone() };
-    for (transaction, gas) in
-        [(&call, 21_000), (&input, 21_056), (&create, 53_000), (&access, 27_200)]
+    let with_gas = |gas_limit| TxEip1559 { gas_limit, ..call.clone() };
+    for (gas, without_floor, with_floor) in
+        [(24_999, true, true), (25_000, false, true), (30_999, false, true), (31_000, false, false)]
     {
-        assert!(is_bad(with_gas(gas - 1, transaction)), "{transaction:?}");
-        assert!(!is_bad(with_gas(gas, transaction)), "{transaction:?}");
+        assert_eq!(is_bad(&with_gas(gas), false), without_floor, "{gas}");
+        assert_eq!(is_bad(&with_gas(gas), true), with_floor, "{gas}");
     }
-    assert!(is_bad(TxEip1559 { max_priority_fee_per_gas: 6, ..call }));
+    assert!(is_bad(&TxEip1559 { max_priority_fee_per_gas: 6, ..with_gas(31_000) }, true));
 }
 
 #[test]
@@ -118,6 +113,33 @@ fn gap_is_not_certain_where_something_else_may_raise_the_nonce() {
 #[test]
 fn what_cannot_be_read_ends_the_check() {
     let facts = vec![Some(vec![transaction(A, 9)]), None, Some(vec![transaction(A, 9)])];
-    let found = hopeless(&facts, &[], &state(&[(A, 0, false)]));
+    let found = hopeless(&facts, &BTreeSet::new(), &[], &state(&[(A, 0, false)]));
     assert_eq!(found.into_iter().collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn what_follows_a_refused_item_of_its_sender_is_a_gap_and_of_others_is_not() {
+    let zero = state(&[(A, 0, false), (B, 0, false)]);
+    let items = [
+        vec![transaction(A, 0)],
+        vec![transaction(B, 0)],
+        vec![transaction(A, 1)],
+        vec![transaction(B, 1), transaction(A, 2)],
+        vec![transaction(B, 1)],
+    ];
+    let facts: Vec<_> = items.into_iter().map(Some).collect();
+    let after = |refused: &[usize]| -> Vec<usize> {
+        let refused = refused.iter().copied().collect();
+        hopeless(&facts, &refused, &[], &zero).into_iter().collect()
+    };
+    assert_eq!(after(&[]), Vec::<usize>::new());
+    assert_eq!(after(&[0]), [2, 3]);
+    assert_eq!(after(&[1]), [3, 4]);
+    // An authorization that is refused raises no nonce.
+    let authorized = Facts { authorities: vec![A], ..transaction(B, 0) };
+    let facts = [Some(vec![authorized]), Some(vec![transaction(A, 7)])];
+    let found = |refused: &[usize]| {
+        hopeless(&facts, &refused.iter().copied().collect(), &[], &zero).contains(&1)
+    };
+    assert_eq!((found(&[]), found(&[0])), (false, true));
 }

@@ -9,17 +9,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lockstep_core::record::SealMode;
-use lockstep_core::window::Offered;
+use lockstep_core::window::{Offered, Place};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, warn};
 
 use super::Proxy;
 use super::sealing::NotTaken;
 use super::sequencing::{LOOK_AGAIN, Plan};
-use crate::build::{self, Build, BuildError, Order, Outcome};
+use crate::build::{self, Build, BuildError, Known, Order, Outcome};
 use crate::jobs::{BuiltJob, Job, Taken};
 use crate::payload::{self, Imported, Payload};
-use crate::precheck::{self, Guessing};
+use crate::precheck::{self, Guessing, Precheck};
 
 /// Builds of one block at most, where an engine tears legs.
 const REBUILDS_MAX: usize = 64;
@@ -43,8 +43,19 @@ impl Proxy {
             let get_payload = self.seen().get_payload.clone();
             match self.build_and_import(&order, &plan.items, None, get_payload.as_deref()).await {
                 Ok((build, imported)) => {
-                    let Plan { items, passed, mode, cursor, closed } = plan;
-                    return Ok(BuiltJob { build, items, passed, mode, cursor, closed, imported });
+                    let Plan { items, passed, mode, begin, until, closed } = plan;
+                    let refused = BTreeSet::new();
+                    return Ok(BuiltJob {
+                        build,
+                        items,
+                        passed,
+                        mode,
+                        begin,
+                        until,
+                        refused,
+                        closed,
+                        imported,
+                    });
                 }
                 Err(NotBuilt::Build(BuildError::Engine(reason))) => {
                     self.metrics.engine_errors.inc();
@@ -54,11 +65,14 @@ impl Proxy {
                 Err(NotBuilt::Build(error @ BuildError::NotHead(_))) => {
                     return Err(error.to_string());
                 }
-                Err(
-                    error @ (NotBuilt::Build(BuildError::TooManyRefusals)
-                    | NotBuilt::NotImported(_)),
-                ) if !plan.items.is_empty() => {
-                    return self.build_closed(job, &order, &error.to_string()).await;
+                Err(NotBuilt::Build(BuildError::TooManyRefusals(refused))) => {
+                    let reason = BuildError::TooManyRefusals(BTreeSet::new()).to_string();
+                    let refused = places(&plan.items, &refused);
+                    return self.build_closed(job, &order, refused, &reason).await;
+                }
+                Err(error @ NotBuilt::NotImported(_)) if !plan.items.is_empty() => {
+                    let reason = error.to_string();
+                    return self.build_closed(job, &order, BTreeSet::new(), &reason).await;
                 }
                 Err(error) => {
                     error!(job = %job.id, %error, "the engine refuses a block without anything of the log");
@@ -78,19 +92,22 @@ impl Proxy {
         get_payload: Option<&str>,
     ) -> Result<(Build, Option<Arc<Taken>>), NotBuilt> {
         let chain = self.chain.params().id;
-        let checked = precheck::check(&self.engine, chain, order, number, items).await;
+        let precheck = precheck::look(&self.engine, chain, order, number, items).await;
         let Some(get_payload) = get_payload else {
-            return Ok((self.build(order, items, checked.hopeless).await?, None));
+            let known = Known { precheck: &precheck, guessing: &Guessing::none() };
+            return Ok((self.build(order, items, known).await?, None));
         };
-        let mut guessing = Guessing::new(checked);
+        let (started, mut guessing) = (Instant::now(), Guessing::default());
         loop {
-            let build = self.build(order, items, guessing.left_out()).await?;
+            let known = Known { precheck: &precheck, guessing: &guessing };
+            let build = self.build(order, items, known).await?;
             let (build, imported) = self.bring_in(order, items, get_payload, build).await?;
             let proof = imported.as_ref().map(|taken| {
                 let absent = build.left_out.union(&taken.missing).copied().collect();
                 (taken.payload.hash, absent)
             });
-            if guessing.is_settled(&self.engine, proof).await {
+            let has_time = started.elapsed() < self.chain.lead().div_f64(4.0);
+            if guessing.is_settled(&self.engine, &build.guesses, proof, has_time).await {
                 return Ok((build, imported));
             }
         }
@@ -100,30 +117,35 @@ impl Proxy {
         &self,
         order: &Order,
         items: &[Offered],
-        left_out: BTreeSet<usize>,
+        known: Known<'_>,
     ) -> Result<Build, BuildError> {
         let started = Instant::now();
-        let build = build::build(&self.engine, order, items, left_out).await?;
+        let build = build::build(&self.engine, order, items, BTreeSet::new(), known).await?;
         self.metrics.built(started.elapsed(), build.refusals);
         Ok(build)
     }
 
-    /// The last resort, where no block with items can be had of the engine.
+    /// The last resort, where no block with items can be had of the engine. What it refused on the way goes into the block's
+    /// record: no later block is offered it, so the chain gets on.
     pub(super) async fn build_closed(
         &self,
         job: &Job,
         order: &Order,
+        refused: BTreeSet<Place>,
         reason: &str,
     ) -> Result<BuiltJob, String> {
-        error!(job = %job.id, parent = %job.parent, %reason, "nothing is offered on this parent");
-        let cursor = self.parent_cursor(job).await?;
-        let build = build::build(&self.engine, order, &[], BTreeSet::new()).await;
+        error!(job = %job.id, parent = %job.parent, refused = refused.len(), %reason,
+            "nothing is offered on this parent");
+        let known = Known { precheck: &Precheck::default(), guessing: &Guessing::none() };
+        let build = build::build(&self.engine, order, &[], BTreeSet::new(), known).await;
         Ok(BuiltJob {
             build: build.map_err(|error| error.to_string())?,
             items: Vec::new(),
             passed: Vec::new(),
             mode: SealMode::Closed,
-            cursor: Some(cursor),
+            begin: None,
+            until: None,
+            refused,
             closed: Instant::now(),
             imported: None,
         })
@@ -184,8 +206,7 @@ impl Proxy {
                     return Ok((build, Taken { method, raw, payload, missing }));
                 }
                 Outcome::Torn(torn) => {
-                    let left_out = build.left_out.union(&torn).copied().collect();
-                    build = build::build(&self.engine, order, items, left_out).await?;
+                    build = build::rebuild(&self.engine, order, items, &build, &torn).await?;
                 }
                 Outcome::Foreign => {
                     error!(hash = %payload.hash, "the engine built something else than deposits and offered items");
@@ -205,4 +226,9 @@ impl Proxy {
             get_payload: None,
         }
     }
+}
+
+/// Where some of the items are in the log.
+pub(super) fn places(items: &[Offered], which: &BTreeSet<usize>) -> BTreeSet<Place> {
+    which.iter().filter_map(|index| items.get(*index)).map(|item| item.place).collect()
 }

@@ -1,9 +1,12 @@
 //! Payloads that pass through: remembered, so that the next block's cursor needs no question to the engine.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use alloy_primitives::B256;
 use bytes::Bytes;
+use lockstep_core::deposit::is_deposit;
+use lockstep_core::limits::BACKLOG_MS_MAX;
 use serde_json::value::RawValue;
 use tracing::debug;
 
@@ -54,7 +57,7 @@ impl Proxy {
         }
         let chain = Arc::clone(&self.chain);
         tokio::spawn(async move {
-            if let Err(reason) = chain.cursor_of(hash).await {
+            if let Err(reason) = chain.begin_of(hash).await {
                 debug!(block = %hash, %reason, "the cursor of an imported block is not known yet");
             }
         });
@@ -68,8 +71,24 @@ impl Proxy {
             && let Some(payload) = Payload::in_envelope(&raw)
         {
             self.note_own(payload.hash);
+            if self.is_closed_by_op_node(&payload) {
+                self.note_closed(payload.hash, BTreeSet::new()).await;
+            }
         }
         answer
+    }
+
+    /// Whether op-node made a block of deposits only, past the sidecar: it recovers, or the sidecar is switched off. Only a
+    /// record tells such a block from one whose every item was bad. One that comes too late for a record needs none.
+    fn is_closed_by_op_node(&self, payload: &Payload) -> bool {
+        let has_users = payload.transactions.iter().any(|bytes| !is_deposit(bytes));
+        let end = self.chain.end(payload.timestamp);
+        let newest = self.chain.feed().newest().borrow().timestamp;
+        self.role == Role::Sequencing
+            && self.records.is_some()
+            && !has_users
+            && payload.timestamp >= self.chain.params().joins_at
+            && newest <= end.plus(BACKLOG_MS_MAX)
     }
 
     /// Remembers that a block came out of this engine's own `getPayload`.

@@ -9,14 +9,17 @@ use std::time::{Duration, Instant};
 
 use alloy_primitives::B256;
 use lockstep_core::limits::RECORD_SKIPPED_MAX;
-use lockstep_core::record::{Cursor, RecordBody, Sealed};
+use lockstep_core::record::{RecordBody, Sealed, Skipped};
+use lockstep_core::window::{Begin, Place};
 use serde_json::value::RawValue;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
+use super::building::places;
 use super::sequencing::now_ms;
 use super::{Answer, Proxy, ok};
 use crate::build::{self, BuildError, Order};
+use crate::chain::Unresolved;
 use crate::config::WhenSilent;
 use crate::engine::EngineError;
 use crate::jobs::{BuiltJob, Job, JobState, Taken};
@@ -31,8 +34,6 @@ const UNKNOWN_PAYLOAD: i64 = -38001;
 const REBUILDS_MAX: usize = 8;
 /// Between two looks at whether a block that was sealed without the log can be recorded.
 const RECORD_LATER: Duration = Duration::from_millis(500);
-/// How long such a block is remembered: the log may be silent for a day.
-const WORD_KEPT: Duration = Duration::from_secs(24 * 3_600);
 
 /// Why a block could not be taken from the engine.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +76,7 @@ impl Proxy {
             Ok(built) => self.seal(request, job, built).await,
             Err(reason) => Err(reason),
         };
+        self.seen().failing.note(Instant::now(), sealed.as_ref().err());
         ok(match sealed {
             Ok(raw) => json_rpc::result(request.id, &raw),
             Err(reason) => {
@@ -113,12 +115,12 @@ impl Proxy {
         if let Some(taken) = built.imported.as_ref().filter(|taken| taken.method == method)
             && self.has(taken.payload.hash).await
         {
-            self.note_sealed(&built, taken);
+            self.note_sealed(&built, taken).await;
             return Ok(taken.raw.clone());
         }
         match self.take_or_rebuild(method, job, &built).await {
             Ok((built, taken)) => {
-                self.note_sealed(&built, &taken);
+                self.note_sealed(&built, &taken).await;
                 job.state.send_replace(JobState::Built(Arc::new(built)));
                 Ok(taken.raw)
             }
@@ -158,31 +160,44 @@ impl Proxy {
     /// The engine has no payload for a job: it was restarted, or it is strict and found the items bad while it built.
     async fn rebuild(&self, method: &str, job: &Job, built: BuiltJob) -> Result<BuiltJob, String> {
         let order = Order { get_payload: Some(method.to_owned()), ..self.order(job) };
-        let left_out = built.build.left_out.clone();
-        match build::build(&self.engine, &order, &built.items, left_out).await {
+        let none = BTreeSet::new();
+        match build::rebuild(&self.engine, &order, &built.items, &built.build, &none).await {
             Ok(build) => Ok(BuiltJob { build, ..built }),
-            Err(error @ BuildError::TooManyRefusals) => {
-                self.build_closed(job, &order, &error.to_string()).await
+            Err(error) => {
+                let reason = error.to_string();
+                let BuildError::TooManyRefusals(refused) = error else { return Err(reason) };
+                let refused = places(&built.items, &refused);
+                self.build_closed(job, &order, refused, &reason).await
             }
-            Err(error) => Err(error.to_string()),
         }
     }
 
-    fn note_sealed(&self, built: &BuiltJob, taken: &Taken) {
+    /// Remembers a block before it is handed out.
+    async fn note_sealed(&self, built: &BuiltJob, taken: &Taken) {
         self.tell_skipped(built, &taken.missing);
-        match built.cursor {
-            Some(cursor) => self.note_offered(built, taken, cursor),
-            None => self.chain.give_word(taken.payload.hash, built.mode),
+        match &built.begin {
+            Some(begin) => self.note_offered(built, taken, begin),
+            None => self.note_closed(taken.payload.hash, built.refused.clone()).await,
         }
+    }
+
+    /// Remembers that a block was sealed closed. It looks like one whose every item was bad, so this is on disk before the
+    /// block is handed out: a sidecar that forgot it would take it for an offered one.
+    pub(super) async fn note_closed(&self, hash: B256, refused: BTreeSet<Place>) {
+        self.chain.note_closed(hash, refused);
+        self.keeper.write().await;
     }
 
     /// Where the next offer begins is known as soon as the block is.
-    fn note_offered(&self, built: &BuiltJob, taken: &Taken, cursor: Cursor) {
+    fn note_offered(&self, built: &BuiltJob, taken: &Taken, begin: &Begin) {
+        let (cursor, refused) = (begin.cursor, begin.refused.iter().copied());
         let mut skipped = built.skipped(&taken.missing);
-        skipped.truncate(RECORD_SKIPPED_MAX);
+        skipped.truncate(RECORD_SKIPPED_MAX.saturating_sub(begin.refused.len()));
+        skipped.extend(refused.map(Skipped::refused));
         let Payload { number, hash, parent, timestamp, .. } = taken.payload;
         let sealed = Sealed { number, hash, parent, timestamp, mode: built.mode, cursor, skipped };
-        self.chain.ledger().insert(hash, Known { number, parent, timestamp, cursor });
+        let known = Known { number, parent, timestamp, begin: begin.clone(), until: built.until };
+        self.chain.ledger().insert(hash, known);
         let mut seen = self.seen();
         seen.sealing.insert(hash, (sealed, built.closed));
         while seen.sealing.len() > JOBS_MAX {
@@ -203,11 +218,9 @@ impl Proxy {
         let sealed = self.seen().sealing.remove(&payload.hash);
         let (sealed, closed) = match sealed {
             Some(sealed) => sealed,
-            None if self.chain.has_word(&payload.hash) => {
+            None if self.chain.take_closed(&payload.hash) => {
                 self.metrics.closed.inc();
-                let (proxy, hash) = (Arc::clone(self), payload.hash);
-                tokio::spawn(async move { proxy.record_later(hash).await });
-                return;
+                return self.is_closed_taken.notify_one();
             }
             None => return,
         };
@@ -218,16 +231,34 @@ impl Proxy {
         self.submit(RecordBody::Sealed(sealed));
     }
 
-    /// Records a block that was sealed without the log, once the log goes on and tells what it would have been offered.
-    pub(crate) async fn record_later(&self, hash: B256) {
-        let deadline = Instant::now().checked_add(WORD_KEPT);
-        while deadline.is_some_and(|deadline| Instant::now() < deadline) {
-            match self.chain.record_of(hash).await {
-                Ok(Some(sealed)) => return self.submit(RecordBody::Sealed(sealed)),
-                Ok(None) => return,
-                Err(reason) => debug!(block = %hash, %reason, "a closed block is not recorded yet"),
+    /// Records the blocks that were sealed closed, the oldest first, each once the log tells what it would have been offered.
+    /// Runs for ever. While the log is silent it looks at one block, however many wait.
+    pub(crate) async fn record_closed(self: Arc<Self>) {
+        let mut recorded = BTreeSet::new();
+        loop {
+            let closed = self.chain.closed_taken();
+            recorded.retain(|hash| closed.contains(hash));
+            for hash in closed {
+                if recorded.contains(&hash) {
+                    continue;
+                }
+                match self.chain.record_of(hash).await {
+                    Ok(Some(sealed)) => {
+                        recorded.insert(hash);
+                        self.submit(RecordBody::Sealed(sealed));
+                    }
+                    Ok(None) => {}
+                    // The log is not there yet for any later one.
+                    Err(Unresolved::AheadOfLog { .. }) => break,
+                    Err(reason) => {
+                        debug!(block = %hash, %reason, "a closed block is not recorded yet");
+                    }
+                }
             }
-            sleep(RECORD_LATER).await;
+            tokio::select! {
+                () = self.is_closed_taken.notified() => {}
+                () = sleep(RECORD_LATER) => {}
+            }
         }
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use alloy_primitives::B256;
-use lockstep_core::record::{Cursor, SealMode, Skipped};
+use lockstep_core::record::{SealMode, Skipped};
 use lockstep_core::types::UnixMillis;
-use lockstep_core::window::Offered;
+use lockstep_core::window::{Begin, Offered};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::{sleep, timeout};
@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::{Answer, Proxy, ok};
 use crate::attributes::{Attributes, Forkchoice, JobId};
+use crate::chain::Found;
 use crate::engine::EngineError;
 use crate::jobs::{BuiltJob, Job, JobState};
 use crate::json_rpc::{self, Request, SERVER_ERROR};
@@ -43,7 +44,9 @@ pub(super) struct Plan {
     pub(super) passed: Vec<Skipped>,
     pub(super) mode: SealMode,
     /// Where the next offer begins; `None` if the log was silent.
-    pub(super) cursor: Option<Cursor>,
+    pub(super) begin: Option<Begin>,
+    /// Log time up to which that holds; `None` if for good.
+    pub(super) until: Option<UnixMillis>,
     /// When the log block that closed its window was there.
     pub(super) closed: Instant,
 }
@@ -162,27 +165,30 @@ impl Proxy {
 
     /// Waits until the job's window has closed, and takes its offer.
     async fn plan(&self, job: &Job) -> Result<Plan, String> {
-        let cursor = self.parent_cursor(job).await?;
-        let block = job.block();
-        let window = self.chain.window(&block).map_err(|error| error.to_string())?;
+        let Found { begin, until } = self.parent_begin(job).await?;
+        let (block, cursor) = (job.block(), begin.cursor);
+        let window = self.chain.window(&block, cursor).await;
+        let window = window.map_err(|error| error.to_string())?;
         self.wait_until_closed(job, window.end).await?;
         let closed = Instant::now();
         // Again: limits may have come in the last log block of the window.
-        let window = self.chain.window(&block).map_err(|error| error.to_string())?;
-        let offer = self.chain.offer(cursor, &window).await.map_err(|error| error.to_string())?;
+        let window = self.chain.window(&block, cursor).await;
+        let window = window.map_err(|error| error.to_string())?;
+        let offer = self.chain.offer(begin, &window).await.map_err(|error| error.to_string())?;
         self.metrics.offered.inc_by(offer.items.len() as u64);
         let mode = match window.closed {
             Some(_) => SealMode::Closed,
             None => SealMode::Offered,
         };
-        Ok(Plan { items: offer.items, cursor: Some(offer.end), passed: offer.passed, mode, closed })
+        let begin = Some(offer.after());
+        Ok(Plan { items: offer.items, begin, until, passed: offer.passed, mode, closed })
     }
 
-    pub(super) async fn parent_cursor(&self, job: &Job) -> Result<Cursor, String> {
+    async fn parent_begin(&self, job: &Job) -> Result<Found, String> {
         let mut said = String::new();
         loop {
-            match self.chain.cursor_of(job.parent).await {
-                Ok(cursor) => return Ok(cursor),
+            match self.chain.begin_of(job.parent).await {
+                Ok(found) => return Ok(found),
                 Err(error) if error.to_string() != said => {
                     said = error.to_string();
                     warn!(parent = %job.parent, reason = %said, "the cursor of a job's parent is not known yet");
@@ -218,7 +224,7 @@ impl Proxy {
     fn closed_plan(&self, job: &Job) -> Plan {
         info!(parent = %job.parent, "the committee is silent: a block of deposits only");
         let (mode, closed) = (SealMode::Closed, Instant::now());
-        Plan { items: Vec::new(), passed: Vec::new(), mode, cursor: None, closed }
+        Plan { items: Vec::new(), passed: Vec::new(), mode, begin: None, until: None, closed }
     }
 
     pub(super) fn expect_head(&self, job: &Job) -> Result<Forkchoice, String> {

@@ -90,8 +90,8 @@ impl Proxy {
         if !has_users || payload.timestamp < self.chain.params().joins_at {
             return Verdict::Good;
         }
-        let judged = match self.chain.cursor_of(payload.parent).await {
-            Ok(cursor) => self.chain.judge(payload.clone().into(), cursor).await,
+        let judged = match self.chain.begin_of(payload.parent).await {
+            Ok(found) => self.chain.judge(payload.clone().into(), found.begin).await,
             Err(error) => Err(error),
         };
         let judged = match judged {

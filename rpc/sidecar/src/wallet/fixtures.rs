@@ -63,7 +63,7 @@ pub(crate) fn checked(bytes: Bytes) -> Transaction {
 }
 
 pub(crate) fn gateway() -> Gateway {
-    Gateway { chain: CHAIN, network: NETWORK, key: key(9), tip_min: 0 }
+    Gateway { chain: CHAIN, network: NETWORK, key: key(9), tip_min: 0, gas_max: 1 << 24 }
 }
 
 /// Validators in memory.

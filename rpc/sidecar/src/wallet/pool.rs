@@ -39,6 +39,8 @@ pub(crate) struct Gateway {
     pub(crate) key: SigningKey,
     /// Least tip, in wei per gas.
     pub(crate) tip_min: u128,
+    /// The greatest gas that the network takes of one transaction.
+    pub(crate) gas_max: u64,
 }
 
 /// Admits transactions, and keeps at them.
@@ -303,6 +305,9 @@ impl Pool {
 impl Gateway {
     fn check(&self, bytes: Bytes) -> Result<(Transaction, Entry), Refused> {
         let transaction = Transaction::check(self.chain, bytes)?;
+        if transaction.gas > self.gas_max {
+            return Err(Refused::GasTooHigh { gas: transaction.gas, max: self.gas_max });
+        }
         if transaction.tip < self.tip_min {
             return Err(Refused::Underpriced { tip: transaction.tip, needed: self.tip_min });
         }

@@ -30,6 +30,8 @@ pub(crate) enum Refused {
     Sender(String),
     #[error("exceeds block gas limit")]
     GasLimit,
+    #[error("transaction gas limit too high (cap: {max}, tx: {gas})")]
+    GasTooHigh { gas: u64, max: u64 },
     #[error("intrinsic gas too low: gas {gas}, minimum needed {needed}")]
     IntrinsicGas { gas: u64, needed: u64 },
     #[error("max priority fee per gas higher than max fee per gas")]
@@ -85,6 +87,7 @@ impl Refused {
             | Self::Chain { .. }
             | Self::Sender(_)
             | Self::GasLimit
+            | Self::GasTooHigh { .. }
             | Self::IntrinsicGas { .. }
             | Self::TipAboveFee
             | Self::NoAuthorization
@@ -110,7 +113,7 @@ impl Refused {
             Self::Type | Self::NoAuthorization => "type",
             Self::Unprotected | Self::Chain { .. } => "chain",
             Self::Sender(_) => "signature",
-            Self::GasLimit | Self::IntrinsicGas { .. } => "gas",
+            Self::GasLimit | Self::GasTooHigh { .. } | Self::IntrinsicGas { .. } => "gas",
             Self::TipAboveFee | Self::Underpriced { .. } | Self::FeeTooLow { .. } => "fee",
             Self::NonceTooLow { .. } | Self::NonceMax => "nonce",
             Self::Funds { .. } | Self::QueuedFunds { .. } => "funds",

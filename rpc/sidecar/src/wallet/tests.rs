@@ -29,6 +29,7 @@ fn config(engine: &FakeEngine) -> Config {
         gateway: key(9),
         endpoints: Vec::new(),
         tip_min: 0,
+        gas_max: 1 << 24,
         quota: QuotaConfig::default(),
     }
 }

@@ -1,8 +1,8 @@
 //! A user's transaction: what the bytes alone say of it, and how an engine would show it while it is pending.
 //!
 //! The rules of the log are [`lockstep_core::transaction::check`]'s; this adds those of a mempool that need no state,
-//! and nothing that depends on a fork. Sources: EIP-1559, EIP-2028, EIP-2930, EIP-3860, EIP-7702; go-ethereum
-//! `core/state_transition.go` (`IntrinsicGas`) and `internal/ethapi/api.go` (`RPCTransaction`).
+//! as every OP chain has them since Isthmus. Sources: EIP-1559, EIP-2930, EIP-7702; go-ethereum
+//! `internal/ethapi/api.go` (`RPCTransaction`).
 
 use alloy_consensus::{SignableTransaction as _, Transaction as _, TxEnvelope};
 use alloy_eips::eip2718::Decodable2718 as _;
@@ -15,18 +15,7 @@ use lockstep_core::types::ChainId;
 use serde_json::{Map, Value, json};
 
 use super::refused::Refused;
-
-/// Gas of a transaction, of one that creates a contract, and of one byte of data that is zero or is not.
-const GAS: u64 = 21_000;
-const GAS_CREATE: u64 = 53_000;
-const GAS_ZERO_BYTE: u64 = 4;
-const GAS_BYTE: u64 = 16;
-/// Gas of 32 bytes of code that is to be deployed.
-const GAS_INITCODE_WORD: u64 = 2;
-/// Gas of an access list's address and storage key, and of an authorization.
-const GAS_ACCESS_ADDRESS: u64 = 2_400;
-const GAS_ACCESS_KEY: u64 = 1_900;
-const GAS_AUTHORIZATION: u64 = 25_000;
+use crate::gas::gas_min;
 
 /// A transaction whose bytes, signature included, were checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +55,7 @@ impl Transaction {
         if nonce == u64::MAX {
             return Err(Refused::NonceMax);
         }
-        let needed = intrinsic_gas(&envelope);
+        let needed = gas_min(&envelope, true);
         if gas < needed {
             return Err(Refused::IntrinsicGas { gas, needed });
         }
@@ -100,29 +89,6 @@ fn unsigned(envelope: &TxEnvelope) -> Vec<u8> {
         TxEnvelope::Eip4844(signed) => signed.tx().encoded_for_signing(),
         TxEnvelope::Eip7702(signed) => signed.tx().encoded_for_signing(),
     }
-}
-
-fn intrinsic_gas(envelope: &TxEnvelope) -> u64 {
-    let times = |count: usize, gas: u64| (count as u64).saturating_mul(gas);
-    let input = envelope.input();
-    let zeros = input.iter().filter(|byte| **byte == 0).count();
-    let authorizations = envelope.authorization_list().map_or(0, <[_]>::len);
-    let (addresses, keys) = envelope
-        .access_list()
-        .map_or((0, 0), |list| (list.len(), list.iter().map(|item| item.storage_keys.len()).sum()));
-    let base = match envelope.is_create() {
-        true => GAS_CREATE.saturating_add(times(input.len().div_ceil(32), GAS_INITCODE_WORD)),
-        false => GAS,
-    };
-    [
-        times(zeros, GAS_ZERO_BYTE),
-        times(input.len().saturating_sub(zeros), GAS_BYTE),
-        times(addresses, GAS_ACCESS_ADDRESS),
-        times(keys, GAS_ACCESS_KEY),
-        times(authorizations, GAS_AUTHORIZATION),
-    ]
-    .into_iter()
-    .fold(base, u64::saturating_add)
 }
 
 /// A JSON-RPC quantity: hex without leading zeros.

@@ -56,6 +56,20 @@ fn rules_that_need_signatures_answer_only_after() {
     let first = evm_bytes(0, ENTRY_GAS_MAX);
     let evm_leg = Leg { kind: ChainKind::Evm, ..leg(EVM, &[first, evm_bytes(1, 21_000)]) };
     let wide_bundle = bundle(vec![leg(A, &[opaque(1, 10)]), evm_leg]);
+    let mut capped = Net::new(1);
+    let max = 1 << 24;
+    for chain in &mut capped.state.committed.chains {
+        chain.params.transaction_gas_max = max;
+    }
+    let over = |got| LeaveOut::TransactionGas { chain: EVM, got, max };
+    let in_leg =
+        Leg { kind: ChainKind::Evm, ..leg(EVM, &[evm_bytes(0, 21_000), evm_bytes(1, max + 1)]) };
+    let in_leg = bundle(vec![leg(A, &[opaque(1, 10)]), in_leg]);
+    for (entry, expected) in
+        [(evm(max), None), (evm(max + 1), Some(over(max + 1))), (in_leg, Some(over(max + 1)))]
+    {
+        assert_eq!(asked(&capped, &entry), (None, expected), "{entry:?}");
+    }
     let cases = [
         (record(&net, A, 1, &key(1)), Some(LeaveOut::NotSequencer { chain: A })),
         (evm(ENTRY_GAS_MAX), None),

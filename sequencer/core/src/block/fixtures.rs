@@ -13,6 +13,7 @@ use crate::cut::{Cut, LanePosition};
 use crate::dedup::Dedup;
 use crate::entry::{Body, Entry, Transaction};
 use crate::header::Header;
+use crate::limits::ENTRY_GAS_MAX;
 use crate::params::{ChainKind, ChainParams, Genesis, NetworkParams};
 use crate::record::{Limits, Record, RecordBody};
 use crate::signing::SigningKey;
@@ -57,6 +58,7 @@ fn chain(id: ChainId, kind: ChainKind, gateways: Vec<Address>) -> ChainParams {
         block_time_ms: 2_000,
         gas_per_second: if kind == ChainKind::Evm { 21_000 } else { 0 },
         bytes_per_second: 1,
+        transaction_gas_max: ENTRY_GAS_MAX,
         sequencers: vec![sequencer().address()],
         gateways,
         joins_at: 0,
@@ -295,7 +297,7 @@ pub(crate) fn bundle(legs: Vec<Leg>) -> Entry {
 
 /// A `Limits` record, different for each `n`.
 pub(crate) fn record(net: &Net, chain: ChainId, n: u64, key: &SigningKey) -> Entry {
-    let body = RecordBody::Limits(Limits { tx_bytes: n, block_bytes: 0 });
+    let body = RecordBody::Limits(Limits { tx_bytes: n, ..Limits::default() });
     entry(Body::Record(Record::sign(net.state.network_id, chain, body, key)))
 }
 

@@ -93,6 +93,7 @@ fn only_budget_and_record_cap_are_not_final() {
         (LeaveOut::Kind { chain }, true),
         (LeaveOut::UnsupportedGuarantee, true),
         (LeaveOut::NotSequencer { chain }, true),
+        (LeaveOut::TransactionGas { chain, got: 2, max: 1 }, true),
         (LeaveOut::TooLarge { chain }, true),
         (LeaveOut::Duplicate { earlier }, true),
         (LeaveOut::OverBudget { chain }, false),

@@ -234,13 +234,111 @@ fn a_record_repeats_what_the_block_says() {
         cursor: cursor(7, 2),
         skipped: outcome.skipped.clone(),
     };
-    assert_eq!(kind.sealed(&block, &offer), Some(expected.clone()));
+    assert_eq!(kind.sealed(&block, &offer, &none()), Some(expected.clone()));
     let closed =
         Sealed { mode: SealMode::Closed, cursor: cursor(5, 0), skipped: vec![], ..expected };
-    assert_eq!(Kind::Closed.sealed(&block, &offer), Some(closed.clone()));
+    assert_eq!(Kind::Closed.sealed(&block, &offer, &none()), Some(closed.clone()));
     let foreign = Kind::Foreign { index: 2, hash: B256::ZERO };
-    assert_eq!(foreign.sealed(&block, &offer), Some(closed));
-    assert_eq!(Kind::Ambiguous.sealed(&block, &offer), None);
+    assert_eq!(foreign.sealed(&block, &offer, &none()), Some(closed));
+    assert_eq!(Kind::Ambiguous.sealed(&block, &offer, &none()), None);
+}
+
+fn none() -> BTreeSet<Place> {
+    BTreeSet::new()
+}
+
+fn places(list: &[(u64, u32)]) -> BTreeSet<Place> {
+    list.iter().map(|&(height, item)| Place { height: Height(height), item }).collect()
+}
+
+/// The offer has the items (6, 0), (6, 2) and (7, 1).
+#[test]
+fn items_that_were_refused_to_a_closed_block_are_passed_over_by_its_descendants() {
+    let block = block(&[]);
+    let first = offered(&block, cursor(5, 0));
+    let listed = places(&[(6, 0), (6, 2)]);
+    let begin = Kind::Closed.begin(&first, &listed).unwrap();
+    assert_eq!(begin, Begin { cursor: cursor(5, 0), refused: listed.clone() });
+    let sealed = Kind::Closed.sealed(&block, &first, &listed).unwrap();
+    assert_eq!((sealed.mode, sealed.cursor), (SealMode::Closed, cursor(5, 0)));
+    assert_eq!(sealed.begin(), begin, "the record alone says the same");
+
+    let next = offer(begin, &log(), &window(&block)).unwrap();
+    let found: Vec<_> = next.items.iter().map(|item| item.place).collect();
+    assert_eq!(found, places(&[(7, 1)]).into_iter().collect::<Vec<_>>());
+    let passed: Vec<_> = next.passed.iter().map(|s| (s.height.0, s.item, s.reason)).collect();
+    assert_eq!(passed, [STALE, invalid(6, 0), invalid(6, 2), LARGE]);
+    assert_eq!(next.end, cursor(7, 2));
+    // Its own children begin behind all of them.
+    let kind = classify(
+        &block,
+        &window(&block),
+        &next,
+        &said(Some((CLOSED_AT, SealMode::Offered)), CLOSED_AT),
+    );
+    assert_eq!(kind.begin(&next, &none()), Some(cursor(7, 2).into()));
+}
+
+#[test]
+fn only_items_of_its_own_offer_are_refused_and_only_to_a_closed_block() {
+    let block = block(&[]);
+    let offer = offered(&block, cursor(6, 1));
+    // Before the cursor, a record, one that is too large, one that is not there.
+    let others = places(&[(6, 0), (6, 1), (7, 0), (7, 9), (9, 0)]);
+    assert_eq!(Kind::Closed.begin(&offer, &others), Some(cursor(6, 1).into()));
+    let mine = places(&[(6, 2)]);
+    let foreign = Kind::Foreign { index: 2, hash: B256::ZERO };
+    assert_eq!(foreign.begin(&offer, &mine), Some(cursor(6, 1).into()));
+    assert_eq!(Kind::Offered(Outcome::default()).begin(&offer, &mine), Some(cursor(7, 2).into()));
+    assert_eq!(Kind::Ambiguous.begin(&offer, &mine), None);
+}
+
+#[test]
+fn refused_items_are_passed_on_until_the_cursor_is_behind_them() {
+    let block = block(&[]);
+    let refused = places(&[(6, 2), (7, 1)]);
+    let begin = Begin { cursor: cursor(5, 0), refused };
+    let closed = Window { closed: Some(ClosedBy::Drift), ..window(&block) };
+    let nothing = offer(begin.clone(), &[], &closed).unwrap();
+    assert_eq!(Kind::Closed.begin(&nothing, &none()), Some(begin.clone()));
+    // A window that ends before the second one.
+    let short = Window { end: UnixMillis(END - 9), ..window(&block) };
+    let part = offer(begin, &log(), &short).unwrap();
+    let kind = Kind::Offered(Outcome { included: vec![], skipped: part.passed.clone() });
+    let rest = places(&[(7, 1)]);
+    assert_eq!(
+        kind.begin(&part, &none()),
+        Some(Begin { cursor: cursor(6, 3), refused: rest.clone() })
+    );
+    let sealed = kind.sealed(&block, &part, &none()).unwrap();
+    assert_eq!(sealed.begin().refused, rest);
+    let named: Vec<_> = sealed.skipped.iter().map(|s| (s.height.0, s.item)).collect();
+    assert_eq!(named, [(6, 2), (7, 1)]);
+}
+
+#[test]
+fn no_more_refused_items_are_passed_on_than_a_record_has_room_for() {
+    let block = block(&[]);
+    let count = REFUSED_MAX as u64 + 2;
+    let items = (0..count).map(|n| loose(tx(n + 1))).collect();
+    let log = [slice(1, END, items), slice(2, CLOSED_AT, vec![])];
+    let wide = Window { gas: u64::MAX, bytes_max: u64::MAX, ..window(&block) };
+    let all: Vec<(u64, u32)> = (0..count as u32).map(|item| (1, item)).collect();
+    let before = Begin { cursor: cursor(1, 0), refused: places(&all[9..10]) };
+    let offer = offer(before, &log, &wide).unwrap();
+    let begin = Kind::Closed.begin(&offer, &places(&all)).unwrap();
+    assert_eq!(begin.refused, places(&all[..REFUSED_MAX]));
+    // However many others a record names, it has room for these.
+    let reason = SkipReason::Stale;
+    let skipped: Vec<_> = (0..RECORD_SKIPPED_MAX as u32)
+        .map(|item| Skipped { height: Height(0), item, reason })
+        .collect();
+    let rest = Offer { begin: begin.clone(), end: cursor(1, 0), ..offer };
+    let sealed =
+        Kind::Offered(Outcome { included: vec![], skipped }).sealed(&block, &rest, &none());
+    let sealed = sealed.unwrap();
+    assert_eq!(sealed.skipped.len(), RECORD_SKIPPED_MAX);
+    assert_eq!(sealed.begin(), begin);
 }
 
 #[test]
@@ -254,7 +352,7 @@ fn a_record_names_no_more_skipped_items_than_it_may() {
     let most = RECORD_SKIPPED_MAX as u32;
     for count in [most, most + 1] {
         let outcome = Outcome { included: vec![], skipped: skipped(count) };
-        let sealed = Kind::Offered(outcome).sealed(&block, &offer).unwrap();
+        let sealed = Kind::Offered(outcome).sealed(&block, &offer, &none()).unwrap();
         assert_eq!(sealed.skipped, skipped(most));
     }
 }

@@ -25,12 +25,23 @@ const ECOTONE: &[u8] = &hex!(
 
 #[test]
 fn real_first_deposits_are_read() {
-    for (bytes, number, timestamp, sequence_number, scalar) in
-        [(JOVIAN, 6, 0x6b02_c1f8, 0, Some(400)), (ECOTONE, 8_085_313, 0x67f6_a910, 1, None)]
-    {
+    // Neither chain asks an operator fee.
+    let fees = FeeParams {
+        base_fee_scalar: 1_368,
+        blob_base_fee_scalar: 810_949,
+        base_fee: U256::from(0x1e98_4535),
+        blob_base_fee: U256::from(1),
+        operator_fee_scalar: 0,
+        operator_fee_constant: 0,
+    };
+    for (bytes, number, timestamp, sequence_number, scalar, fees) in [
+        (JOVIAN, 6, 0x6b02_c1f8, 0, Some(400), Some(fees)),
+        (ECOTONE, 8_085_313, 0x67f6_a910, 1, None, None),
+    ] {
         let deposit = Deposit::decode(bytes).unwrap();
         assert_eq!((deposit.from, deposit.gas), (DEPOSITOR, 1_000_000));
-        let info = L1Info { number, timestamp, sequence_number, da_footprint_gas_scalar: scalar };
+        let da_footprint_gas_scalar = scalar;
+        let info = L1Info { number, timestamp, sequence_number, da_footprint_gas_scalar, fees };
         assert_eq!(L1Info::decode(deposit.data), Ok(info));
     }
 }
@@ -50,6 +61,16 @@ fn selectors_are_those_of_the_contract() {
     }
 }
 
+/// What the fixtures fill call data with.
+const FEES: FeeParams = FeeParams {
+    base_fee_scalar: 0xeeee_eeee,
+    blob_base_fee_scalar: 0xeeee_eeee,
+    base_fee: U256::from_be_bytes([0xee; 32]),
+    blob_base_fee: U256::from_be_bytes([0xee; 32]),
+    operator_fee_scalar: 0xeeee_eeee,
+    operator_fee_constant: 0xeeee_eeee_eeee_eeee,
+};
+
 #[test]
 fn each_form_is_read_and_a_scalar_of_0_means_400() {
     for (form, scalar) in [
@@ -60,11 +81,16 @@ fn each_form_is_read_and_a_scalar_of_0_means_400() {
         (Form::Jovian(1), Some(1)),
         (Form::Jovian(u16::MAX), Some(u16::MAX)),
     ] {
+        let fees = match form {
+            Form::Bedrock | Form::Ecotone => None,
+            Form::Isthmus | Form::Jovian(_) => Some(FEES),
+        };
         let info = L1Info {
             number: u64::MAX - 1,
             timestamp: u64::MAX - 2,
             sequence_number: 3,
             da_footprint_gas_scalar: scalar,
+            fees,
         };
         let data = l1_info(form, info.number, info.timestamp, info.sequence_number);
         assert_eq!(L1Info::decode(&data), Ok(info), "{form:?}");

@@ -29,7 +29,7 @@ fn bundle(legs: Vec<Leg>) -> Body {
 }
 
 fn limits() -> Body {
-    let limits = RecordBody::Limits(Limits { tx_bytes: 1, block_bytes: 2 });
+    let limits = RecordBody::Limits(Limits { tx_bytes: 1, block_bytes: 2, ..Limits::default() });
     Body::Record(Record::sign(NETWORK, CHAIN, limits, &key(8)))
 }
 

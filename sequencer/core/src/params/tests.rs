@@ -10,6 +10,7 @@ fn genesis() -> Genesis {
         block_time_ms: 2_000,
         gas_per_second: 21_000,
         bytes_per_second: 1_000,
+        transaction_gas_max: 21_000,
         sequencers: vec![key(9).address()],
         gateways: Vec::new(),
         joins_at: 0,
@@ -26,7 +27,7 @@ fn genesis() -> Genesis {
 type Set = fn(&mut Genesis, u64);
 
 /// Every number with a range: its name, least, greatest, and how to set it.
-const RANGES: [(&str, u64, u64, Set); 18] = [
+const RANGES: [(&str, u64, u64, Set); 20] = [
     ("block_interval_ms", 10, 10_000, |g, n| g.params.block_interval_ms = n),
     ("delay_ms", 1, 60_000, |g, n| g.params.delay_ms = n),
     ("drift_ms", 1, 60_000, |g, n| g.params.drift_ms = n),
@@ -42,6 +43,8 @@ const RANGES: [(&str, u64, u64, Set); 18] = [
     ("gas_per_second", 21_000, 1 << 40, |g, n| g.chains[0].gas_per_second = n),
     ("gas_per_second", 0, 1 << 40, |g, n| g.chains[1].gas_per_second = n),
     ("bytes_per_second", 1, 1 << 32, |g, n| g.chains[0].bytes_per_second = n),
+    ("transaction_gas_max", 21_000, 128_000_000, |g, n| g.chains[0].transaction_gas_max = n),
+    ("transaction_gas_max", 0, 128_000_000, |g, n| g.chains[1].transaction_gas_max = n),
     ("block_time_ms", 0, 60_000, |g, n| g.chains[0].block_time_ms = n),
     ("sequencers", 0, 16, |g, n| g.chains[0].sequencers = addresses(n)),
     ("gateways", 0, 16, |g, n| g.chains[0].gateways = addresses(n)),

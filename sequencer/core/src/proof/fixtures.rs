@@ -29,7 +29,7 @@ pub(crate) fn items(count: u32) -> Vec<Item> {
             transactions: vec![bytes(n + 1_000), bytes(n + 2_000)],
         },
         4 => {
-            let body = RecordBody::Limits(Limits { tx_bytes: n.into(), block_bytes: 0 });
+            let body = RecordBody::Limits(Limits { tx_bytes: n.into(), ..Limits::default() });
             Content::Record(Record::sign(NetworkId::ZERO, ChainId(9), body, &key(202)))
         }
         _ => Content::Transaction { bytes: bytes(n) },

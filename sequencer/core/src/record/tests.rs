@@ -34,7 +34,7 @@ fn bodies() -> [RecordBody; 3] {
     let [parent, attributes] = [B256::repeat_byte(3), B256::repeat_byte(4)];
     [
         RecordBody::Sealed(sealed(2)),
-        RecordBody::Limits(Limits { tx_bytes: 0, block_bytes: 120_000 }),
+        RecordBody::Limits(Limits { tx_bytes: 0, block_bytes: 120_000, set_at_ms: UnixMillis(7) }),
         RecordBody::Prepared(Prepared { number: 8, parent, attributes, preparations }),
     ]
 }
@@ -65,7 +65,8 @@ fn the_signature_is_over_network_chain_and_body() {
         assert_ne!(record.signer(NetworkId::ZERO), Ok(key().address()));
         let elsewhere = Record { chain: ChainId(902), ..record.clone() };
         assert_ne!(elsewhere.signer(NETWORK), Ok(key().address()));
-        let limits = RecordBody::Limits(Limits { tx_bytes: 1, block_bytes: 1 });
+        let limits =
+            RecordBody::Limits(Limits { tx_bytes: 1, block_bytes: 1, set_at_ms: UnixMillis(1) });
         let other = Record { body: limits, ..record.clone() };
         assert_ne!(other.signer(NETWORK), Ok(key().address()));
         let mut signature = record.signature;
@@ -99,7 +100,7 @@ fn skipped_items_hold_at_the_limit() {
 
 #[test]
 fn unknown_bytes_are_refused() {
-    let limits = Limits { tx_bytes: 1, block_bytes: 2 };
+    let limits = Limits { tx_bytes: 1, block_bytes: 2, set_at_ms: UnixMillis(3) };
     for (kind, is_known) in [(0u8, false), (1, false), (2, true), (3, false), (4, false)] {
         let mut bytes = Vec::new();
         encode_list(&[&kind, &limits], &mut bytes);
@@ -111,8 +112,9 @@ fn unknown_bytes_are_refused() {
     for byte in [0x80, 3, 9] {
         assert!(SealMode::decode(&mut [byte].as_slice()).is_err());
     }
-    for byte in [0x80, 4, 9] {
+    for byte in [0x80, 5, 9] {
         assert!(SkipReason::decode(&mut [byte].as_slice()).is_err());
     }
     assert_eq!(SkipReason::decode(&mut [3].as_slice()), Ok(SkipReason::TooLarge));
+    assert_eq!(SkipReason::decode(&mut [4].as_slice()), Ok(SkipReason::OverLimit));
 }

@@ -97,7 +97,7 @@ pub(crate) fn leg(transactions: Vec<Bytes>) -> Content {
 
 pub(crate) fn record(tx_bytes: u64) -> Content {
     let key = SigningKey::from_bytes([4; 32]).unwrap();
-    let body = RecordBody::Limits(Limits { tx_bytes, block_bytes: 0 });
+    let body = RecordBody::Limits(Limits { tx_bytes, ..Limits::default() });
     Content::Record(Record::sign(NetworkId::ZERO, ChainId(901), body, &key))
 }
 

@@ -25,7 +25,7 @@ fn plain() -> Window {
 }
 
 fn limited(tx_bytes: u64, block_bytes: u64) -> Window {
-    Window { limits: Limits { tx_bytes, block_bytes }, ..plain() }
+    Window { limits: Limits { tx_bytes, block_bytes, ..Limits::default() }, ..plain() }
 }
 
 fn cursor(height: u64, items: u32) -> Cursor {
@@ -88,10 +88,10 @@ fn a_window_ends_a_lead_before_its_timestamp() {
 
 #[test]
 fn the_newest_limits_before_the_end_are_in_force() {
-    let limits = |tx_bytes| Limits { tx_bytes, block_bytes: 9 };
+    let limits = |tx_bytes| Limits { tx_bytes, block_bytes: 9, ..Limits::default() };
     let records = [(10, 1), (20, 2), (20, 3), (30, 4)].map(|(t, n)| (UnixMillis(t), limits(n)));
     let at = |end| limits_at(UnixMillis(end), records);
-    assert_eq!(at(9), Limits { tx_bytes: 0, block_bytes: 0 });
+    assert_eq!(at(9), Limits::default());
     assert_eq!(at(10), limits(1));
     assert_eq!(at(19), limits(1));
     assert_eq!(at(20), limits(3));
@@ -168,7 +168,7 @@ fn items_up_to_the_end_are_offered() {
     let offer = offer(cursor(1, 0), &log(blocks), &plain()).unwrap();
     assert_eq!(places(&offer), [(1, 0), (1, 1), (3, 0)]);
     assert_eq!(offer.items[2].item.hashes.len(), 2);
-    assert_eq!((offer.begin, offer.end), (cursor(1, 0), cursor(3, 1)));
+    assert_eq!((offer.begin.cursor, offer.end), (cursor(1, 0), cursor(3, 1)));
     assert_eq!(offer.closed_at, UnixMillis(END + 1));
 }
 
@@ -282,50 +282,66 @@ fn offered_bytes_fill_the_footprint_and_no_more() {
 }
 
 #[test]
-fn limits_make_items_wait_and_all_behind_them() {
+fn what_alone_is_over_the_limits_is_passed_over_and_the_rest_waits_behind_what_does_not_fit() {
     let (big, bytes) = sized(1, 3_000);
     let small = |n| sized(n, 0).0;
-    let contents = || vec![small(2), big.clone(), small(3)];
-    for (tx_bytes, block_bytes, expected) in [
-        (0, 0, 3),
-        (bytes, 0, 3),
-        (bytes - 1, 0, 1),
-        (0, bytes + 200, 3),
-        (0, bytes + 199, 2),
-        (0, bytes + 99, 1),
-        (1, 0, 0),
-        (0, 1, 0),
+    let over = [(1, 1, SkipReason::OverLimit)];
+    for (tx_bytes, block_bytes, offered, left_out) in [
+        (0, 0, 3, &[][..]),
+        (bytes, 0, 3, &[]),
+        (bytes - 1, 0, 2, &over),
+        (0, bytes + 200, 3, &[]),
+        (0, bytes + 199, 2, &[]),
+        (0, bytes + 99, 1, &[]),
+        (0, bytes, 1, &[]),
+        (0, bytes - 1, 2, &over),
+        (0, 199, 1, &over),
+        (100, 100, 1, &over),
     ] {
+        let contents = vec![small(2), big.clone(), small(3)];
         let window = limited(tx_bytes, block_bytes);
-        let admitted = admitted(&window, contents());
-        assert_eq!(admitted, (expected, expected as u32), "{tx_bytes} {block_bytes}");
+        let offer = offer(cursor(1, 0), &log(vec![(END - 10, contents)]), &window).unwrap();
+        let found = (offer.items.len(), passed(&offer));
+        assert_eq!(found, (offered, left_out.to_vec()), "{tx_bytes} {block_bytes}");
+        let end = u32::try_from(offered + left_out.len()).unwrap();
+        assert_eq!(offer.end, cursor(1, end), "{tx_bytes} {block_bytes}");
+    }
+    // Nothing fits: nothing waits.
+    for window in [limited(1, 0), limited(0, 1)] {
+        assert_eq!(reason(&window, END, small(1)), Some(SkipReason::OverLimit));
     }
 }
 
 #[test]
 fn limits_count_each_transaction_of_a_leg() {
     let transactions = vec![transaction(1, 21_000, 2_000), transaction(2, 21_000, 3_000)];
-    let most = Weight::of(ChainKind::Evm, &transactions[1]).bytes;
-    let contents = || vec![leg(transactions.clone())];
-    assert_eq!(admitted(&limited(most, 0), contents()), (1, 1));
-    assert_eq!(admitted(&limited(most - 1, 0), contents()), (0, 0));
+    let weights = transactions.iter().map(|bytes| Weight::of(ChainKind::Evm, bytes).bytes);
+    let (most, sum) = (weights.clone().max().unwrap(), weights.sum::<u64>());
+    let check = |window: &Window, expected| {
+        assert_eq!(reason(window, END, leg(transactions.clone())), expected, "{window:?}");
+    };
+    check(&limited(most, 0), None);
+    check(&limited(most - 1, 0), Some(SkipReason::OverLimit));
+    check(&limited(0, sum), None);
+    check(&limited(0, sum - 1), Some(SkipReason::OverLimit));
 }
 
 #[test]
-fn what_waits_for_limits_becomes_stale_in_the_end() {
+fn what_is_over_the_limits_is_stale_first_and_too_large_first() {
     let (big, bytes) = sized(1, 3_000);
-    let content = || vec![big.clone(), gas(2, 21_000)];
-    let log = log(vec![(END - BACKLOG_MS_MAX - 1, content()), (END, content())]);
-    let offer = offer(cursor(1, 0), &log, &limited(bytes - 1, 0)).unwrap();
-    assert_eq!(passed(&offer), [(1, 0, SkipReason::Stale), (1, 1, SkipReason::Stale)]);
-    assert_eq!((places(&offer), offer.end), (vec![], cursor(1, 2)));
+    let window = limited(bytes - 1, 0);
+    let time = END - BACKLOG_MS_MAX - 1;
+    assert_eq!(reason(&window, time, big), Some(SkipReason::Stale));
+    let most = GAS_LIMIT - L1_INFO_GAS;
+    let large = loose(transaction(1, most + 1, 3_000));
+    assert_eq!(reason(&window, END, large), Some(SkipReason::TooLarge));
 }
 
 #[test]
 fn nothing_is_offered_to_a_closed_block_and_no_log_is_needed() {
     let window = Window { closed: Some(ClosedBy::Drift), ..plain() };
     let offer = offer(cursor(7, 3), &[], &window).unwrap();
-    assert_eq!((offer.begin, offer.end), (cursor(7, 3), cursor(7, 3)));
+    assert_eq!((offer.begin.cursor, offer.end), (cursor(7, 3), cursor(7, 3)));
     assert_eq!(offer.items.len() + offer.passed.len(), 0);
 }
 
@@ -395,11 +411,12 @@ proptest! {
     ) {
         let log = drawn(&draw);
         let deposits = [first(Form::Jovian(scalar), T, 0), user_deposit(1, user_gas)];
-        let window = of(GAS_LIMIT, &deposits, Limits { tx_bytes, block_bytes: 20_000 });
+        let limits = Limits { tx_bytes, block_bytes: 20_000, ..Limits::default() };
+        let window = of(GAS_LIMIT, &deposits, limits);
         let offer = offer(cursor(1, 0), &log, &window).unwrap();
         let footprint = |bytes: u64| bytes * u64::from(scalar);
         let (mut gas, mut bytes, mut end) = (0, 0, cursor(1, 0));
-        let (mut items, mut stale, mut large) = (vec![], vec![], vec![]);
+        let (mut items, mut stale, mut large, mut over) = (vec![], vec![], vec![], vec![]);
         'log: for slice in &log {
             for (n, item) in (0u32..).zip(&slice.items) {
                 let (weight, place) = (item.weight, (slice.height.0, n));
@@ -412,13 +429,16 @@ proptest! {
                     || footprint(weight.bytes) > GAS_LIMIT
                 {
                     large.push(place);
+                } else if weight.bytes > 20_000
+                    || (tx_bytes > 0 && weight.transaction_bytes > tx_bytes)
+                {
+                    over.push(place);
                 } else {
                     gas += weight.gas;
                     bytes += weight.bytes;
                     if gas + L1_INFO_GAS + user_gas > GAS_LIMIT
                         || footprint(bytes) > GAS_LIMIT
                         || bytes > 20_000
-                        || (tx_bytes > 0 && weight.transaction_bytes > tx_bytes)
                     {
                         break 'log;
                     }
@@ -434,6 +454,7 @@ proptest! {
         prop_assert_eq!(places(&offer), items);
         prop_assert_eq!(with(SkipReason::Stale), stale);
         prop_assert_eq!(with(SkipReason::TooLarge), large);
+        prop_assert_eq!(with(SkipReason::OverLimit), over);
         prop_assert_eq!(offer.end, end);
     }
 

@@ -131,6 +131,7 @@ const fn reason_name(reason: Option<SkipReason>) -> &'static str {
         Some(SkipReason::Invalid) => "invalid",
         Some(SkipReason::Stale) => "stale",
         Some(SkipReason::TooLarge) => "too_large",
+        Some(SkipReason::OverLimit) => "over_limit",
     }
 }
 

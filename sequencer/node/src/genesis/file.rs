@@ -2,6 +2,7 @@
 
 use alloy_primitives::hex;
 use libp2p::PeerId;
+use lockstep_core::limits::TRANSACTION_GAS_MAX_DEFAULT;
 use lockstep_core::params::{ChainKind, ChainParams, NetworkParams};
 use lockstep_core::types::ChainId;
 use lockstep_core::validator_set::Validator;
@@ -58,6 +59,10 @@ pub struct ChainEntry {
     /// Budget: transaction bytes per second, 1..=2^32. Default 1,048,576.
     #[serde(default = "bytes_per_second")]
     pub bytes_per_second: u64,
+    /// Greatest gas that one transaction may declare, 21,000..=128,000,000; 0 is allowed for opaque chains. Default
+    /// 16,777,216.
+    #[serde(default = "transaction_gas_max")]
+    pub transaction_gas_max: u64,
     /// Addresses that may sign the chain's records, 0..=16. Default: none.
     #[serde(default)]
     pub sequencers: Vec<String>,
@@ -122,6 +127,10 @@ const fn bytes_per_second() -> u64 {
     1 << 20
 }
 
+const fn transaction_gas_max() -> u64 {
+    TRANSACTION_GAS_MAX_DEFAULT
+}
+
 impl From<Kind> for ChainKind {
     fn from(kind: Kind) -> Self {
         match kind {
@@ -150,6 +159,7 @@ impl ChainEntry {
             block_time_ms: two_seconds(),
             gas_per_second: gas_per_second(),
             bytes_per_second: bytes_per_second(),
+            transaction_gas_max: transaction_gas_max(),
             sequencers: Vec::new(),
             gateways: Vec::new(),
             joins_at_seconds: 0,
@@ -163,6 +173,7 @@ impl ChainEntry {
             block_time_ms: self.block_time_ms,
             gas_per_second: self.gas_per_second,
             bytes_per_second: self.bytes_per_second,
+            transaction_gas_max: self.transaction_gas_max,
             sequencers: addresses("sequencers", &self.sequencers)?,
             gateways: addresses("gateways", &self.gateways)?,
             joins_at: self.joins_at_seconds,
@@ -178,6 +189,7 @@ impl ChainEntry {
             block_time_ms: chain.block_time_ms,
             gas_per_second: chain.gas_per_second,
             bytes_per_second: chain.bytes_per_second,
+            transaction_gas_max: chain.transaction_gas_max,
             sequencers: texts(&chain.sequencers),
             gateways: texts(&chain.gateways),
             joins_at_seconds: chain.joins_at,

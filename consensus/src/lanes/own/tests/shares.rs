@@ -191,7 +191,7 @@ fn whole_queue_has_bounds_and_no_chain_fills_it() {
 fn records_of_a_chain_have_places_of_their_own() {
     let mut node = Node::new();
     let record = |n| {
-        let body = RecordBody::Limits(Limits { tx_bytes: n, block_bytes: 0 });
+        let body = RecordBody::Limits(Limits { tx_bytes: n, ..Limits::default() });
         let record = Record::sign(node.net.state.network_id, A, body, &key(7));
         Entry::new(Body::Record(record), EXPIRES, None).unwrap()
     };

@@ -17,7 +17,7 @@ fn sealed(number: u64, hash: u8) -> Content {
 }
 
 fn limits(tx_bytes: u64) -> Content {
-    record(RecordBody::Limits(Limits { tx_bytes, block_bytes: 0 }))
+    record(RecordBody::Limits(Limits { tx_bytes, ..Limits::default() }))
 }
 
 fn book() -> Book {
@@ -73,7 +73,7 @@ fn limits_are_those_of_the_newest_record_that_is_not_later() {
     let mut book = book();
     book.note(&slice(5, 10, vec![limits(1), limits(2)]));
     book.note(&slice(6, 20, vec![limits(3)]));
-    book.begin_with(UnixMillis(5), Limits { tx_bytes: 9, block_bytes: 0 });
+    book.begin_with(UnixMillis(5), Limits { tx_bytes: 9, ..Limits::default() });
     for (end, expected) in [(4, 0), (5, 9), (9, 9), (10, 2), (19, 2), (20, 3), (99, 3)] {
         assert_eq!(book.limits_at(UnixMillis(end)).tx_bytes, expected, "{end}");
     }

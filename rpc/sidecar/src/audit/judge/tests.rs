@@ -182,7 +182,7 @@ fn recorded(sealed: Sealed) -> Recorded {
 
 fn sealed(judged: &Judged) -> Sealed {
     let block = judged.block.l2_block(Some(&judged.offer));
-    judged.kind.sealed(&block, &judged.offer).expect("is known")
+    judged.kind.sealed(&block, &judged.offer, &BTreeSet::new()).expect("is known")
 }
 
 const STALE: (Place, Option<Reason>) = (Place { height: Height(5), item: 0 }, Some(Reason::Stale));

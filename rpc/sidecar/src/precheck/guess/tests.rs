@@ -17,10 +17,10 @@ fn check_money(balances: &[(Address, u64)], items: &[&[Facts]], expected: &[(usi
         state.accounts.get_mut(address).expect("is there").balance = U256::from(*balance);
     }
     let facts: Vec<_> = items.iter().map(|item| Some(item.to_vec())).collect();
-    let found = guess(&facts, &[], &state, &hopeless(&facts, &[], &state));
+    let found = guess(&facts, &[], &state, &hopeless(&facts, &BTreeSet::new(), &[], &state));
     let cost = |guess: &Guess| match guess {
         Guess::Unfunded { cost, .. } => Some(*cost),
-        Guess::Used { .. } => None,
+        Guess::Used { .. } | Guess::Gap { .. } => None,
     };
     let found: Vec<_> =
         found.iter().filter_map(|(index, guess)| Some((*index, cost(guess)?))).collect();
@@ -78,8 +78,9 @@ fn guess_is_proven_by_the_block_without_it() {
     let poor = |sender| Guess::Unfunded { sender, cost: U256::from(60) };
     let guesses = BTreeMap::from([(1, poor(A)), (2, poor(B)), (4, Guess::Used { by: 0 })]);
     let found = |absent: &[usize], balances: &[(Address, u64)]| -> Vec<usize> {
-        let balances = balances.iter().map(|(sender, it)| (*sender, U256::from(*it))).collect();
-        unproven(&guesses, &absent.iter().copied().collect(), &balances).into_iter().collect()
+        let ending = |balance| Ending { balance: U256::from(balance), nonce: 0 };
+        let endings = balances.iter().map(|(sender, it)| (*sender, ending(*it))).collect();
+        unproven(&guesses, &absent.iter().copied().collect(), &endings).into_iter().collect()
     };
     assert_eq!(found(&[1, 2, 4], &[(A, 59), (B, 0)]), Vec::<usize>::new());
     assert_eq!(found(&[1, 2, 4], &[(A, 60), (B, 0)]), [1]);
@@ -122,4 +123,56 @@ fn nothing_is_guessed_of_code_authorizations_and_second_transactions() {
     assert_eq!(guessed(&poor(false), &[&[authorized], &[transaction(A, 0)]]), 0);
     // An earlier transaction of the same leg may bring the money, and the block does not show it.
     assert_eq!(guessed(&poor(false), &[&[transaction(B, 0), transaction(A, 0)]]), 0);
+}
+
+#[test]
+fn gap_is_guessed_of_whom_something_else_may_help_and_proven_by_the_nonce_at_the_end() {
+    let with_code = state(&[(A, 5, true), (B, 0, false)]);
+    let facts: Vec<_> = [transaction(A, 5), transaction(A, 7), transaction(A, 6)]
+        .map(|facts| Some(vec![facts]))
+        .into();
+    let found = guess(&facts, &[], &with_code, &BTreeSet::new());
+    let gap = |nonce| Guess::Gap { sender: A, nonce };
+    assert_eq!(found, BTreeMap::from([(1, gap(7))]));
+    // Without the first, the others are gaps, too.
+    let found = guess(&facts, &[], &with_code, &BTreeSet::from([0]));
+    assert_eq!(found, BTreeMap::from([(1, gap(7)), (2, gap(6))]));
+    let unproven = |nonce| {
+        let endings = BTreeMap::from([(A, Ending { balance: U256::ZERO, nonce })]);
+        unproven(&found, &BTreeSet::new(), &endings).into_iter().collect::<Vec<_>>()
+    };
+    assert!(unproven(5).is_empty());
+    assert_eq!(unproven(6), [2]);
+    assert_eq!(unproven(7), [1, 2]);
+}
+
+#[test]
+fn few_guesses_are_not_worth_a_block_and_those_of_one_sender_save_one_refusal() {
+    let unfunded = |sender, item| (item, Guess::Unfunded { sender, cost: U256::from(1) });
+    let of = |count: u8, sender: &dyn Fn(u8) -> Address| -> BTreeMap<usize, Guess> {
+        (0..count).map(|n| unfunded(sender(n), usize::from(n))).collect()
+    };
+    let count = u8::try_from(GUESSES_MIN).expect("is small");
+    let made = |guesses: BTreeMap<usize, Guess>| Guessing::default().worthwhile(guesses).len();
+    assert_eq!(made(of(count - 1, &Address::repeat_byte)), 0);
+    assert_eq!(made(of(count, &Address::repeat_byte)), GUESSES_MIN);
+    assert_eq!(made(of(count, &|_| A)), 0);
+    let used = (0..GUESSES_MIN).map(|item| (item + 1, Guess::Used { by: 0 })).collect();
+    assert_eq!(made(used), GUESSES_MIN);
+}
+
+/// A contract that fills accounts within the block makes guesses wrong: it must not make blocks late.
+#[test]
+fn guesses_end_after_two_blocks_or_when_time_is_short() {
+    let guesses: BTreeMap<usize, Guess> =
+        (0..9).map(|item| (item + 1, Guess::Used { by: 0 })).collect();
+    let mut guessing = Guessing::default();
+    guessing.give_up(&BTreeSet::from([1, 2]), true);
+    assert_eq!(guessing.worthwhile(guesses.clone()).len(), 7);
+    guessing.give_up(&BTreeSet::from([3]), true);
+    assert_eq!(guessing.worthwhile(guesses.clone()).len(), 0);
+    let mut guessing = Guessing::default();
+    guessing.give_up(&BTreeSet::from([1, 2]), false);
+    assert_eq!(guessing.worthwhile(guesses.clone()).len(), 0);
+    assert_eq!(Guessing::none().worthwhile(guesses).len(), 0);
 }

@@ -99,14 +99,14 @@ fn what_the_bytes_show_to_be_wrong_is_refused_in_geths_words() {
 }
 
 #[test]
-fn intrinsic_gas_counts_data_lists_and_code() {
+fn gas_below_what_data_lists_and_code_take_is_refused() {
     let needed = |bytes: Bytes| match refused(bytes) {
         Refused::IntrinsicGas { needed, .. } => needed,
         other => panic!("{other}"),
     };
     let data = Bytes::from_static(&[0, 0, 0, 1, 2]);
     let call = TxEip1559 { input: data, gas_limit: 1, ..transfer(0) };
-    assert_eq!(needed(sign(call.clone(), &key(1))), 21_000 + 3 * 4 + 2 * 16);
+    assert_eq!(needed(sign(call.clone(), &key(1))), 21_000 + 3 * 10 + 2 * 40);
     let create = TxEip1559 { to: TxKind::Create, ..call };
     assert_eq!(needed(sign(create, &key(1))), 53_000 + 3 * 4 + 2 * 16 + 2);
     let listed = TxEip2930 {

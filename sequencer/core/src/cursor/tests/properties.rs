@@ -84,8 +84,10 @@ struct Sealing {
     block: L2Block,
     window: Window,
     record: Option<(UnixMillis, SealMode)>,
+    /// Items that the record lists as refused.
+    listed: BTreeSet<Place>,
     /// As the sealing sidecar has it.
-    cursor: Cursor,
+    begin: Begin,
 }
 
 struct World {
@@ -129,8 +131,8 @@ impl World {
         self.log.last().unwrap().timestamp
     }
 
-    fn cursor_of(&self, parent: Option<usize>) -> Cursor {
-        parent.map_or(self.join, |parent| self.blocks[parent].cursor)
+    fn begin_of(&self, parent: Option<usize>) -> Begin {
+        parent.map_or(self.join.into(), |parent| self.blocks[parent].begin.clone())
     }
 
     /// One job, sealed.
@@ -140,7 +142,7 @@ impl World {
             BLOCK_TIME + parent.map_or(JOIN, |parent| self.blocks[parent].block.timestamp);
         let mut block = self.attributes(step, parent, timestamp);
         let window = block.window(LEAD, Limits::default()).unwrap();
-        let offer = offer(self.cursor_of(parent), &self.log, &window).unwrap();
+        let offer = offer(self.begin_of(parent), &self.log, &window).unwrap();
         self.again(step, parent, timestamp, &offer);
         block.transactions.extend(step.users(&offer));
         block.hash = keccak256([&self.blocks.len().to_be_bytes()[..], &[7]].concat());
@@ -154,8 +156,10 @@ impl World {
         let kind = classify(&block, &window, &offer, &testimony);
         assert_final(&block, &window, &offer, &testimony, &kind);
         step.assert_kind(&kind, &offer, record);
-        let cursor = kind.cursor(&offer).unwrap();
-        self.blocks.push(Sealing { parent, block, window, record, cursor });
+        let listed = step.refused(&offer);
+        let begin = kind.begin(&offer, &listed).unwrap();
+        assert_eq!(kind.sealed(&block, &offer, &listed).unwrap().begin(), begin);
+        self.blocks.push(Sealing { parent, block, window, record, listed, begin });
     }
 
     fn attributes(&self, step: &Step, parent: Option<usize>, timestamp: u64) -> L2Block {
@@ -181,8 +185,9 @@ impl World {
     fn again(&self, step: &Step, parent: Option<usize>, timestamp: u64, expected: &Offer) {
         let block = self.attributes(step, parent, timestamp);
         let window = block.window(LEAD, Limits::default()).unwrap();
-        let begin = self.cursor_of(parent);
-        let from = self.log.iter().filter(|slice| slice.height >= begin.height);
+        let begin = self.begin_of(parent);
+        let height = begin.cursor.height;
+        let from = self.log.iter().filter(|slice| slice.height >= height);
         assert_eq!(&offer(begin, from, &window).unwrap(), expected);
     }
 
@@ -195,14 +200,14 @@ impl World {
     }
 
     /// What someone finds who walks a chain of blocks from a cursor, with content and log alone.
-    fn walk(&self, mut at: Cursor, path: &[usize]) -> Vec<(Offer, Kind)> {
-        let mut found = Vec::new();
+    fn walk(&self, at: impl Into<Begin>, path: &[usize]) -> Vec<(Offer, Kind)> {
+        let (mut at, mut found) = (at.into(), Vec::new());
         for place in path {
-            let Sealing { block, window, record, .. } = &self.blocks[*place];
+            let Sealing { block, window, record, listed, .. } = &self.blocks[*place];
             let offer = offer(at, &self.log, window).unwrap();
             let testimony = Testimony { record: *record, newest: self.newest() };
             let kind = classify(block, window, &offer, &testimony);
-            at = kind.cursor(&offer).unwrap();
+            at = kind.begin(&offer, listed).unwrap();
             found.push((offer, kind));
         }
         found
@@ -224,6 +229,15 @@ impl Step {
             }
             Act::DepositsOnly | Act::Close | Act::Upgrade | Act::Drift => Vec::new(),
         }
+    }
+
+    /// What the record of a closed block lists: those that the engine would find invalid.
+    fn refused(&self, offer: &Offer) -> BTreeSet<Place> {
+        let is_valid = |place: &Place| {
+            let bit = u64::from(place.item) + place.height.0 * 5;
+            (self.salt >> (bit % 64)) & 1 == 0
+        };
+        offer.items.iter().map(|item| item.place).filter(|place| !is_valid(place)).collect()
     }
 
     fn assert_kind(&self, kind: &Kind, offer: &Offer, record: Option<(UnixMillis, SealMode)>) {
@@ -295,13 +309,17 @@ fn assert_nothing_lost(world: &World, path: &[usize], found: &[(Offer, Kind)]) {
             let holds = match reason {
                 SkipReason::Stale => window.end.since(time) > BACKLOG_MS_MAX,
                 SkipReason::TooLarge => all[&place].weight.gas > GAS_LIMIT - L1_INFO_GAS,
+                // These worlds have no limits.
+                SkipReason::OverLimit => false,
                 SkipReason::Invalid => {
                     let is_in = all[&place]
                         .item
                         .transactions()
                         .iter()
                         .any(|bytes| block.transactions.contains(bytes));
-                    offer.items.iter().any(|offered| offered.place == place) && !is_in
+                    let was_refused = offer.begin.refused.contains(&place);
+                    let is_offered = offer.items.iter().any(|offered| offered.place == place);
+                    is_offered != was_refused && !is_in
                 }
             };
             assert!(holds, "{place:?} {reason:?}");
@@ -335,15 +353,15 @@ proptest! {
             world.step(step);
         }
         let path = world.path(world.blocks.len() - 1);
-        let expected: Vec<_> = path.iter().map(|place| world.blocks[*place].cursor).collect();
+        let expected: Vec<_> = path.iter().map(|place| world.blocks[*place].begin.cursor).collect();
         let cursors = |found: Vec<(Offer, Kind)>| -> Vec<_> {
             found.iter().map(|(offer, kind)| kind.cursor(offer).unwrap()).collect()
         };
         let from_join = world.walk(world.join, &path);
         for (at, (offer, kind)) in from_join.iter().enumerate() {
-            let block = &world.blocks[path[at]].block;
-            let record = kind.sealed(block, offer).unwrap();
-            let from_record = world.walk(record.cursor, &path[at + 1..]);
+            let Sealing { block, listed, .. } = &world.blocks[path[at]];
+            let record = kind.sealed(block, offer, listed).unwrap();
+            let from_record = world.walk(record.begin(), &path[at + 1..]);
             prop_assert_eq!(&cursors(from_record), &expected[at + 1..]);
         }
         prop_assert_eq!(cursors(from_join), expected);
@@ -371,7 +389,7 @@ proptest! {
         }
         let last = world.blocks.last().unwrap();
         if blocks_max <= 25 {
-            prop_assert_eq!(last.cursor, cursor(1, items.len() as u32));
+            prop_assert_eq!(last.begin.cursor, cursor(1, items.len() as u32));
         }
     }
 }
