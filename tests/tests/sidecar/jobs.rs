@@ -159,6 +159,55 @@ async fn a_restart_with_the_disk_goes_on_with_the_next_items() {
     }
 }
 
+/// A chain that catches up builds one block after the other from what is in no memory. Each height is asked for once, not
+/// everything up to the newest for each block.
+#[tokio::test]
+async fn older_heights_are_asked_for_once_however_many_blocks_need_them() {
+    let mut rig = Rig::start(Setup::default()).await;
+    let old = blocks(&mut rig, 1..=20).await;
+    rig.until_kept(&old[19]).await;
+    rig.kill();
+    rig.revive().await;
+    rig.filled_block(21, 1).await;
+    let before = rig.log.slices_read();
+    (rig.node.head, rig.node.entropy) = (Head::from(&old[0]), 0xe1);
+    for old in &old[1..] {
+        assert_eq!(rig.node.block().await.users, old.users);
+    }
+    let heights = usize::try_from(rig.log.height().0).unwrap();
+    let read = rig.log.slices_read() - before;
+    assert!(read <= 2 * heights, "{read} reads of {heights} heights");
+}
+
+/// Its op-node brings the blocks one by one. The log of all of them was read by others; this one begins where they are.
+#[tokio::test]
+async fn a_fresh_sidecar_before_an_empty_engine_begins_at_the_newest_record() {
+    let mut rig = Rig::start(Setup::default()).await;
+    let first = blocks(&mut rig, 1..=1).await;
+    for _ in 0..60 {
+        rig.log.decide(rig.log.time().plus(1), &[]);
+    }
+    let old = [first, blocks(&mut rig, 2..=12).await].concat();
+    for block in &old {
+        rig.until_sealed(block).await;
+    }
+    rig.offer_records(13);
+    rig.close(13);
+    rig.kill();
+    rig.lose_disk();
+    rig.engine.restart(0);
+    let before = rig.log.slices_read();
+    rig.revive().await;
+    rig.until_ready().await;
+    for block in &old {
+        rig.node.adopt(block.envelope.clone()).await;
+    }
+    assert!(rig.node.block().await.users.is_empty());
+    rig.filled_block(14, 2).await;
+    let read = rig.log.slices_read() - before;
+    assert!(read <= 40, "{read} reads of {} heights", rig.log.height());
+}
+
 #[tokio::test]
 async fn a_restart_without_disk_and_records_walks_from_where_the_chain_joined() {
     let mut rig = Rig::start(Setup::default()).await;

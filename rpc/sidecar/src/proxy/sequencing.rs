@@ -18,7 +18,7 @@ use crate::chain::Found;
 use crate::engine::EngineError;
 use crate::jobs::{BuiltJob, Job, JobState};
 use crate::json_rpc::{self, Request, SERVER_ERROR};
-use crate::limits::OLD_PARENT_PAUSE;
+use crate::safe_head::Verdict;
 
 /// The heads contradict each other: op-node resets and derives again.
 const INVALID_FORKCHOICE: i64 = -38002;
@@ -115,7 +115,7 @@ impl Proxy {
 
     /// Whether a parent is older than a safe head seen before, and jobs on it are still put off.
     async fn is_too_old(&self, parent: B256) -> bool {
-        let Some((_, safe)) = self.seen().safe else {
+        let Some((_, safe)) = self.seen().safe.highest() else {
             return false;
         };
         let known = self.chain.ledger().get(&parent).map(|known| known.number);
@@ -126,22 +126,15 @@ impl Proxy {
                 Ok(None) | Err(_) => return false,
             },
         };
-        let mut seen = self.seen();
-        if number >= safe {
-            seen.old_parents_until = None;
-            return false;
+        match self.seen().safe.judge(Instant::now(), number) {
+            Verdict::Go => false,
+            Verdict::Wait { is_new } => {
+                if is_new {
+                    warn!(%parent, number, safe, "a job on a parent older than a safe head: it is put off");
+                }
+                true
+            }
         }
-        let now = Instant::now();
-        let until = *seen.old_parents_until.get_or_insert_with(|| {
-            warn!(%parent, number, safe, "a job on a parent older than a safe head: it is put off");
-            now.checked_add(OLD_PARENT_PAUSE).unwrap_or(now)
-        });
-        if now >= until {
-            // The safe head has really gone back: an L1 reorg.
-            (seen.safe, seen.old_parents_until) = (None, None);
-            return false;
-        }
-        true
     }
 
     async fn run(self: Arc<Self>, job: Arc<Job>) {
