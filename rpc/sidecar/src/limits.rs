@@ -59,6 +59,9 @@ pub const ENDPOINT_ANSWER: Duration = Duration::from_secs(5);
 pub const ENDPOINT_RETRY: (Duration, Duration) =
     (Duration::from_millis(200), Duration::from_secs(10));
 
+/// How long a job waits for another's record of a block without users' transactions, before this sidecar says what it was.
+/// A record that was submitted before is decided within a few log blocks.
+pub const RECORD_PATIENCE: Duration = Duration::from_secs(1);
 /// Records that wait for the log.
 pub const RECORDS_WAITING_MAX: usize = 4_096;
 /// A record that the log does not show yet is submitted again so often.

@@ -1,5 +1,6 @@
 //! Sequencing jobs: answered at once with a payload id of the sidecar's own, filled when their window closes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,10 +15,11 @@ use tracing::{debug, info, warn};
 
 use super::{Answer, Proxy, ok};
 use crate::attributes::{Attributes, Forkchoice, JobId};
-use crate::chain::Found;
+use crate::chain::{Found, Unresolved};
 use crate::engine::EngineError;
 use crate::jobs::{BuiltJob, Job, JobState};
 use crate::json_rpc::{self, Request, SERVER_ERROR};
+use crate::limits::RECORD_PATIENCE;
 use crate::safe_head::Verdict;
 
 /// The heads contradict each other: op-node resets and derives again.
@@ -178,10 +180,18 @@ impl Proxy {
     }
 
     async fn parent_begin(&self, job: &Job) -> Result<Found, String> {
-        let mut said = String::new();
+        let (started, mut said) = (Instant::now(), String::new());
         loop {
             match self.chain.begin_of(job.parent).await {
                 Ok(found) => return Ok(found),
+                Err(Unresolved::Ambiguous(hash))
+                    if self.records.is_some() && started.elapsed() >= RECORD_PATIENCE =>
+                {
+                    warn!(block = %hash, "no record says how this block was built: it is recorded as closed");
+                    self.note_closed(hash, BTreeSet::new()).await;
+                    self.chain.take_closed(&hash);
+                    self.is_closed_taken.notify_one();
+                }
                 Err(error) if error.to_string() != said => {
                     said = error.to_string();
                     warn!(parent = %job.parent, reason = %said, "the cursor of a job's parent is not known yet");
