@@ -4,6 +4,7 @@
 //!
 //! [`ScriptedEndpoint`] serves it over the real gRPC server, honestly or not.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alloy_primitives::B256;
@@ -97,6 +98,7 @@ pub struct ScriptedLog {
     // Held for a look or for one decision, never across an await.
     chain: Mutex<Chain>,
     heads: watch::Sender<Height>,
+    slices_read: AtomicUsize,
     /// What its endpoints were given.
     pub ingress: Arc<ScriptedIngress>,
 }
@@ -114,6 +116,7 @@ impl ScriptedLog {
             genesis: Arc::new(genesis),
             chain: Mutex::new(chain),
             heads: watch::Sender::new(Height::GENESIS),
+            slices_read: AtomicUsize::new(0),
             ingress,
         })
     }
@@ -122,6 +125,12 @@ impl ScriptedLog {
     #[must_use]
     pub fn network(&self) -> NetworkId {
         self.genesis.network_id()
+    }
+
+    /// How often a height's slices were read, by all endpoints.
+    #[must_use]
+    pub fn slices_read(&self) -> usize {
+        self.slices_read.load(Ordering::Relaxed)
     }
 
     /// The newest block's height.
@@ -273,6 +282,7 @@ impl Log for ScriptedLog {
     }
 
     fn slices(&self, height: Height) -> Result<Option<BlockSlices>, ReadError> {
+        self.slices_read.fetch_add(1, Ordering::Relaxed);
         Ok(self.with(height, |decision| BlockSlices {
             block: decision.block.certified.clone(),
             summaries: decision.assembly.summaries.clone(),

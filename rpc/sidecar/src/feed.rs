@@ -10,8 +10,8 @@
 mod book;
 mod follower;
 mod history;
+mod shelf;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,9 +26,10 @@ use lockstep_rpc::client::{ClientError, Endpoint};
 use tokio::sync::watch;
 use tracing::error;
 
-use crate::limits::LOG_BLOCKS_KEPT_MAX;
+use crate::limits::{LOG_BYTES_KEPT_MAX, OLDER_BYTES_KEPT_MAX};
 pub use book::RecordBook;
 pub use history::Recorded;
+use shelf::Shelf;
 
 /// A log block, as far as one chain is concerned. Verified.
 #[derive(Clone, Debug)]
@@ -81,7 +82,10 @@ pub enum FeedError {
 
 #[derive(Debug)]
 struct Known {
-    blocks: BTreeMap<Height, Arc<LogBlock>>,
+    /// The newest ones, without a gap.
+    blocks: Shelf,
+    /// Those that were asked for again.
+    older: Shelf,
     book: RecordBook,
     trust: LightClient,
     endpoints: Vec<EndpointState>,
@@ -93,8 +97,8 @@ pub struct Feed {
     chain: ChainId,
     kind: ChainKind,
     endpoints: Arc<[Endpoint]>,
-    // Held while older limits are asked for: many blocks may miss the same ones, and one question is enough.
-    limits: Arc<tokio::sync::Mutex<()>>,
+    // Held while older blocks or limits are asked for: many may miss the same ones, and one question is enough.
+    asking: Arc<tokio::sync::Mutex<()>>,
     // Held for a few map operations and never across an await: readers are many, and each wants the newest.
     known: Arc<Mutex<Known>>,
     newest: watch::Sender<Newest>,
@@ -111,7 +115,8 @@ impl Feed {
     ) -> Self {
         let states = endpoints.iter().map(|_| EndpointState::Connecting).collect();
         let known = Known {
-            blocks: BTreeMap::new(),
+            blocks: Shelf::new(LOG_BYTES_KEPT_MAX),
+            older: Shelf::new(OLDER_BYTES_KEPT_MAX),
             book: RecordBook::default(),
             trust,
             endpoints: states,
@@ -121,7 +126,7 @@ impl Feed {
             chain,
             kind,
             endpoints: endpoints.into(),
-            limits: Arc::default(),
+            asking: Arc::default(),
             known: Arc::new(Mutex::new(known)),
             newest: watch::Sender::new(newest),
             arrived: Arc::new(Mutex::new(Instant::now())),
@@ -149,7 +154,7 @@ impl Feed {
     /// The log blocks after a height that are in memory.
     #[must_use]
     pub fn after(&self, height: Height) -> Vec<Arc<LogBlock>> {
-        self.known().blocks.range(height.next()..).map(|(_, block)| Arc::clone(block)).collect()
+        self.known().blocks.from(height.next()).map(Arc::clone).collect()
     }
 
     /// How long ago the newest log block came.
@@ -221,10 +226,7 @@ impl Feed {
         }
         known.book.note(&block);
         known.trust = trust.clone();
-        known.blocks.insert(header.height, block);
-        while known.blocks.len() > LOG_BLOCKS_KEPT_MAX {
-            known.blocks.pop_first();
-        }
+        known.blocks.insert(block);
         *self.arrived.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.newest.send_modify(|newest| {
             newest.height = header.height;
@@ -234,7 +236,7 @@ impl Feed {
 
     /// Two certified headers of one height must be one.
     fn compare(&self, known: &Known, header: &Header) {
-        let hash = known.blocks.get(&header.height).map(|block| block.hash);
+        let hash = known.blocks.get(header.height).map(|block| block.hash);
         if hash.is_some_and(|hash| hash != header.hash()) {
             self.fork(header.height);
         }

@@ -27,6 +27,7 @@ pub mod heads;
 pub mod jobs;
 pub mod precheck;
 pub mod proxy;
+pub mod safe_head;
 pub mod trial;
 
 pub mod audit;

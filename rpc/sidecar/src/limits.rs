@@ -42,8 +42,13 @@ pub const WALK_BLOCKS_MAX: usize = 4_096;
 /// Contents of blocks kept from op-node's own payloads, to walk without asking the engine.
 pub const BLOCKS_KEPT_MAX: usize = 256;
 
-/// Log blocks kept in memory: an hour at an interval of 250 ms. Older ones are fetched again.
-pub const LOG_BLOCKS_KEPT_MAX: usize = 16_384;
+/// Bytes of the newest log blocks that are kept in memory: an hour and more of an idle log, a minute at 1 MiB a second. Older
+/// ones are asked for again.
+pub const LOG_BYTES_KEPT_MAX: usize = 64 << 20;
+/// Bytes of older log blocks that were asked for again: a chain that catches up walks through them.
+pub const OLDER_BYTES_KEPT_MAX: usize = 64 << 20;
+/// Heights that are asked for at a time: a minute of the log, which is no more than is kept at 1 MiB a second.
+pub const HEIGHTS_AT_ONCE: u64 = 240;
 /// Endpoints of committee nodes.
 pub const ENDPOINTS_MAX: usize = 16;
 /// An endpoint that gives no log block for so long is left alone while another one does.
@@ -54,6 +59,9 @@ pub const ENDPOINT_ANSWER: Duration = Duration::from_secs(5);
 pub const ENDPOINT_RETRY: (Duration, Duration) =
     (Duration::from_millis(200), Duration::from_secs(10));
 
+/// How long a job waits for another's record of a block without users' transactions, before this sidecar says what it was.
+/// A record that was submitted before is decided within a few log blocks.
+pub const RECORD_PATIENCE: Duration = Duration::from_secs(1);
 /// Records that wait for the log.
 pub const RECORDS_WAITING_MAX: usize = 4_096;
 /// A record that the log does not show yet is submitted again so often.

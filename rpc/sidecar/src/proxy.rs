@@ -20,7 +20,7 @@ use lockstep_core::record::{Limits, RecordBody, Sealed};
 use lockstep_core::types::UnixMillis;
 use reqwest::StatusCode;
 use serde_json::value::RawValue;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use crate::attributes::{Attributes, Forkchoice, payload_id};
 use crate::chain::Chain;
@@ -35,6 +35,7 @@ use crate::keeper::Keeper;
 use crate::limits::{FAILURES_MAX, HOLD_MAX, PATIENCE_MIN};
 use crate::metrics::Metrics;
 use crate::records::Records;
+use crate::safe_head::SafeHeads;
 
 /// Everything that the proxy needs.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct Parts {
     pub records: Option<Records>,
     /// What is kept for the next start.
     pub keeper: Keeper,
+    /// The highest safe head before it, by hash and number.
+    pub safe: Option<(B256, u64)>,
     /// Where the hashes of skipped transactions go.
     pub skipped: mpsc::Sender<Vec<B256>>,
     /// In front of a sequencer or of a replica.
@@ -71,6 +74,9 @@ pub struct Proxy {
     jobs: Jobs,
     heads: Arc<Heads>,
     mode: watch::Sender<ExecutionMode>,
+    /// Taken by the judging of a block that the own engine built, and by the walk to a block that was imported.
+    judging: Arc<Semaphore>,
+    walking: Arc<Semaphore>,
     /// Told when op-node brought a closed block back.
     is_closed_taken: Notify,
     // Held for a look or an assignment: op-node's calls come one after the other, jobs read between them.
@@ -80,9 +86,8 @@ pub struct Proxy {
 /// What op-node said and the engine answered, as far as later calls need it.
 #[derive(Debug, Default)]
 struct Seen {
-    /// The highest safe head, and the time until which jobs on older parents are put off.
-    safe: Option<(B256, u64)>,
-    old_parents_until: Option<Instant>,
+    /// The safe heads, for which jobs on older parents are put off.
+    safe: SafeHeads,
     /// Blocks that were handed to op-node and not yet taken by the engine, and when their windows had closed.
     sealing: BTreeMap<B256, (Sealed, Instant)>,
     /// The version of `getPayload` that op-node used last, to take the next block with.
@@ -108,7 +113,9 @@ impl Proxy {
     /// A proxy of these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { engine, chain, records, keeper, skipped, role, when_silent, metrics } = parts;
+        let Parts { engine, chain, records, keeper, safe, skipped, role, when_silent, metrics } =
+            parts;
+        let seen = Seen { safe: SafeHeads::new(safe), ..Seen::default() };
         Self {
             engine,
             chain,
@@ -121,8 +128,10 @@ impl Proxy {
             jobs: Jobs::default(),
             heads: Arc::default(),
             mode: watch::Sender::new(ExecutionMode::Enabled),
+            judging: Arc::new(Semaphore::new(1)),
+            walking: Arc::new(Semaphore::new(1)),
             is_closed_taken: Notify::new(),
-            seen: Mutex::default(),
+            seen: Mutex::new(seen),
         }
     }
 
@@ -267,11 +276,9 @@ impl Proxy {
             Some(number) => Some(number),
             None => self.chain.blocks().info(safe).await.ok().flatten().map(|info| info.number()),
         };
-        let mut seen = self.seen();
-        if let Some(number) = number
-            && seen.safe.is_none_or(|(_, highest)| number > highest)
-        {
-            seen.safe = Some((safe, number));
+        let Some(number) = number else { return };
+        if self.seen().safe.note(safe, number) {
+            self.keeper.note_safe((safe, number));
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256};
 use lockstep_core::light_client::{InvalidStart, LightClient};
 use lockstep_core::params::ChainParams;
-use lockstep_core::record::RecordBody;
+use lockstep_core::record::{Cursor, Record, RecordBody};
 use lockstep_core::types::{ChainId, Height, UnixMillis};
 use lockstep_proto::convert::log::RecordKind;
 use prometheus_client::registry::Registry;
@@ -149,7 +149,7 @@ pub async fn start(config: Config) -> Result<Sidecar, StartError> {
             records.submit(body);
         }
     }
-    let keeper = Keeper::new(Arc::clone(&chain), records.clone(), file);
+    let keeper = Keeper::new(Arc::clone(&chain), records.clone(), file, kept.safe);
     let (skipped, skips) = mpsc::channel(SKIPS_WAITING_MAX);
     let proxy = Arc::new(Proxy::new(Parts {
         engine,
@@ -157,6 +157,7 @@ pub async fn start(config: Config) -> Result<Sidecar, StartError> {
         chain: Arc::clone(&chain),
         records: records.clone(),
         keeper: keeper.clone(),
+        safe: kept.safe,
         role: config.role,
         when_silent: config.when_silent,
         metrics: metrics.clone(),
@@ -335,6 +336,10 @@ async fn first_height(chain: &Chain) -> Result<Height, NotFound> {
             return Ok(sealed.cursor.height);
         }
     }
+    // An engine that is behind the newest record comes by there; what a block before it needs is asked for.
+    if let Some(begin) = sealed.iter().find_map(|(_, record)| cursor_of(record)) {
+        return Ok(begin.height);
+    }
     // The block before the chain joined is at most one block time, a minute, older.
     let end = chain.end(head.timestamp().min(chain.params().joins_at.saturating_sub(60)));
     let newest = feed.head().await?;
@@ -342,6 +347,13 @@ async fn first_height(chain: &Chain) -> Result<Height, NotFound> {
         return Ok(newest.height.next());
     }
     Ok(feed.height_after(end).await?)
+}
+
+const fn cursor_of(record: &Record) -> Option<Cursor> {
+    match &record.body {
+        RecordBody::Sealed(sealed) => Some(sealed.cursor),
+        RecordBody::Limits(_) | RecordBody::Prepared(_) => None,
+    }
 }
 
 fn now() -> UnixMillis {

@@ -34,6 +34,8 @@ struct File {
     blocks: Vec<Block>,
     records: Vec<Bytes>,
     #[serde(default)]
+    safe: Option<(B256, u64)>,
+    #[serde(default)]
     closed: Vec<ClosedBlock>,
 }
 
@@ -54,6 +56,17 @@ struct Block {
     refused: Vec<(u64, u32)>,
 }
 
+/// What is not settled yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Open<'a> {
+    /// Records that the log does not show.
+    pub records: &'a [RecordBody],
+    /// Blocks that were sealed closed, each with what the engine refused to it.
+    pub closed: &'a [(B256, BTreeSet<Place>)],
+    /// The highest safe head, by hash and number.
+    pub safe: Option<(B256, u64)>,
+}
+
 /// What a start finds.
 #[derive(Debug, Default)]
 pub struct Kept {
@@ -61,6 +74,8 @@ pub struct Kept {
     pub trust: Option<LightClient>,
     /// Cursors.
     pub blocks: Vec<(B256, Known)>,
+    /// The highest safe head, by hash and number.
+    pub safe: Option<(B256, u64)>,
     /// Records that the log did not show.
     pub records: Vec<RecordBody>,
     /// Blocks that were sealed closed and are not recorded yet, each with what the engine refused to it.
@@ -114,7 +129,7 @@ impl StateFile {
         &self,
         trust: &LightClient,
         ledger: &[(B256, Known)],
-        (records, closed): (&[RecordBody], &[(B256, BTreeSet<Place>)]),
+        open: &Open<'_>,
     ) -> io::Result<()> {
         let Some(header) = trust.head() else {
             return Ok(());
@@ -126,8 +141,10 @@ impl StateFile {
             header: header.to_canonical().into(),
             validators: alloy_rlp::encode(validators).into(),
             blocks: ledger.iter().map(|(hash, known)| block(*hash, known)).collect(),
-            records: records.iter().map(|body| alloy_rlp::encode(body).into()).collect(),
-            closed: closed
+            safe: open.safe,
+            records: open.records.iter().map(|body| alloy_rlp::encode(body).into()).collect(),
+            closed: open
+                .closed
                 .iter()
                 .map(|(hash, refused)| ClosedBlock { hash: *hash, refused: numbers(refused) })
                 .collect(),
@@ -182,6 +199,7 @@ fn kept(file: File) -> Kept {
     };
     Kept {
         trust: trust(&file),
+        safe: file.safe,
         blocks: file.blocks.iter().map(|block| (block.hash, known(block))).collect(),
         closed: file.closed.iter().map(|block| (block.hash, places(&block.refused))).collect(),
         records: file

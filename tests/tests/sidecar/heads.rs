@@ -43,6 +43,29 @@ async fn a_job_on_a_parent_older_than_a_safe_head_is_put_off_for_some_seconds() 
     assert_eq!(rig.node.adopt(envelope).await.users, old[1].users);
 }
 
+/// A machine that lost power: the sidecar has to know the safe head still, and waits while derivation comes nearer to it.
+#[tokio::test]
+async fn a_restarted_sidecar_puts_jobs_off_until_derivation_is_where_it_was() {
+    let mut rig = Rig::start(Setup::default()).await;
+    let old = blocks(&mut rig, 4).await;
+    rig.node.safe = old[2].hash;
+    rig.node.update(old[3].hash, Value::Null).await.result();
+    rig.until_on_disk(&format!("\"safe\":[\"{}\",3]", old[2].hash)).await;
+    rig.until_kept(&old[3]).await;
+    rig.kill();
+    rig.engine.restart(1);
+    rig.revive().await;
+    rig.node.head = Head::from(&old[0]);
+    (rig.node.safe, rig.node.finalized) = (old[0].hash, old[0].hash);
+    assert_eq!(rig.node.start_job().await.code(), Some(-32000));
+    for old in &old[1..3] {
+        let derived = rig.node.derive(&old.users).await;
+        rig.node.safe = derived.hash;
+    }
+    let block = rig.node.block().await;
+    assert_eq!((block.hash, &block.users), (old[3].hash, &old[3].users));
+}
+
 #[tokio::test]
 async fn derivation_in_the_meantime_ends_the_wait_and_keeps_the_blocks() {
     let mut rig = Rig::start(Setup::default()).await;

@@ -1,9 +1,11 @@
 //! In front of a replica: what gossip brings is compared with the log. `INVALID` is said only to what this engine did not
 //! build, and never for lack of data.
 
+use std::time::{Duration, Instant};
+
 use alloy_primitives::Bytes;
 use lockstep_sidecar::config::Role;
-use lockstep_tests::scripted_engine::{EngineKind, Refusal};
+use lockstep_tests::scripted_engine::{EngineKind, Fault, Instead, Refusal};
 use lockstep_tests::scripted_log::Manner;
 use lockstep_tests::wait::until;
 use serde_json::Value;
@@ -169,8 +171,24 @@ async fn a_block_that_the_own_engine_built_is_never_refused() {
     // L1 has it: the own engine builds the same block.
     let derived = replica.rig.node.derive(&foreign).await;
     assert_eq!(serde_json::json!(derived.hash), gossip["executionPayload"]["blockHash"]);
-    let (_, metrics) = replica.rig.get("/metrics").await;
-    assert!(metrics.contains("lockstep_sidecar_foreign_total 2"), "{metrics}");
+    // It is judged beside the call.
+    until("the alarm is raised", SOON, async || {
+        let (_, metrics) = replica.rig.get("/metrics").await;
+        metrics.contains("lockstep_sidecar_foreign_total 2").then_some(())
+    })
+    .await;
+}
+
+/// op-node derives thousands in a row, and no verdict on them changes what the engine gets.
+#[tokio::test]
+async fn a_derived_block_waits_for_no_look_at_the_log() {
+    let mut replica = Replica::start(vec![Manner::Honest]).await;
+    let items = replica.rig.fill(1, 2);
+    let envelope = replica.rig.node.derived(replica.rig.node.head.timestamp + 1, &items).await;
+    replica.rig.engine.fault(Fault::always("eth_getBlockByHash", Instead::Silence));
+    let begun = Instant::now();
+    replica.rig.node.adopt(envelope).await;
+    assert!(begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -12,8 +12,9 @@ use lockstep_rpc::client::verified::{VerifyError, VerifyingLog};
 use lockstep_rpc::client::{ClientError, Endpoint, LogClient};
 use tracing::{debug, error};
 
+use super::shelf::{self, Shown};
 use super::{EndpointState, Feed, FeedError, LogBlock, is_lie};
-use crate::limits::{ENDPOINT_ANSWER, LIMITS_AT_ONCE};
+use crate::limits::{ENDPOINT_ANSWER, HEIGHTS_AT_ONCE, LIMITS_AT_ONCE};
 
 /// A record with the header of the log block that holds it.
 pub type Recorded = (Header, Record);
@@ -37,7 +38,8 @@ macro_rules! ask {
 }
 
 impl Feed {
-    /// The chain's log blocks from `from` on, up to the first one after log time `until`, which the caller waited for.
+    /// The chain's log blocks from `from` on, up to the first one after log time `until`, which the caller waited for. Only
+    /// those are asked for that are not in memory, and they are kept for the next question.
     ///
     /// # Errors
     /// [`FeedError`] if older ones are wanted than are in memory, and no endpoint has them.
@@ -46,23 +48,32 @@ impl Feed {
         from: Height,
         until: UnixMillis,
     ) -> Result<Vec<Arc<LogBlock>>, FeedError> {
-        let oldest = self
-            .known()
-            .blocks
-            .keys()
-            .next()
-            .copied()
-            .unwrap_or(self.newest.borrow().height.next());
-        let mut blocks = Vec::new();
-        if let Some(last) = oldest.previous().filter(|last| from <= *last) {
-            blocks = self.fetch(from, last).await?;
+        let (mut all, mut next) = (Vec::new(), from);
+        loop {
+            let mut shown = self.shown(next, until);
+            if shown.missing.is_some() {
+                let _asking = self.asking.lock().await;
+                // Somebody else may have asked for the same meanwhile.
+                shown = self.shown(next, until);
+                if let Some((first, last)) = shown.missing {
+                    shown.blocks.extend(self.fetch(first, last).await?);
+                }
+            }
+            let is_all = shown.missing.is_none();
+            let within = shown.blocks.partition_point(|block| block.slice.timestamp <= until);
+            let is_reached = within < shown.blocks.len();
+            shown.blocks.truncate(within.saturating_add(1));
+            all.append(&mut shown.blocks);
+            if is_all || is_reached {
+                return Ok(all);
+            }
+            next = all.last().map_or(next, |block| block.slice.height.next());
         }
+    }
+
+    fn shown(&self, from: Height, until: UnixMillis) -> Shown {
         let known = self.known();
-        blocks.extend(known.blocks.range(from.max(oldest)..).map(|(_, block)| Arc::clone(block)));
-        drop(known);
-        let within = blocks.partition_point(|block| block.slice.timestamp <= until);
-        blocks.truncate(within.saturating_add(1));
-        Ok(blocks)
+        shelf::show((&known.blocks, &known.older), from, until, HEIGHTS_AT_ONCE)
     }
 
     async fn fetch(&self, from: Height, to: Height) -> Result<Vec<Arc<LogBlock>>, FeedError> {
@@ -74,6 +85,7 @@ impl Feed {
         let mut known = self.known();
         for block in &blocks {
             known.book.note(block);
+            known.older.insert(Arc::clone(block));
         }
         drop(known);
         Ok(blocks)
@@ -162,7 +174,7 @@ impl Feed {
         if missing().is_none() {
             return Ok(());
         }
-        let _asking = self.limits.lock().await;
+        let _asking = self.asking.lock().await;
         while let Some(below) = missing() {
             let count = LIMITS_AT_ONCE;
             // While nothing is known, what lies above the walk's begin comes with its slices.

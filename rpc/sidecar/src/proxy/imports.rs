@@ -50,16 +50,18 @@ impl Proxy {
     }
 
     /// Finds the cursor of a block that somebody else made, so that a standby, a replica, or a sidecar that is switched on
-    /// later need not walk far. Where the log does not know enough yet, a later block finds it.
+    /// later need not walk far. Where the log does not know enough yet, or another walk is on its way, a later block finds it.
     fn keep_up(self: &Arc<Self>, hash: B256) {
         if self.chain.ledger().get(&hash).is_some() {
             return;
         }
+        let Ok(turn) = Arc::clone(&self.walking).try_acquire_owned() else { return };
         let chain = Arc::clone(&self.chain);
         tokio::spawn(async move {
             if let Err(reason) = chain.begin_of(hash).await {
                 debug!(block = %hash, %reason, "the cursor of an imported block is not known yet");
             }
+            drop(turn);
         });
     }
 

@@ -1,5 +1,6 @@
 //! Sequencing jobs: answered at once with a payload id of the sidecar's own, filled when their window closes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,11 +15,12 @@ use tracing::{debug, info, warn};
 
 use super::{Answer, Proxy, ok};
 use crate::attributes::{Attributes, Forkchoice, JobId};
-use crate::chain::Found;
+use crate::chain::{Found, Unresolved};
 use crate::engine::EngineError;
 use crate::jobs::{BuiltJob, Job, JobState};
 use crate::json_rpc::{self, Request, SERVER_ERROR};
-use crate::limits::OLD_PARENT_PAUSE;
+use crate::limits::RECORD_PATIENCE;
+use crate::safe_head::Verdict;
 
 /// The heads contradict each other: op-node resets and derives again.
 const INVALID_FORKCHOICE: i64 = -38002;
@@ -115,7 +117,7 @@ impl Proxy {
 
     /// Whether a parent is older than a safe head seen before, and jobs on it are still put off.
     async fn is_too_old(&self, parent: B256) -> bool {
-        let Some((_, safe)) = self.seen().safe else {
+        let Some((_, safe)) = self.seen().safe.highest() else {
             return false;
         };
         let known = self.chain.ledger().get(&parent).map(|known| known.number);
@@ -126,22 +128,15 @@ impl Proxy {
                 Ok(None) | Err(_) => return false,
             },
         };
-        let mut seen = self.seen();
-        if number >= safe {
-            seen.old_parents_until = None;
-            return false;
+        match self.seen().safe.judge(Instant::now(), number) {
+            Verdict::Go => false,
+            Verdict::Wait { is_new } => {
+                if is_new {
+                    warn!(%parent, number, safe, "a job on a parent older than a safe head: it is put off");
+                }
+                true
+            }
         }
-        let now = Instant::now();
-        let until = *seen.old_parents_until.get_or_insert_with(|| {
-            warn!(%parent, number, safe, "a job on a parent older than a safe head: it is put off");
-            now.checked_add(OLD_PARENT_PAUSE).unwrap_or(now)
-        });
-        if now >= until {
-            // The safe head has really gone back: an L1 reorg.
-            (seen.safe, seen.old_parents_until) = (None, None);
-            return false;
-        }
-        true
     }
 
     async fn run(self: Arc<Self>, job: Arc<Job>) {
@@ -185,10 +180,18 @@ impl Proxy {
     }
 
     async fn parent_begin(&self, job: &Job) -> Result<Found, String> {
-        let mut said = String::new();
+        let (started, mut said) = (Instant::now(), String::new());
         loop {
             match self.chain.begin_of(job.parent).await {
                 Ok(found) => return Ok(found),
+                Err(Unresolved::Ambiguous(hash))
+                    if self.records.is_some() && started.elapsed() >= RECORD_PATIENCE =>
+                {
+                    warn!(block = %hash, "no record says how this block was built: it is recorded as closed");
+                    self.note_closed(hash, BTreeSet::new()).await;
+                    self.chain.take_closed(&hash);
+                    self.is_closed_taken.notify_one();
+                }
                 Err(error) if error.to_string() != said => {
                     said = error.to_string();
                     warn!(parent = %job.parent, reason = %said, "the cursor of a job's parent is not known yet");

@@ -53,16 +53,14 @@ impl Proxy {
         request: &Request<'_>,
         (payload, raw): (&Payload, &RawValue),
     ) -> Option<Answer> {
-        let is_own = self.seen().own.contains(&payload.hash);
         let hash = payload.hash;
-        match self.verdict(request, (payload, raw)).await {
+        if self.seen().own.contains(&hash) {
+            // It passes whatever it is, so nothing is waited for.
+            self.judge_own(request, (payload, raw));
+            return None;
+        }
+        match self.verdict(&request.method, beacon_root(request), (payload, raw)).await {
             Verdict::Good => None,
-            Verdict::Bad(reason) if is_own => {
-                self.metrics.foreign.inc();
-                error!(block = %hash, %reason, "a block derived from L1 left its slice");
-                None
-            }
-            Verdict::Unknown(_) if is_own => None,
             Verdict::Bad(reason) => {
                 self.metrics.foreign.inc();
                 error!(block = %hash, %reason, "refused a block that is not of its slice");
@@ -81,9 +79,25 @@ impl Proxy {
         }
     }
 
+    /// Judges a block that the own engine built, for the alarm alone, unless another one is being judged: a replica that
+    /// derives a long chain builds faster than that.
+    fn judge_own(self: &Arc<Self>, request: &Request<'_>, (payload, raw): (&Payload, &RawValue)) {
+        let Ok(turn) = Arc::clone(&self.judging).try_acquire_owned() else { return };
+        let (proxy, method) = (Arc::clone(self), request.method.clone().into_owned());
+        let (root, payload, raw) = (beacon_root(request), payload.clone(), raw.to_owned());
+        tokio::spawn(async move {
+            if let Verdict::Bad(reason) = proxy.verdict(&method, root, (&payload, &raw)).await {
+                proxy.metrics.foreign.inc();
+                error!(block = %payload.hash, %reason, "a block derived from L1 left its slice");
+            }
+            drop(turn);
+        });
+    }
+
     async fn verdict(
         &self,
-        request: &Request<'_>,
+        method: &str,
+        beacon_root: Option<Box<RawValue>>,
         (payload, raw): (&Payload, &RawValue),
     ) -> Verdict {
         let has_users = payload.transactions.iter().any(|bytes| bytes.first() != Some(&0x7e));
@@ -107,16 +121,21 @@ impl Proxy {
             Kind::Offered(outcome)
                 if outcome.skipped.iter().any(|skipped| skipped.reason == SkipReason::Invalid) =>
             {
-                self.build_again(request, raw, &judged).await
+                self.build_again(method, beacon_root, raw, &judged).await
             }
             Kind::Offered(_) | Kind::Closed | Kind::Ambiguous => Verdict::Good,
         }
     }
 
     /// Whether the own engine comes to the same block from the whole offer. Somebody who left a valid item out is found.
-    async fn build_again(&self, request: &Request<'_>, raw: &RawValue, judged: &Judged) -> Verdict {
+    async fn build_again(
+        &self,
+        method: &str,
+        beacon_root: Option<Box<RawValue>>,
+        raw: &RawValue,
+        judged: &Judged,
+    ) -> Verdict {
         let unknown = |reason: &dyn core::fmt::Display| Verdict::Unknown(reason.to_string());
-        let beacon_root = request.positional().get(2).map(|raw| (*raw).to_owned());
         let attributes = match payload::attributes(raw, beacon_root.as_deref()) {
             Some(raw) => Attributes::read(&raw),
             None => return Verdict::Bad("its header has no attributes".to_owned()),
@@ -125,7 +144,7 @@ impl Proxy {
             Ok(attributes) => attributes,
             Err(error) => return unknown(&error),
         };
-        let get_payload = request.method.replace("newPayload", "getPayload");
+        let get_payload = method.replace("newPayload", "getPayload");
         let order = Order {
             method: "engine_forkchoiceUpdatedV3".to_owned(),
             parent: judged.block.parent,
@@ -147,4 +166,8 @@ impl Proxy {
             None => Verdict::Unknown("the engine gives no block to compare it with".to_owned()),
         }
     }
+}
+
+fn beacon_root(request: &Request<'_>) -> Option<Box<RawValue>> {
+    request.positional().get(2).map(|raw| (*raw).to_owned())
 }
