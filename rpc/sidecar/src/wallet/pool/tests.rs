@@ -215,6 +215,17 @@ async fn the_least_tip_and_the_quota_are_kept() {
     assert_eq!(refusals[0], Refused::Type);
 }
 
+/// The log leaves out for good what declares more.
+#[test]
+fn gas_above_what_the_network_takes_of_a_transaction_is_refused() {
+    let gateway = gateway();
+    let with_gas = |gas_limit| sign(TxEip1559 { gas_limit, ..transfer(0) }, &key(1));
+    assert!(gateway.check(with_gas(gateway.gas_max)).is_ok());
+    let refused = gateway.check(with_gas(gateway.gas_max + 1)).unwrap_err();
+    let words = "transaction gas limit too high (cap: 16777216, tx: 16777217)";
+    assert_eq!((refused.to_string().as_str(), refused.label()), (words, "gas"));
+}
+
 #[tokio::test]
 async fn without_an_engine_nothing_is_admitted() {
     let engine = Engine::new("http://127.0.0.1:1").unwrap();
