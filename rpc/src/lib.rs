@@ -12,7 +12,6 @@ pub mod server;
 
 pub mod client;
 
-pub mod chain_rpc;
 pub mod outcomes;
 
 mod ingress;

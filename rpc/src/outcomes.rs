@@ -19,9 +19,8 @@ use std::collections::btree_map::Entry as Slot;
 use alloy_primitives::B256;
 use lockstep_core::record::SkipReason;
 use lockstep_core::types::ChainId;
+use lockstep_execution::chain::ChainBlock;
 use lockstep_proto::convert::ingress::{BlockId, Landing, LegState, LegStatus, Stage};
-
-use crate::chain_rpc::ChainBlock;
 
 mod check;
 mod contents;

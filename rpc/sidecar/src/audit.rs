@@ -372,6 +372,6 @@ impl Common<'_> {
     }
 }
 
-async fn head(rpc: &ChainRpc) -> Result<crate::blocks::BlockInfo, AuditError> {
+async fn head(rpc: &ChainRpc) -> Result<lockstep_execution::blocks::BlockInfo, AuditError> {
     rpc.head().await?.ok_or_else(|| AuditError::NoHead(rpc.url().to_owned()))
 }

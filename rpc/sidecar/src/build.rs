@@ -9,16 +9,16 @@ use std::sync::Arc;
 
 use alloy_primitives::B256;
 use lockstep_core::window::Offered;
+use lockstep_execution::attributes::{Attributes, InvalidAttributes};
+use lockstep_execution::client::{Engine, EngineError};
+use lockstep_execution::payload::Payload;
+use lockstep_execution::refusal::{self, Refused};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::attributes::{Attributes, InvalidAttributes};
-use crate::engine::{Engine, EngineError};
 use crate::heads::{Heads, NotHead};
 use crate::limits::REFUSALS_MAX;
-use crate::payload::Payload;
 use crate::precheck::{Guess, Guessing, Precheck};
-use crate::refusal::{self, Refused};
 use crate::trial::{Stuck, Trial};
 
 /// A block that the engine has built, or is building.

@@ -14,9 +14,9 @@ use lockstep_core::params::ChainParams;
 use lockstep_core::record::{Cursor, SealMode, Sealed};
 use lockstep_core::types::UnixMillis;
 use lockstep_core::window::{self, Begin, MissingLog, Offer, Place, Window};
+use lockstep_execution::blocks::Blocks;
+use lockstep_execution::client::EngineError;
 
-use crate::blocks::Blocks;
-use crate::engine::EngineError;
 use crate::feed::{Feed, FeedError, RecordBook};
 use crate::ledger::{ClosedBlocks, Known, Ledger};
 use crate::limits::WALK_BLOCKS_MAX;

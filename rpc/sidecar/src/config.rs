@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use lockstep_core::params::Genesis;
 use lockstep_core::signing::SigningKey;
 use lockstep_core::types::ChainId;
+use lockstep_execution::jwt::Secret;
 use lockstep_rpc::client::Endpoint;
 use lockstep_rpc::quota::QuotaConfig;
-
-use crate::jwt::Secret;
 
 /// In front of which op-node the sidecar is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

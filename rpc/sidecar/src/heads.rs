@@ -5,10 +5,10 @@
 //! op-node's own call waits until a job's that is on its way has been answered.
 
 use alloy_primitives::B256;
+use lockstep_execution::attributes::Forkchoice;
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::timeout;
 
-use crate::attributes::Forkchoice;
 use crate::limits::HOLD_MAX;
 
 /// The heads.

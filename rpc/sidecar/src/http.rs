@@ -19,6 +19,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
+use lockstep_execution::json_rpc::{
+    self, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Parsed, Request, SERVER_ERROR,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
 use tokio::net::TcpListener;
@@ -27,9 +30,6 @@ use tracing::{error, info};
 
 use crate::config::ExecutionMode;
 use crate::health::{Health, State as HealthState};
-use crate::json_rpc::{
-    self, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Parsed, Request, SERVER_ERROR,
-};
 use crate::proxy::Proxy;
 use crate::wallet::is_reading;
 

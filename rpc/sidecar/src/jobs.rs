@@ -13,13 +13,13 @@ use lockstep_core::cursor::L2Block;
 use lockstep_core::record::{SealMode, SkipReason, Skipped};
 use lockstep_core::types::UnixMillis;
 use lockstep_core::window::{Begin, Offered, Place};
+use lockstep_execution::attributes::{Attributes, JobId};
+use lockstep_execution::payload::Payload;
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
 
-use crate::attributes::{Attributes, JobId};
 use crate::build::Build;
 use crate::limits::JOBS_MAX;
-use crate::payload::Payload;
 
 /// A block that was built for a job.
 #[derive(Clone, Debug)]

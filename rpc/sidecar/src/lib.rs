@@ -3,15 +3,6 @@
 pub mod config;
 pub mod limits;
 
-pub mod attributes;
-pub mod engine;
-pub mod gas;
-pub mod json_rpc;
-pub mod jwt;
-pub mod payload;
-pub mod refusal;
-
-pub mod blocks;
 pub mod chain;
 pub mod committee;
 pub mod feed;

@@ -4,16 +4,6 @@ use std::time::Duration;
 
 /// Bytes of one body from op-node: a payload of 15 MiB as hex, and some. op-geth's own limit for the Engine API is 128 MiB.
 pub const BODY_BYTES_MAX: usize = 64 << 20;
-/// Bytes of one answer of the engine: op-geth's response limit for the Engine API.
-pub const ENGINE_ANSWER_BYTES_MAX: usize = 128 << 20;
-/// Calls in one body to the engine: op-geth takes 2,000.
-pub const BATCH_CALLS_MAX: usize = 1_000;
-/// How long the engine may take for one call. op-node gives up after 10 s itself.
-pub const ENGINE_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long it may take to look a block up. A job waits for it, so a lost answer is asked for again.
-pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long connecting may take.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Calls from op-node that are being answered.
 pub const CALLS_MAX: usize = 64;
 
@@ -39,7 +29,7 @@ pub const GUESSES_MIN: usize = 4;
 pub const LEDGER_BLOCKS_MAX: usize = 8_192;
 /// Blocks that are walked at most from one known block to the next: what is behind it needs a record.
 pub const WALK_BLOCKS_MAX: usize = 4_096;
-/// Contents of blocks kept from op-node's own payloads, to walk without asking the engine.
+/// Blocks out of the engine's own `getPayload` that are remembered.
 pub const BLOCKS_KEPT_MAX: usize = 256;
 
 /// Bytes of the newest log blocks that are kept in memory: an hour and more of an idle log, a minute at 1 MiB a second. Older

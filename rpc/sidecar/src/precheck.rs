@@ -26,13 +26,13 @@ use lockstep_core::params::ChainKind;
 use lockstep_core::transaction;
 use lockstep_core::types::ChainId;
 use lockstep_core::window::Offered;
+use lockstep_execution::attributes::Quantity;
+use lockstep_execution::client::{Engine, EngineError};
+use lockstep_execution::gas::gas_min;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use crate::attributes::Quantity;
 use crate::build::Order;
-use crate::engine::{Engine, EngineError};
-use crate::gas::gas_min;
 pub use fees::Fees;
 pub use guess::{Guess, Guessing};
 

@@ -18,19 +18,19 @@ use alloy_primitives::B256;
 use bytes::Bytes;
 use lockstep_core::record::{Limits, RecordBody, Sealed};
 use lockstep_core::types::UnixMillis;
+use lockstep_execution::attributes::{Attributes, Forkchoice, payload_id};
+use lockstep_execution::client::{Engine, Reply};
+use lockstep_execution::json_rpc::{self, Malformed, Parsed, Request};
 use reqwest::StatusCode;
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
-use crate::attributes::{Attributes, Forkchoice, payload_id};
 use crate::chain::Chain;
 use crate::config::{ExecutionMode, Role, WhenSilent};
-use crate::engine::{Engine, Reply};
 use crate::failing::Failing;
 use crate::feed::RecordBook;
 use crate::heads::Heads;
 use crate::jobs::Jobs;
-use crate::json_rpc::{self, Malformed, Parsed, Request};
 use crate::keeper::Keeper;
 use crate::limits::{FAILURES_MAX, HOLD_MAX, PATIENCE_MIN};
 use crate::metrics::Metrics;
@@ -285,7 +285,9 @@ impl Proxy {
     /// Turns the batcher's throttling into a `Limits` record, which all who follow the chain can see.
     pub fn set_max_da_size(&self, request: &Request<'_>) -> String {
         let read = |raw: Option<&&RawValue>| {
-            raw.and_then(|raw| serde_json::from_str::<crate::attributes::Quantity>(raw.get()).ok())
+            raw.and_then(|raw| {
+                serde_json::from_str::<lockstep_execution::attributes::Quantity>(raw.get()).ok()
+            })
         };
         let params = request.positional();
         let (Some(tx), Some(block)) = (read(params.first()), read(params.get(1))) else {

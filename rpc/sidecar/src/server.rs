@@ -8,11 +8,11 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use lockstep_execution::jwt::Secret;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
-use crate::jwt::Secret;
 use crate::limits::{BODY_BYTES_MAX, CALLS_MAX};
 use crate::proxy::Proxy;
 

@@ -16,10 +16,10 @@
 use std::collections::BTreeSet;
 
 use lockstep_core::window::Offered;
+use lockstep_execution::refusal::Refused;
 
 use crate::limits::{CONTRADICTIONS_MAX, REFUSALS_MAX};
 use crate::precheck::{Checked, Guessing, Precheck};
-use crate::refusal::Refused;
 
 /// Refusals of one list after which its last item is blamed, if the list without it is taken.
 const CONFIRMATIONS: usize = 3;

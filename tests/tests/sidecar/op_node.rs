@@ -6,7 +6,7 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256, Bytes, address};
 use alloy_rlp::Encodable;
 use lockstep_core::deposit::DEPOSITOR;
-use lockstep_sidecar::jwt::Secret;
+use lockstep_execution::jwt::Secret;
 use serde_json::{Value, json};
 
 /// op-node gives a call up after 10 s; a test has less patience.

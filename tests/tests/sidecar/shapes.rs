@@ -2,8 +2,8 @@
 //! were recorded from op-geth.
 
 use alloy_primitives::{B256, Bytes};
-use lockstep_sidecar::engine::ErrorObject;
-use lockstep_sidecar::refusal::{Refused, refused};
+use lockstep_execution::client::ErrorObject;
+use lockstep_execution::refusal::{Refused, refused};
 use lockstep_tests::scripted_engine::{EngineKind, Refusal, ScriptedEngine};
 use serde_json::{Value, json};
 

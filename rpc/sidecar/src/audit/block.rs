@@ -14,9 +14,8 @@ use alloy_rlp::{Encodable, RlpEncodable};
 use lockstep_core::cursor::L2Block;
 use lockstep_core::deposit::{DEPOSIT_TYPE, is_deposit};
 use lockstep_core::window::Offer;
+use lockstep_execution::attributes::Quantity;
 use serde::Deserialize;
-
-use crate::attributes::Quantity;
 
 /// First byte of what stands for a transaction whose bytes are not known: no transaction begins with it.
 const STAND_IN: u8 = 0;

@@ -3,11 +3,11 @@
 use alloy_primitives::B256;
 use futures::StreamExt;
 use futures::stream;
+use lockstep_execution::blocks::{BlockInfo, Blocks};
+use lockstep_execution::client::{Engine, EngineError};
+use lockstep_execution::jwt::Secret;
 
 use super::block::{ChainBlock, InvalidAnswer, RpcBlock};
-use crate::blocks::{BlockInfo, Blocks};
-use crate::engine::{Engine, EngineError};
-use crate::jwt::Secret;
 
 /// Blocks that are asked for at a time.
 const AT_ONCE: usize = 8;

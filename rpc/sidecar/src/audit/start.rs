@@ -9,13 +9,13 @@ use lockstep_core::params::ChainParams;
 use lockstep_core::record::{Cursor, Limits, Record, RecordBody, SealMode, Sealed};
 use lockstep_core::types::{Height, UnixMillis};
 use lockstep_core::window::{self, Begin};
+use lockstep_execution::blocks::BlockInfo;
 use lockstep_proto::convert::log::RecordKind;
 use serde::Serialize;
 
 use super::AuditError;
 use super::log::LogReader;
 use super::rpc::ChainRpc;
-use crate::blocks::BlockInfo;
 
 /// Blocks behind the head at which an audit begins that is not told where.
 pub const BLOCKS_BACK: u64 = 1_000;

@@ -9,11 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
+use lockstep_execution::attributes::Quantity;
+use lockstep_execution::client::Engine;
 use tokio::time::timeout;
 
 use super::{Account, Facts, STATE_TIMEOUT, State, raised_otherwise};
-use crate::attributes::Quantity;
-use crate::engine::Engine;
 use crate::limits::GUESSES_MIN;
 
 /// Blocks that are built to prove guesses, before the engine judges all items.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use lockstep_core::record::SealMode;
 use lockstep_core::window::{Offered, Place};
+use lockstep_execution::payload::{self, Imported, Payload};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, warn};
 
@@ -18,7 +19,6 @@ use super::sealing::NotTaken;
 use super::sequencing::{LOOK_AGAIN, Plan};
 use crate::build::{self, Build, BuildError, Known, Order, Outcome};
 use crate::jobs::{BuiltJob, Job, Taken};
-use crate::payload::{self, Imported, Payload};
 use crate::precheck::{self, Guessing, Precheck};
 
 /// Builds of one block at most, where an engine tears legs.

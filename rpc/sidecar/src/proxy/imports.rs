@@ -7,15 +7,15 @@ use alloy_primitives::B256;
 use bytes::Bytes;
 use lockstep_core::deposit::is_deposit;
 use lockstep_core::limits::BACKLOG_MS_MAX;
+use lockstep_execution::client::{Reply, result_of};
+use lockstep_execution::json_rpc::Request;
+use lockstep_execution::payload::{self, Imported, Payload};
 use serde_json::value::RawValue;
 use tracing::debug;
 
 use super::{Answer, Proxy};
 use crate::config::{ExecutionMode, Role};
-use crate::engine::{Reply, result_of};
-use crate::json_rpc::Request;
 use crate::limits::BLOCKS_KEPT_MAX;
-use crate::payload::{self, Imported, Payload};
 
 impl Proxy {
     /// Passes a payload on, and remembers it if the engine takes it.

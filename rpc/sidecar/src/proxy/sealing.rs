@@ -11,6 +11,9 @@ use alloy_primitives::B256;
 use lockstep_core::limits::RECORD_SKIPPED_MAX;
 use lockstep_core::record::{RecordBody, Sealed, Skipped};
 use lockstep_core::window::{Begin, Place};
+use lockstep_execution::client::EngineError;
+use lockstep_execution::json_rpc::{self, Request, SERVER_ERROR};
+use lockstep_execution::payload::Payload;
 use serde_json::value::RawValue;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
@@ -21,12 +24,9 @@ use super::{Answer, Proxy, ok};
 use crate::build::{self, BuildError, Order};
 use crate::chain::Unresolved;
 use crate::config::WhenSilent;
-use crate::engine::EngineError;
 use crate::jobs::{BuiltJob, Job, JobState, Taken};
-use crate::json_rpc::{self, Request, SERVER_ERROR};
 use crate::ledger::Known;
 use crate::limits::JOBS_MAX;
-use crate::payload::Payload;
 
 /// There is no such payload, or no longer.
 const UNKNOWN_PAYLOAD: i64 = -38001;

@@ -8,17 +8,17 @@ use alloy_primitives::B256;
 use lockstep_core::record::{SealMode, Skipped};
 use lockstep_core::types::UnixMillis;
 use lockstep_core::window::{Begin, Offered};
+use lockstep_execution::attributes::{Attributes, Forkchoice, JobId};
+use lockstep_execution::client::EngineError;
+use lockstep_execution::json_rpc::{self, Request, SERVER_ERROR};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::{Answer, Proxy, ok};
-use crate::attributes::{Attributes, Forkchoice, JobId};
 use crate::chain::{Found, Unresolved};
-use crate::engine::EngineError;
 use crate::jobs::{BuiltJob, Job, JobState};
-use crate::json_rpc::{self, Request, SERVER_ERROR};
 use crate::limits::RECORD_PATIENCE;
 use crate::safe_head::Verdict;
 
@@ -79,7 +79,7 @@ impl Proxy {
                 None,
             ));
         };
-        let name = crate::payload::status(&payload_status).unwrap_or_default();
+        let name = lockstep_execution::payload::status(&payload_status).unwrap_or_default();
         if name != "VALID" {
             // SYNCING would make op-node wait for 30 s, INVALID end: a temporary error is tried again after 1 s.
             warn!(%parent, status = %name, "the engine does not take the head of a sequencing job");

@@ -18,15 +18,15 @@ use std::sync::Arc;
 use alloy_primitives::B256;
 use lockstep_core::cursor::Kind;
 use lockstep_core::record::SkipReason;
+use lockstep_execution::attributes::Attributes;
+use lockstep_execution::json_rpc::{self, Request, SERVER_ERROR};
+use lockstep_execution::payload::{self, Payload};
 use serde_json::value::{RawValue, to_raw_value};
 use tracing::{error, warn};
 
 use super::{Answer, Proxy, ok};
-use crate::attributes::Attributes;
 use crate::build::Order;
 use crate::chain::{Judged, Unresolved};
-use crate::json_rpc::{self, Request, SERVER_ERROR};
-use crate::payload::{self, Payload};
 
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, U256};
+use lockstep_execution::json_rpc::{self, Malformed, Parsed, Request, parse};
 use lockstep_rpc::quota::Client;
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,7 +19,6 @@ use super::limits::{BATCH_MAX, BUFFERED_ANSWERS_MAX};
 use super::pool::Pool;
 use super::refused::Refused;
 use super::transaction::{data, quantity};
-use crate::json_rpc::{self, Malformed, Parsed, Request, parse};
 
 /// The namespaces that anybody may call.
 const PUBLIC: [&str; 3] = ["eth_", "net_", "web3_"];

@@ -6,8 +6,7 @@ use alloy_primitives::{Address, U256};
 use lockstep_core::limits::TRANSACTION_BYTES_MAX;
 use lockstep_core::transaction::InvalidTransaction;
 use lockstep_core::types::ChainId;
-
-use crate::json_rpc;
+use lockstep_execution::json_rpc;
 
 /// A refusal. The caller may send the transaction again once what it names has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream;
+use lockstep_execution::json_rpc;
 use lockstep_rpc::quota::Client;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
@@ -23,7 +24,6 @@ use super::limits::{BODY_BYTES_MAX, BODY_TIMEOUT, IN_FLIGHT_MAX, SOCKETS_MAX};
 use super::listener::Peer;
 use super::refused::Refused;
 use super::socket;
-use crate::json_rpc;
 
 /// What each request sees; cheap to clone.
 #[derive(Clone)]

@@ -12,10 +12,10 @@ use alloy_primitives::{Address, B256, Bytes, U256, hex};
 use lockstep_core::params::ChainKind;
 use lockstep_core::transaction;
 use lockstep_core::types::ChainId;
+use lockstep_execution::gas::gas_min;
 use serde_json::{Map, Value, json};
 
 use super::refused::Refused;
-use crate::gas::gas_min;
 
 /// A transaction whose bytes, signature included, were checked.
 #[derive(Clone, Debug, PartialEq, Eq)]

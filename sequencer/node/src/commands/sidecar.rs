@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use eyre::{WrapErr as _, eyre};
 use lockstep_core::types::ChainId;
+use lockstep_execution::jwt::Secret;
 use lockstep_rpc::client::Endpoint;
 use lockstep_rpc::quota::QuotaConfig;
 use lockstep_sidecar::config::{Config, Public, Role, WhenSilent};
-use lockstep_sidecar::jwt::Secret;
 use lockstep_sidecar::limits::ENDPOINTS_MAX;
 use lockstep_sidecar::sidecar;
 use serde::{Deserialize, Serialize};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use lockstep_rpc::chain_rpc::ChainRpc;
+use lockstep_execution::chain::ChainRpc;
 use lockstep_rpc::client::Endpoint;
 use lockstep_rpc::quota::QuotaConfig;
 

@@ -12,7 +12,7 @@ use lockstep_core::block::slices_of;
 use lockstep_core::entry::{Body, Entry};
 use lockstep_core::record::RecordBody;
 use lockstep_core::types::{ChainId, Height};
-use lockstep_rpc::chain_rpc::{BlockTag, ChainRpc, ChainRpcError};
+use lockstep_execution::chain::{BlockTag, ChainRpc, ChainRpcError};
 use lockstep_rpc::node::{LegState, LegStatus, Stage};
 use lockstep_rpc::outcomes::{BLOCKS_MAX, ChainOutcomes, Heads, Indices, Place, Sealing};
 use tokio::sync::watch;

@@ -210,7 +210,7 @@ async fn the_least_tip_and_the_quota_are_kept() {
         refusals.push(world.send(Bytes::from_static(&[3])).await.unwrap_err());
     }
     let over = refusals.iter().find(|refused| matches!(refused, Refused::Quota(_))).unwrap();
-    assert_eq!(over.code(), crate::json_rpc::LIMIT_EXCEEDED);
+    assert_eq!(over.code(), lockstep_execution::json_rpc::LIMIT_EXCEEDED);
     assert!(over.to_string().starts_with("limit exceeded: over this client's quota"));
     assert_eq!(refusals[0], Refused::Type);
 }

@@ -6,7 +6,7 @@
 
 use alloy_primitives::B256;
 
-use crate::engine::ErrorObject;
+use crate::client::ErrorObject;
 
 /// `Invalid payload attributes`.
 pub const INVALID_ATTRIBUTES: i64 = -38003;

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::server::chain;
+use crate::client::chain;
 
 /// How long a call may take, from the connection to the answer's last byte.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);

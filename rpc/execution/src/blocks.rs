@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::attributes::Quantity;
-use crate::engine::{Engine, EngineError};
+use crate::client::{Engine, EngineError};
 use crate::limits::{BLOCKS_KEPT_MAX, LOOK_UP_TIMEOUT};
 use crate::payload::Payload;
 
