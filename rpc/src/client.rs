@@ -13,8 +13,10 @@ use crate::limits::{
     KEEPALIVE_TIMEOUT,
 };
 
+pub mod committee;
 mod ingress;
 mod log;
+pub mod submitter;
 pub mod verified;
 
 pub use ingress::{IngressClient, StreamAnswer, StreamReceiver, StreamSender};

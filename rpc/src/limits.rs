@@ -57,6 +57,14 @@ pub const STREAM_WINDOW_BYTES: u32 = CONNECTION_WINDOW_BYTES;
 pub const CLIENT_STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// Bytes of one connection that may be on the way to our own client unread.
 pub const CLIENT_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// How long our own client may take to connect to a validator.
+pub const ENDPOINT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a validator may take for one submission.
+pub const ENDPOINT_CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// A validator that did not answer is left alone for so long.
+pub const ENDPOINT_REST: Duration = Duration::from_secs(2);
+/// Submissions to one validator at a time, below what it refuses.
+pub const ENDPOINT_CALLS_MAX: usize = 48;
 /// Bytes of all headers of one call.
 pub const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// Streams that a client reset before they were accepted (CVE-2023-44487).
@@ -123,6 +131,7 @@ pub const HTTP_CONNECTIONS_PER_CLIENT_MAX: usize = 16;
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 
 const _: () = assert!(CONNECTIONS_MAX * CONNECTION_WINDOW_BYTES as usize <= UNREAD_BYTES_MAX);
+const _: () = assert!(ENDPOINT_CALLS_MAX < CALLS_PER_CONNECTION_MAX);
 const _: () = assert!(SYNCED_VALUE_BYTES_MAX + CERTIFICATE_BYTES_MAX < MESSAGE_OUT_BYTES_MAX);
 const _: () = assert!(RANGE_BYTES_TARGET + SLICE_BYTES_MAX + PROOF_BYTES_MAX < RANGE_BYTES_MAX);
 const _: () = assert!(WAIT_MS_MAX < CALL_TIMEOUT.as_secs() * 1_000, "a wait ends before its call");

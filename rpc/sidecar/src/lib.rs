@@ -4,13 +4,11 @@ pub mod config;
 pub mod limits;
 
 pub mod chain;
-pub mod committee;
 pub mod feed;
 pub mod keeper;
 pub mod ledger;
 pub mod records;
 pub mod state_file;
-pub mod submitter;
 
 pub mod build;
 pub mod failing;

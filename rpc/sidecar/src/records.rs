@@ -15,11 +15,11 @@ use lockstep_core::record::{Limits, Record, RecordBody};
 use lockstep_core::signing::SigningKey;
 use lockstep_core::slice::Content;
 use lockstep_core::types::{ChainId, Height, NetworkId, UnixMillis};
+use lockstep_rpc::client::committee::Committee;
 use tokio::sync::Notify;
 use tokio::time::{Duration, sleep};
 use tracing::{debug, warn};
 
-use crate::committee::Committee;
 use crate::feed::Feed;
 use crate::limits::{RECORD_EXPIRES_MS, RECORD_RETRY, RECORDS_WAITING_MAX};
 

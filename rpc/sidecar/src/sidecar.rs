@@ -12,6 +12,8 @@ use lockstep_core::types::{ChainId, Height, UnixMillis};
 use lockstep_execution::blocks::Blocks;
 use lockstep_execution::client::{Engine, EngineError};
 use lockstep_proto::convert::log::RecordKind;
+use lockstep_rpc::client::committee::Committee;
+use lockstep_rpc::client::submitter::Validators;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -20,7 +22,6 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::chain::{Chain, Unresolved};
-use crate::committee::Committee;
 use crate::config::{Config, Role};
 use crate::feed::{Feed, FeedError};
 use crate::health::{self, Health};
@@ -32,7 +33,6 @@ use crate::proxy::{Parts, Proxy};
 use crate::records::Records;
 use crate::server;
 use crate::state_file::StateFile;
-use crate::submitter::Validators;
 use crate::wallet::{self, WalletMetrics};
 
 /// Between two attempts to find where the chain is.

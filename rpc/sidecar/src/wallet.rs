@@ -22,6 +22,7 @@ use alloy_primitives::B256;
 use lockstep_core::signing::SigningKey;
 use lockstep_core::types::{ChainId, NetworkId};
 use lockstep_rpc::client::Endpoint;
+use lockstep_rpc::client::submitter::{Submitter, Validators};
 use lockstep_rpc::quota::QuotaConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -53,8 +54,6 @@ use limits::{
 use listener::{Capped, Caps, Peer};
 use pool::{Gateway, Pool};
 use server::{Port, router};
-
-use crate::submitter::{Submitter, Validators};
 
 /// Options of the wallets' port.
 #[derive(Clone, Debug)]

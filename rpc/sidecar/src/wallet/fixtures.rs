@@ -15,12 +15,12 @@ use lockstep_core::entry::{Body, Entry};
 use lockstep_core::signing::SigningKey;
 use lockstep_core::types::{ChainId, NetworkId};
 use lockstep_proto::error::{ErrorCode, Refusal};
+use lockstep_rpc::client::submitter::{Progress, Submitter};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::pool::Gateway;
 use super::transaction::Transaction;
-use crate::submitter::{Progress, Submitter};
 
 pub(crate) const CHAIN: ChainId = ChainId(901);
 pub(crate) const NETWORK: NetworkId = NetworkId(B256::repeat_byte(0x77));

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use lockstep_core::limits::{EXPIRES_MS_MAX, TRANSACTION_BYTES_MAX};
-use lockstep_rpc::limits::CALLS_PER_CONNECTION_MAX;
 
 /// Bytes of one HTTP body or WebSocket message from a client: three transactions of the greatest size, in hex.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -70,20 +69,11 @@ pub const RESUBMITTED_SENDERS_MAX: usize = 32;
 
 /// Validators that can be configured.
 pub const ENDPOINTS_MAX: usize = lockstep_core::limits::VALIDATORS_MAX;
-/// How long connecting to a validator may take.
-pub const ENDPOINT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a validator may take for one submission.
-pub const ENDPOINT_CALL_TIMEOUT: Duration = Duration::from_secs(3);
-/// A validator that did not answer is left alone for so long.
-pub const ENDPOINT_REST: Duration = Duration::from_secs(2);
-/// Submissions to one validator at a time, below what it refuses.
-pub const ENDPOINT_CALLS_MAX: usize = 48;
 /// How long a client waits for the first validator to take its transaction.
 pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(20);
 
 const _: () = assert!(SOCKETS_MAX <= CONNECTIONS_MAX);
 const _: () = assert!(3 * 2 * TRANSACTION_BYTES_MAX < BODY_BYTES_MAX);
 const _: () = assert!(EXPIRES_MS <= EXPIRES_MS_MAX && RENEW_MS < EXPIRES_MS);
-const _: () = assert!(ENDPOINT_CALLS_MAX < CALLS_PER_CONNECTION_MAX);
 const _: () = assert!(SOCKET_PING_INTERVAL.as_secs() * 2 < IDLE_TIMEOUT.as_secs());
 const _: () = assert!(ENGINE_TIMEOUT.as_secs() < IDLE_TIMEOUT.as_secs());

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use alloy_primitives::{Address, B256, U256};
 use lockstep_core::entry::Entry;
 use lockstep_core::types::UnixMillis;
+use lockstep_rpc::client::submitter::Progress;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::limits::{
@@ -19,7 +20,6 @@ use super::limits::{
 };
 use super::refused::Refused;
 use super::transaction::Transaction;
-use crate::submitter::Progress;
 
 /// What the engine says, as of its newest block.
 #[derive(Clone, Debug, PartialEq, Eq)]

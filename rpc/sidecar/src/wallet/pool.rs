@@ -15,6 +15,7 @@ use lockstep_core::params::ChainKind;
 use lockstep_core::signing::SigningKey;
 use lockstep_core::types::{ChainId, NetworkId, UnixMillis};
 use lockstep_proto::error::{ErrorCode, Refusal};
+use lockstep_rpc::client::submitter::{Submitter, is_permanent};
 use lockstep_rpc::quota::{Client, QuotaConfig, Quotas};
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -29,7 +30,6 @@ use super::metrics::WalletMetrics;
 use super::overlay::{Admission, Answer, Overlay, Round};
 use super::refused::Refused;
 use super::transaction::Transaction;
-use crate::submitter::{Submitter, is_permanent};
 
 /// For whom the gateway signs, and what it asks for.
 #[derive(Clone, Debug)]

@@ -1,12 +1,12 @@
 //! What passes, what is closed, what is overlaid, and how batches are put together.
 
+use lockstep_rpc::client::submitter::Submitter;
 use lockstep_rpc::quota::QuotaConfig;
 use serde_json::json;
 
 use super::super::fixtures::{FakeEngine, Validators, checked, gateway, key, signed};
 use super::super::metrics::WalletMetrics;
 use super::*;
-use crate::submitter::Submitter;
 
 struct World {
     engine: FakeEngine,

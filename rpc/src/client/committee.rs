@@ -8,7 +8,7 @@ use futures::stream::FuturesUnordered;
 use lockstep_core::entry::Entry;
 use lockstep_proto::error::Refusal;
 
-use crate::submitter::Submitter;
+use super::submitter::Submitter;
 
 /// The committee, to submit to.
 pub struct Committee {

@@ -1,4 +1,4 @@
-//! How an entry reaches the committee: one submission to one validator. Which, when and how often is the pool's to say.
+//! How an entry reaches the committee: one submission to one validator. Which, when and how often is the caller's to say.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use futures::future::BoxFuture;
 use lockstep_core::entry::Entry;
 use lockstep_proto::convert::ingress::{DropReason, EntryState};
 use lockstep_proto::error::{ErrorCode, Refusal};
-use lockstep_rpc::client::{ClientError, Endpoint, IngressClient};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
-use crate::wallet::limits::{
+use super::{ClientError, Endpoint, IngressClient};
+use crate::limits::{
     ENDPOINT_CALL_TIMEOUT, ENDPOINT_CALLS_MAX, ENDPOINT_CONNECT_TIMEOUT, ENDPOINT_REST,
 };
 
@@ -37,7 +37,8 @@ pub trait Submitter: Send + Sync + 'static {
 }
 
 /// Whether a refusal is for good: the same bytes will never be taken.
-pub(crate) const fn is_permanent(refusal: &Refusal) -> bool {
+#[must_use]
+pub const fn is_permanent(refusal: &Refusal) -> bool {
     match refusal.code {
         ErrorCode::Malformed
         | ErrorCode::Missing
