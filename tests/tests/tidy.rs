@@ -13,16 +13,23 @@ use serde_json::Value as Json;
 use toml::{Table, Value as Toml};
 
 /// Our crates and which of ours each may know. `*` is all.
-const KNOWS: [(&str, &[&str]); 10] = [
+const KNOWS: [(&str, &[&str]); 11] = [
     ("lockstep-core", &[]),
     ("lockstep-proto", &["lockstep-core"]),
     ("lockstep-engine", &["lockstep-core", "lockstep-proto"]),
     ("lockstep-consensus", &["lockstep-core", "lockstep-proto", "lockstep-engine"]),
     ("lockstep-execution", &["lockstep-core"]),
     ("lockstep-rpc", &["lockstep-core", "lockstep-proto", "lockstep-execution"]),
+    ("lockstep-wallet", &["lockstep-core", "lockstep-proto", "lockstep-execution", "lockstep-rpc"]),
     (
         "lockstep-sidecar",
-        &["lockstep-core", "lockstep-proto", "lockstep-execution", "lockstep-rpc"],
+        &[
+            "lockstep-core",
+            "lockstep-proto",
+            "lockstep-execution",
+            "lockstep-rpc",
+            "lockstep-wallet",
+        ],
     ),
     ("lockstep-node", &["*"]),
     ("lockstep-tests", &["*"]),
@@ -46,7 +53,16 @@ const KEPT: [(&str, &[&str]); 7] = [
     ("rocksdb", &["lockstep-consensus"]),
     ("librocksdb-sys", &["lockstep-consensus"]),
     ("tonic", &["lockstep-proto", "lockstep-rpc", "lockstep-node", "lockstep-tests"]),
-    ("axum", &["lockstep-execution", "lockstep-rpc", "lockstep-sidecar", "lockstep-tests"]),
+    (
+        "axum",
+        &[
+            "lockstep-execution",
+            "lockstep-rpc",
+            "lockstep-wallet",
+            "lockstep-sidecar",
+            "lockstep-tests",
+        ],
+    ),
 ];
 
 /// What the rules of the protocol must never reach, by however many steps.
@@ -57,9 +73,10 @@ const NEVER_IN_CORE: [&str; 8] =
 const FILE_LINES_MAX: usize = 500;
 
 /// Where bounds are, and the file whose table says of each who pays for it and what happens at it.
-const BOUNDS: [(&str, &str); 4] = [
+const BOUNDS: [(&str, &str); 5] = [
     ("rpc/src", "rpc/README.md"),
     ("rpc/execution/src", "rpc/execution/README.md"),
+    ("rpc/wallet/src", "rpc/wallet/README.md"),
     ("consensus/src", "consensus/README.md"),
     ("consensus/engine/src", "consensus/engine/README.md"),
 ];

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use lockstep_execution::json_rpc::{
     self, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Parsed, Request, SERVER_ERROR,
 };
+use lockstep_wallet::is_reading;
 use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
 use tokio::net::TcpListener;
@@ -31,7 +32,6 @@ use tracing::{error, info};
 use crate::config::ExecutionMode;
 use crate::health::{Health, State as HealthState};
 use crate::proxy::Proxy;
-use crate::wallet::is_reading;
 
 /// Bytes of one body.
 const BODY_BYTES_MAX: usize = 64 << 10;

@@ -26,4 +26,3 @@ pub mod http;
 pub mod metrics;
 pub mod server;
 pub mod sidecar;
-pub mod wallet;

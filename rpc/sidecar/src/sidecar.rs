@@ -14,6 +14,7 @@ use lockstep_execution::client::{Engine, EngineError};
 use lockstep_proto::convert::log::RecordKind;
 use lockstep_rpc::client::committee::Committee;
 use lockstep_rpc::client::submitter::Validators;
+use lockstep_wallet::{self as wallet, WalletMetrics};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -33,7 +34,6 @@ use crate::proxy::{Parts, Proxy};
 use crate::records::Records;
 use crate::server;
 use crate::state_file::StateFile;
-use crate::wallet::{self, WalletMetrics};
 
 /// Between two attempts to find where the chain is.
 const START_RETRY: Duration = Duration::from_millis(500);

@@ -19,8 +19,8 @@ use lockstep_rpc::client::submitter::{Progress, Submitter};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::pool::Gateway;
-use super::transaction::Transaction;
+use crate::pool::Gateway;
+use crate::transaction::Transaction;
 
 pub(crate) const CHAIN: ChainId = ChainId(901);
 pub(crate) const NETWORK: NetworkId = NetworkId(B256::repeat_byte(0x77));

@@ -4,8 +4,8 @@ use alloy_consensus::{TxEip1559, TxEip2930, TxEip7702, TxLegacy};
 use alloy_eips::eip7702::Authorization;
 use alloy_primitives::{TxKind, keccak256};
 
-use super::super::fixtures::{CHAIN, checked, key, sign, signed, transfer};
 use super::*;
+use crate::fixtures::{CHAIN, checked, key, sign, signed, transfer};
 
 fn refused(bytes: Bytes) -> Refused {
     Transaction::check(CHAIN, bytes).unwrap_err()

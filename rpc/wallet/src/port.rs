@@ -1,18 +1,6 @@
-//! The chain's public JSON-RPC port, for ordinary wallets and libraries.
+//! Opens the wallets' port: its options, its tasks, and the handle that closes it.
 //!
-//! `eth_sendRawTransaction` is checked against the engine's state and what is pending here, signed as the chain's
-//! gateway, and submitted to f+1 validators, again and again until the log or the chain has it. Pending nonces and
-//! transactions are overlaid; other calls of `eth_`, `net_` and `web3_` pass to the engine as they came, over HTTP and
-//! WebSocket. What is pending is kept in memory alone: after a restart, entries that validators hold are still decided.
-//!
-//! ```text
-//! wallet ─► listener ─► server, socket ─► gate ─┬─► engine (everything else)
-//!                                               └─► pool ─► overlay
-//!                                                      └──► submitter ─► validators
-//! ```
-//!
-//! Plain text: TLS is a reverse proxy's, and quotas count such a proxy as one client. An operator fee (Isthmus) is not
-//! part of what a sender must be able to pay.
+//! It answers nothing itself: a call goes through `listener`, `server` or `socket`, and `gate`.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -29,31 +17,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
-mod engine;
-#[cfg(test)]
-mod fixtures;
-mod gate;
-pub mod limits;
-mod listener;
-mod metrics;
-mod overlay;
-mod pool;
-mod refused;
-mod server;
-mod socket;
-mod transaction;
-
-pub use metrics::WalletMetrics;
-
-use engine::Engine;
-use gate::Gate;
-pub(crate) use gate::is_reading;
-use limits::{
+use crate::engine::Engine;
+use crate::gate::Gate;
+use crate::limits::{
     CONNECTIONS_MAX, CONNECTIONS_PER_CLIENT_MAX, ENDPOINTS_MAX, IDLE_TIMEOUT, SHUTDOWN_TIMEOUT,
 };
-use listener::{Capped, Caps, Peer};
-use pool::{Gateway, Pool};
-use server::{Port, router};
+use crate::listener::{Capped, Caps, Peer};
+use crate::metrics::WalletMetrics;
+use crate::pool::{Gateway, Pool};
+use crate::server::{Port, router};
 
 /// Options of the wallets' port.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use lockstep_core::types::ChainId;
 use lockstep_execution::gas::gas_min;
 use serde_json::{Map, Value, json};
 
-use super::refused::Refused;
+use crate::refused::Refused;
 
 /// A transaction whose bytes, signature included, were checked.
 #[derive(Clone, Debug, PartialEq, Eq)]

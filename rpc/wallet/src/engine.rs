@@ -8,9 +8,9 @@ use reqwest::{Client, Response, Url, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::limits::{ANSWER_BYTES_MAX, ENGINE_CONNECT_TIMEOUT, ENGINE_TIMEOUT};
-use super::overlay::ChainState;
-use super::transaction::{Transaction, data};
+use crate::limits::{ANSWER_BYTES_MAX, ENGINE_CONNECT_TIMEOUT, ENGINE_TIMEOUT};
+use crate::overlay::ChainState;
+use crate::transaction::{Transaction, data};
 
 /// OP's `GasPriceOracle`, at the same address on every chain.
 const GAS_PRICE_ORACLE: Address = address!("420000000000000000000000000000000000000F");

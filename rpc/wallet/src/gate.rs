@@ -14,11 +14,11 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
-use super::engine::{Engine, EngineError, quantity_of};
-use super::limits::{BATCH_MAX, BUFFERED_ANSWERS_MAX};
-use super::pool::Pool;
-use super::refused::Refused;
-use super::transaction::{data, quantity};
+use crate::engine::{Engine, EngineError, quantity_of};
+use crate::limits::{BATCH_MAX, BUFFERED_ANSWERS_MAX};
+use crate::pool::Pool;
+use crate::refused::Refused;
+use crate::transaction::{data, quantity};
 
 /// The namespaces that anybody may call.
 const PUBLIC: [&str; 3] = ["eth_", "net_", "web3_"];
@@ -27,7 +27,8 @@ const PUBLIC: [&str; 3] = ["eth_", "net_", "web3_"];
 const CLOSED: [&str; 4] = ["eth_send", "eth_sign", "eth_resend", "eth_fillTransaction"];
 
 /// Whether a call of this method reads what the engine knows, and changes nothing there.
-pub(crate) fn is_reading(method: &str) -> bool {
+#[must_use]
+pub fn is_reading(method: &str) -> bool {
     let begins_with = |names: &[&str]| names.iter().any(|name| method.starts_with(name));
     begins_with(&PUBLIC) && !begins_with(&CLOSED)
 }

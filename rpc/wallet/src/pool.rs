@@ -21,15 +21,15 @@ use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{debug, info, warn};
 
-use super::engine::Engine;
-use super::limits::{
+use crate::engine::Engine;
+use crate::limits::{
     ACCEPT_TIMEOUT, BATCH_MAX, EXPIRES_MS, RENEW_MS, RESUBMITTED_SENDERS_MAX,
     SIGNATURES_IN_FLIGHT_MAX, TICK,
 };
-use super::metrics::WalletMetrics;
-use super::overlay::{Admission, Answer, Overlay, Round};
-use super::refused::Refused;
-use super::transaction::Transaction;
+use crate::metrics::WalletMetrics;
+use crate::overlay::{Admission, Answer, Overlay, Round};
+use crate::refused::Refused;
+use crate::transaction::Transaction;
 
 /// For whom the gateway signs, and what it asks for.
 #[derive(Clone, Debug)]
@@ -265,7 +265,7 @@ impl Pool {
     }
 
     /// Lets go of what the chain has, and of what it will not have.
-    pub(crate) async fn observe(&self) -> Result<(), super::engine::EngineError> {
+    pub(crate) async fn observe(&self) -> Result<(), crate::engine::EngineError> {
         let senders = self.overlay().senders();
         let mut head = UnixMillis(0);
         for senders in senders.chunks(BATCH_MAX.saturating_sub(1)) {

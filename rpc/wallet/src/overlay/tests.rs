@@ -3,8 +3,8 @@
 use alloy_consensus::TxEip1559;
 use lockstep_core::entry::Body;
 
-use super::super::fixtures::{BASE_FEE, checked, gateway, key, sign, signed, transfer};
 use super::*;
+use crate::fixtures::{BASE_FEE, checked, gateway, key, sign, signed, transfer};
 
 const NOW: UnixMillis = UnixMillis(1_000_000);
 const QUORUM: usize = 2;

@@ -8,10 +8,10 @@ use reqwest::{Client, Method, StatusCode, header};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::fixtures::{CHAIN, FakeEngine, NETWORK, Validators, checked, key, signed};
-use super::limits::BODY_BYTES_MAX;
-use super::transaction::data;
 use super::*;
+use crate::fixtures::{CHAIN, FakeEngine, NETWORK, Validators, checked, key, signed};
+use crate::limits::BODY_BYTES_MAX;
+use crate::transaction::data;
 
 struct World {
     engine: FakeEngine,

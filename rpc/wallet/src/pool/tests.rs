@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 
 use alloy_consensus::TxEip1559;
 
-use super::super::fixtures::{
-    FakeEngine, Validators, checked, gateway, key, sign, signed, transfer,
-};
-use super::super::limits::RESUBMIT_MS;
 use super::*;
+use crate::fixtures::{FakeEngine, Validators, checked, gateway, key, sign, signed, transfer};
+use crate::limits::RESUBMIT_MS;
 
 struct World {
     engine: FakeEngine,

@@ -19,11 +19,11 @@ use lockstep_rpc::quota::Client;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
-use super::gate::Gate;
-use super::limits::{BODY_BYTES_MAX, BODY_TIMEOUT, IN_FLIGHT_MAX, SOCKETS_MAX};
-use super::listener::Peer;
-use super::refused::Refused;
-use super::socket;
+use crate::gate::Gate;
+use crate::limits::{BODY_BYTES_MAX, BODY_TIMEOUT, IN_FLIGHT_MAX, SOCKETS_MAX};
+use crate::listener::Peer;
+use crate::refused::Refused;
+use crate::socket;
 
 /// What each request sees; cheap to clone.
 #[derive(Clone)]

@@ -22,11 +22,11 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 use tracing::debug;
 
-use super::limits::{
+use crate::limits::{
     ANSWER_BYTES_MAX, BODY_BYTES_MAX, ENGINE_CONNECT_TIMEOUT, IDLE_TIMEOUT, SOCKET_CALLS_MAX,
     SOCKET_PING_INTERVAL, SOCKET_WRITE_TIMEOUT,
 };
-use super::server::Port;
+use crate::server::Port;
 
 type EngineSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 

@@ -14,12 +14,12 @@ use lockstep_core::types::UnixMillis;
 use lockstep_rpc::client::submitter::Progress;
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::limits::{
+use crate::limits::{
     HELD_MS_MAX, HELD_PER_SENDER_MAX, INCLUSION_MS_MAX, LIFE_MS_MAX, PENDING_BYTES_MAX,
     PENDING_MAX, PENDING_PER_SENDER_MAX, RESUBMIT_MS,
 };
-use super::refused::Refused;
-use super::transaction::Transaction;
+use crate::refused::Refused;
+use crate::transaction::Transaction;
 
 /// What the engine says, as of its newest block.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use lockstep_rpc::client::submitter::Submitter;
 use lockstep_rpc::quota::QuotaConfig;
 use serde_json::json;
 
-use super::super::fixtures::{FakeEngine, Validators, checked, gateway, key, signed};
-use super::super::metrics::WalletMetrics;
 use super::*;
+use crate::fixtures::{FakeEngine, Validators, checked, gateway, key, signed};
+use crate::metrics::WalletMetrics;
 
 struct World {
     engine: FakeEngine,
