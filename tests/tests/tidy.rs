@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use toml::{Table, Value as Toml};
 
 /// Our crates and which of ours each may know. `*` is all.
-const KNOWS: [(&str, &[&str]); 11] = [
+const KNOWS: [(&str, &[&str]); 12] = [
     ("lockstep-core", &[]),
     ("lockstep-proto", &["lockstep-core"]),
     ("lockstep-engine", &["lockstep-core", "lockstep-proto"]),
@@ -21,6 +21,7 @@ const KNOWS: [(&str, &[&str]); 11] = [
     ("lockstep-execution", &["lockstep-core"]),
     ("lockstep-rpc", &["lockstep-core", "lockstep-proto", "lockstep-execution"]),
     ("lockstep-wallet", &["lockstep-core", "lockstep-proto", "lockstep-execution", "lockstep-rpc"]),
+    ("lockstep-audit", &["lockstep-core", "lockstep-proto", "lockstep-execution", "lockstep-rpc"]),
     (
         "lockstep-sidecar",
         &[
@@ -73,9 +74,10 @@ const NEVER_IN_CORE: [&str; 8] =
 const FILE_LINES_MAX: usize = 500;
 
 /// Where bounds are, and the file whose table says of each who pays for it and what happens at it.
-const BOUNDS: [(&str, &str); 5] = [
+const BOUNDS: [(&str, &str); 6] = [
     ("rpc/src", "rpc/README.md"),
     ("rpc/execution/src", "rpc/execution/README.md"),
+    ("rpc/audit/src", "rpc/audit/README.md"),
     ("rpc/wallet/src", "rpc/wallet/README.md"),
     ("consensus/src", "consensus/README.md"),
     ("consensus/engine/src", "consensus/engine/README.md"),

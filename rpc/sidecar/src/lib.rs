@@ -19,8 +19,6 @@ pub mod proxy;
 pub mod safe_head;
 pub mod trial;
 
-pub mod audit;
-
 pub mod health;
 pub mod http;
 pub mod metrics;

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use alloy_primitives::B256;
 use eyre::{Report, WrapErr as _, bail, ensure, eyre};
+use lockstep_audit::finding::{Finding, Level};
+use lockstep_audit::limits::ENDPOINTS_MAX;
+use lockstep_audit::rpc::ChainRpc;
+use lockstep_audit::{self as audit, AuditError, Auditor, ChainSource, Config, Summary};
 use lockstep_core::light_client::LightClient;
 use lockstep_core::params::Genesis;
 use lockstep_core::types::{BlockHash, ChainId};
 use lockstep_execution::jwt::Secret;
 use lockstep_rpc::client::Endpoint;
-use lockstep_sidecar::audit::finding::{Finding, Level};
-use lockstep_sidecar::audit::rpc::ChainRpc;
-use lockstep_sidecar::audit::{self, AuditError, Auditor, ChainSource, Config, Summary};
-use lockstep_sidecar::limits::ENDPOINTS_MAX;
 use serde::Serialize;
 use tokio::time::sleep;
 
@@ -362,8 +362,8 @@ mod tests {
     fn finding_is_one_json_object_with_its_level() {
         let finding = Finding::NotCanonical {
             number: 7,
-            record: lockstep_sidecar::audit::finding::RecordId {
-                recorded: lockstep_sidecar::audit::finding::At { height: 5, item: 1 },
+            record: lockstep_audit::finding::RecordId {
+                recorded: lockstep_audit::finding::At { height: 5, item: 1 },
                 block: B256::ZERO,
                 parent: B256::ZERO,
                 signer: None,

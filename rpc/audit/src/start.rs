@@ -13,14 +13,13 @@ use lockstep_execution::blocks::BlockInfo;
 use lockstep_proto::convert::log::RecordKind;
 use serde::Serialize;
 
-use super::AuditError;
-use super::log::LogReader;
-use super::rpc::ChainRpc;
+use crate::error::AuditError;
+use crate::limits::RECORDS_LOOKED_AT;
+use crate::log::LogReader;
+use crate::rpc::ChainRpc;
 
 /// Blocks behind the head at which an audit begins that is not told where.
 pub const BLOCKS_BACK: u64 = 1_000;
-/// Heights with records that are looked at for one to begin with.
-const RECORDS_LOOKED_AT: u32 = 32;
 
 /// How the cursor of the block before the first is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -50,16 +49,16 @@ pub struct Start {
 }
 
 /// What a start is looked for with.
-pub(super) struct Search<'a> {
-    pub(super) log: &'a mut LogReader,
-    pub(super) rpc: &'a ChainRpc,
-    pub(super) params: &'a ChainParams,
-    pub(super) lead_ms: u64,
+pub(crate) struct Search<'a> {
+    pub(crate) log: &'a mut LogReader,
+    pub(crate) rpc: &'a ChainRpc,
+    pub(crate) params: &'a ChainParams,
+    pub(crate) lead_ms: u64,
 }
 
 impl Search<'_> {
     /// The start of an audit from block `from` on; by default from [`BLOCKS_BACK`] behind `head`.
-    pub(super) async fn find(
+    pub(crate) async fn find(
         &mut self,
         from: Option<u64>,
         head: &BlockInfo,
@@ -81,7 +80,7 @@ impl Search<'_> {
     }
 
     /// The block of another chain that is the last not later than a time in seconds.
-    pub(super) async fn last_before(
+    pub(crate) async fn last_before(
         &self,
         timestamp: u64,
         head: &BlockInfo,

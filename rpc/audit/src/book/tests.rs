@@ -1,7 +1,7 @@
 //! What the book remembers, and what records show of one another.
 
 use super::*;
-use crate::audit::judge::tests::{hash, loose, record, slice};
+use crate::judge::tests::{hash, loose, record, slice};
 use lockstep_core::record::{Cursor, SealMode};
 
 fn sealed(number: u64, hash: u8) -> Content {

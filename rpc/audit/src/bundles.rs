@@ -8,11 +8,9 @@ use std::collections::BTreeMap;
 use lockstep_core::types::{ChainId, EntryId, Height};
 use serde::Serialize;
 
-use super::finding::{Finding, LegFate};
-use super::judge::LegSeen;
-
-/// Bundles that wait for their other legs; the oldest is judged by what is known then.
-const BUNDLES_MAX: usize = 1 << 16;
+use crate::finding::{Finding, LegFate};
+use crate::judge::LegSeen;
+use crate::limits::BUNDLES_MAX;
 
 /// How bundles ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -121,7 +119,7 @@ impl Bundles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::finding::Reason;
+    use crate::finding::Reason;
     use alloy_primitives::B256;
 
     const ID: EntryId = EntryId(B256::repeat_byte(1));

@@ -1,114 +1,21 @@
-//! The auditor: compares a chain's blocks with its slices, and says where they differ.
-//!
-//! It trusts no committee node: every slice is proven, and the chain's parameters are the genesis'. Of the chain it needs
-//! a JSON-RPC endpoint and believes which blocks and transactions there are; a deposit must have the hash that the
-//! endpoint names. Run it against a node of your own if you trust none.
-//!
-//! ```text
-//! log ──LogReader──▶ Book ─────┐
-//!                              ├─▶ Walk ──▶ judge ──▶ findings
-//! chain ──ChainRpc──▶ blocks ──┘      └───▶ Bundles ──▶ findings
-//! ```
+//! The audit of one chain, step by step: it drives the walks and gathers what they find.
 //!
 //! What a block was offered and what kind of block it is, core says. The walk needs no execution engine, so it cannot
 //! tell whether a skipped item was valid: it reports those for which no record gives a reason.
 
-pub mod block;
-pub mod book;
-pub mod bundles;
-pub mod finding;
-pub mod judge;
-pub mod log;
-pub mod rpc;
-pub mod start;
-mod summary;
-pub mod walk;
-
 use lockstep_core::light_client::LightClient;
 use lockstep_core::params::{ChainKind, ChainParams, Genesis};
 use lockstep_core::types::{ChainId, Height};
-use lockstep_core::window::{InvalidBlock, MissingLog};
 use lockstep_rpc::client::Endpoint;
 
-use bundles::Bundles;
-use finding::Finding;
-use log::{LogError, LogReader};
-use rpc::{ChainRpc, RpcError};
-use start::{Search, Start};
-pub use summary::{SkippedCounts, Summary};
-use walk::{Loose, Outcome, Step, Walk};
-
-/// Why nothing can be audited, or not further.
-#[derive(Debug, thiserror::Error)]
-pub enum AuditError {
-    /// The chain is not in the genesis.
-    #[error("chain {0} is not registered in the genesis")]
-    UnknownChain(ChainId),
-    /// The chain's transactions are not Ethereum's: it has no blocks that are known here.
-    #[error("chain {0} is opaque: its blocks cannot be read")]
-    Opaque(ChainId),
-    /// The log cannot be read.
-    #[error("{0}")]
-    Log(#[from] LogError),
-    /// The chain cannot be read.
-    #[error("{0}")]
-    Rpc(#[from] RpcError),
-    /// The chain's endpoint has no head.
-    #[error("{0} has no block")]
-    NoHead(String),
-    /// The chain does not have a block.
-    #[error("the chain does not have block {0}")]
-    NoBlock(u64),
-    /// The chain's head is before the block with which it joins.
-    #[error("chain {chain} joins at {joins_at}, and its head is before that")]
-    NotJoined {
-        /// The chain.
-        chain: ChainId,
-        /// Timestamp in seconds.
-        joins_at: u64,
-    },
-    /// The log has not come to the window of a block.
-    #[error("block {0} is ahead of the log")]
-    AheadOfLog(u64),
-    /// A block is no OP block.
-    #[error("block {number}: {error}")]
-    NotOp {
-        /// Its number.
-        number: u64,
-        /// Why.
-        error: InvalidBlock,
-    },
-    /// The slices do not show an offer: a fault of ours.
-    #[error("{0}")]
-    Offer(#[from] MissingLog),
-    /// The chain was reorganised further back than the walk remembers.
-    #[error(
-        "the chain was reorganised behind block {0}, further back than is remembered: audit it again"
-    )]
-    TooDeep(u64),
-}
-
-impl AuditError {
-    /// Whether it may pass: a node that is away, or behind.
-    #[must_use]
-    pub const fn may_pass(&self) -> bool {
-        match self {
-            Self::Log(LogError::NoEndpoint { .. })
-            | Self::Rpc(RpcError::Away { .. })
-            | Self::NoHead(_)
-            | Self::NoBlock(_)
-            | Self::AheadOfLog(_) => true,
-            Self::Log(LogError::Stale(_) | LogError::Fork(_))
-            | Self::Rpc(RpcError::Lied { .. })
-            | Self::UnknownChain(_)
-            | Self::Opaque(_)
-            | Self::NotJoined { .. }
-            | Self::NotOp { .. }
-            | Self::Offer(_)
-            | Self::TooDeep(_) => false,
-        }
-    }
-}
+use crate::bundles::Bundles;
+use crate::error::AuditError;
+use crate::finding::Finding;
+use crate::log::LogReader;
+use crate::rpc::ChainRpc;
+use crate::start::{Search, Start};
+use crate::summary::Summary;
+use crate::walk::{Loose, Outcome, Step, Walk};
 
 /// Where a chain's blocks are.
 #[derive(Debug)]
@@ -126,13 +33,13 @@ pub struct Config {
     pub genesis: Genesis,
     /// What is believed of its committee.
     pub trust: LightClient,
-    /// Committee nodes; none is trusted.
+    /// Committee nodes, 1..=[`ENDPOINTS_MAX`](crate::limits::ENDPOINTS_MAX); none is trusted.
     pub endpoints: Vec<Endpoint>,
     /// The chain.
     pub chain: ChainSource,
     /// Other chains, on which the legs of its bundles are looked for.
     pub others: Vec<ChainSource>,
-    /// First block; by default [`start::BLOCKS_BACK`] behind the head.
+    /// First block; by default [`BLOCKS_BACK`](crate::start::BLOCKS_BACK) behind the head.
     pub from: Option<u64>,
     /// Last block; `None` is the head.
     pub to: Option<u64>,

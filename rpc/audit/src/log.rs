@@ -13,8 +13,7 @@ use lockstep_proto::convert::log::RecordKind;
 use lockstep_rpc::client::verified::{VerifyError, VerifyingLog};
 use lockstep_rpc::client::{ClientError, Endpoint, LogClient};
 
-/// Heights that are asked for at a time: a minute of an idle log.
-const HEIGHTS_AT_ONCE: u64 = 240;
+use crate::limits::HEIGHTS_AT_ONCE;
 
 /// Why the log cannot be read.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -6,10 +6,10 @@ use lockstep_core::cursor::Kind;
 use lockstep_core::window::Place;
 use serde::Serialize;
 
-use super::bundles::BundleCounts;
-use super::finding::{Finding, Level, Reason};
-use super::judge::{Judged, Settled};
-use super::start::{Origin, Start};
+use crate::bundles::BundleCounts;
+use crate::finding::{Finding, Level, Reason};
+use crate::judge::{Judged, Settled};
+use crate::start::{Origin, Start};
 
 /// Items that were offered and are in no block, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -91,7 +91,7 @@ impl SkippedCounts {
 }
 
 impl Summary {
-    pub(super) fn new(chain: u64, start: &Start) -> Self {
+    pub(crate) fn new(chain: u64, start: &Start) -> Self {
         Self {
             chain,
             origin: start.origin,
@@ -122,7 +122,7 @@ impl Summary {
         self.faults == 0
     }
 
-    pub(super) fn add(&mut self, judged: &Judged) {
+    pub(crate) fn add(&mut self, judged: &Judged) {
         self.last = Some(judged.block.number);
         add(&mut self.blocks, 1);
         add(&mut self.transactions, judged.block.users().count());
@@ -138,7 +138,7 @@ impl Summary {
         }
     }
 
-    pub(super) fn settled(&mut self, settled: &Settled) {
+    pub(crate) fn settled(&mut self, settled: &Settled) {
         self.skipped.add(&settled.skipped);
         match (settled.is_recorded, settled.is_final) {
             (true, _) => {}
@@ -147,13 +147,13 @@ impl Summary {
         }
     }
 
-    pub(super) fn went_back(&mut self, number: u64) {
+    pub(crate) fn went_back(&mut self, number: u64) {
         let last = self.last.unwrap_or(number);
         self.left = self.left.saturating_add(last.saturating_sub(number));
         self.last = self.last.map(|last| last.min(number));
     }
 
-    pub(super) fn found(&mut self, finding: &Finding) {
+    pub(crate) fn found(&mut self, finding: &Finding) {
         match finding.level() {
             Level::Fault => add(&mut self.faults, 1),
             Level::Info => add(&mut self.infos, 1),

@@ -23,9 +23,9 @@ use lockstep_core::types::{EntryId, Height, UnixMillis};
 use lockstep_core::weight::Weighed;
 use lockstep_core::window::{Offer, Offered, Place, Window};
 
-use super::block::ChainBlock;
-use super::book::{Book, Recorded};
-use super::finding::{At, BlockId, Finding, InBlock, Reason};
+use crate::block::ChainBlock;
+use crate::book::{Book, Recorded};
+use crate::finding::{At, BlockId, Finding, InBlock, Reason};
 
 /// A block, its offer and what it is.
 #[derive(Clone, Debug)]
@@ -315,4 +315,4 @@ fn skipped_difference(
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

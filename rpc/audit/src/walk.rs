@@ -1,5 +1,5 @@
 //! One chain, walked block by block beside its slices. It fetches and keeps its place; what is wrong with a block,
-//! [`judge`](super::judge) says.
+//! [`judge`](crate::judge) says.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,19 +12,15 @@ use lockstep_core::types::{Height, NetworkId, UnixMillis};
 use lockstep_core::weight::Weighed;
 use lockstep_core::window::{self, Begin, LogSlice, Offer, Place, Window};
 
-use super::AuditError;
-use super::block::ChainBlock;
-use super::book::Book;
-use super::finding::Finding;
-use super::judge::{Judged, LegSeen, Settled, Word, settle, strays};
-use super::log::LogReader;
-use super::rpc::ChainRpc;
-use super::start::Start;
-
-/// Blocks that are fetched at a time.
-const BLOCKS_AT_ONCE: u64 = 32;
-/// Blocks to which the walk can go back when the chain is reorganised: an hour at a block time of one second.
-const HISTORY_MAX: usize = 4_096;
+use crate::block::ChainBlock;
+use crate::book::Book;
+use crate::error::AuditError;
+use crate::finding::Finding;
+use crate::judge::{Judged, LegSeen, Settled, Word, settle, strays};
+use crate::limits::{BLOCKS_AT_ONCE, HISTORY_MAX};
+use crate::log::LogReader;
+use crate::rpc::ChainRpc;
+use crate::start::Start;
 
 /// How far the walk has come.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! How far a cursor carries on a chain that is quiet.
 
 use super::*;
-use crate::audit::judge::tests::{loose, slice};
+use crate::judge::tests::{loose, slice};
 
 fn check(items: u32, end: u64) -> Option<u64> {
     let slices = VecDeque::from([

@@ -14,13 +14,13 @@ use lockstep_core::types::{ChainId, NetworkId};
 use lockstep_core::window::{LogSlice, offer};
 
 use super::*;
-use crate::audit::block::BlockTransaction;
+use crate::block::BlockTransaction;
 
-pub(in crate::audit) const LEAD: u64 = 700;
-pub(in crate::audit) const T: u64 = 1_700_000_000;
-pub(in crate::audit) const END: u64 = T * 1_000 - LEAD;
+pub(crate) const LEAD: u64 = 700;
+pub(crate) const T: u64 = 1_700_000_000;
+pub(crate) const END: u64 = T * 1_000 - LEAD;
 /// Log time of the first log block after the window.
-pub(in crate::audit) const CLOSED_AT: u64 = END + 250;
+pub(crate) const CLOSED_AT: u64 = END + 250;
 
 /// Bytes that look like a legacy transaction as far as its gas limit.
 fn bytes(n: u64, gas: u64) -> Bytes {
@@ -30,11 +30,11 @@ fn bytes(n: u64, gas: u64) -> Bytes {
     bytes.into()
 }
 
-pub(in crate::audit) fn hash(n: u64) -> B256 {
+pub(crate) fn hash(n: u64) -> B256 {
     keccak256(bytes(n, 21_000))
 }
 
-pub(in crate::audit) fn loose(n: u64) -> Content {
+pub(crate) fn loose(n: u64) -> Content {
     Content::Transaction { bytes: bytes(n, 21_000) }
 }
 
@@ -48,12 +48,12 @@ fn leg(transactions: &[u64]) -> Content {
     }
 }
 
-pub(in crate::audit) fn record(body: RecordBody) -> Content {
+pub(crate) fn record(body: RecordBody) -> Content {
     let key = SigningKey::from_bytes([4; 32]).expect("a key");
     Content::Record(Record::sign(NetworkId::ZERO, ChainId(901), body, &key))
 }
 
-pub(in crate::audit) fn slice(height: u64, timestamp: u64, contents: Vec<Content>) -> LogSlice {
+pub(crate) fn slice(height: u64, timestamp: u64, contents: Vec<Content>) -> LogSlice {
     let items = (0u32..).zip(contents).map(|(index, content)| Item { index, content }).collect();
     LogSlice::new(Height(height), UnixMillis(timestamp), ChainKind::Evm, items)
 }

@@ -12,11 +12,8 @@ use lockstep_core::types::{Height, NetworkId, UnixMillis};
 use lockstep_core::weight::Weighed;
 use lockstep_core::window::{self, LogSlice, Place};
 
-use super::finding::{Finding, RecordId};
-use crate::limits::LEDGER_BLOCKS_MAX;
-
-/// Transactions whose place in the log is remembered: 100 bytes each, so 26 MB.
-const SEEN_MAX: usize = 1 << 18;
+use crate::finding::{Finding, RecordId};
+use crate::limits::{RECORDS_MAX, SEEN_MAX};
 
 /// A `Sealed` record and its place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +122,7 @@ impl Book {
             }
             RecordBody::Limits(limits) => {
                 self.limits.push_back((time, *limits));
-                while self.limits.len() > LEDGER_BLOCKS_MAX {
+                while self.limits.len() > RECORDS_MAX {
                     self.limits.pop_front();
                 }
                 None
@@ -148,13 +145,13 @@ impl Book {
         self.sealed.insert(hash, recorded.clone());
         self.order.push_back(hash);
         self.fresh.push_back(recorded);
-        while self.order.len() > LEDGER_BLOCKS_MAX {
+        while self.order.len() > RECORDS_MAX {
             if let Some(oldest) = self.order.pop_front().and_then(|hash| self.sealed.remove(&hash))
             {
                 self.numbers.remove(&oldest.sealed.number);
             }
         }
-        while self.fresh.len() > LEDGER_BLOCKS_MAX {
+        while self.fresh.len() > RECORDS_MAX {
             self.fresh.pop_front();
         }
         equivocation

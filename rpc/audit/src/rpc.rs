@@ -7,10 +7,8 @@ use lockstep_execution::blocks::{BlockInfo, Blocks};
 use lockstep_execution::client::{Engine, EngineError};
 use lockstep_execution::jwt::Secret;
 
-use super::block::{ChainBlock, InvalidAnswer, RpcBlock};
-
-/// Blocks that are asked for at a time.
-const AT_ONCE: usize = 8;
+use crate::block::{ChainBlock, InvalidAnswer, RpcBlock};
+use crate::limits::CALLS_AT_ONCE;
 
 /// Why a block is not known.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -103,7 +101,8 @@ impl ChainRpc {
     /// # Errors
     /// [`RpcError`] if the endpoint cannot tell, or lied.
     pub async fn blocks(&self, from: u64, to: u64) -> Result<Vec<ChainBlock>, RpcError> {
-        let mut asked = stream::iter(from..=to).map(|number| self.block(number)).buffered(AT_ONCE);
+        let mut asked =
+            stream::iter(from..=to).map(|number| self.block(number)).buffered(CALLS_AT_ONCE);
         let mut blocks = Vec::new();
         while let Some(block) = asked.next().await {
             match block? {
