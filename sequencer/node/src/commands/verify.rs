@@ -14,9 +14,10 @@ use futures::stream::{SelectAll, select_all};
 use lockstep_core::light_client::LightClient;
 use lockstep_core::types::{BlockHash, ChainId, Height};
 use lockstep_rpc::client::ClientError;
+use lockstep_rpc::client::remote::Remote;
 use serde::Serialize;
 
-use super::endpoint::{DEFAULT, Remote};
+use super::endpoint::DEFAULT;
 use super::status::hash;
 use crate::clock;
 use crate::genesis::GenesisFile;

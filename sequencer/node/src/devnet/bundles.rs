@@ -8,6 +8,7 @@ use lockstep_core::bundle::{Bundle, Guarantee, Leg};
 use lockstep_core::entry::{Body, Entry, Transaction};
 use lockstep_core::params::ChainKind;
 use lockstep_core::types::ChainId;
+use lockstep_rpc::client::remote::Remote;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep, timeout};
@@ -16,7 +17,6 @@ use super::json_rpc;
 use super::world::accounts::Account;
 use super::world::rollup::{Heads, Rollup};
 use crate::clock;
-use crate::commands::endpoint::Remote;
 
 /// News that may wait.
 pub const NEWS_MAX: usize = 256;

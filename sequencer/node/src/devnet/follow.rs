@@ -7,10 +7,10 @@ use futures::StreamExt as _;
 use lockstep_core::light_client::LightClient;
 use lockstep_core::params::Genesis;
 use lockstep_core::types::{ChainId, Height};
+use lockstep_rpc::client::remote::Remote;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::commands::endpoint::Remote;
 use crate::verifier::Proven;
 use crate::verifier::session::{Session, SessionError};
 

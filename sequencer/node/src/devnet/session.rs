@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use eyre::{WrapErr as _, bail};
 use futures::future::{join_all, try_join_all};
 use lockstep_core::types::ChainId;
+use lockstep_rpc::client::remote::Remote;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
@@ -20,7 +21,6 @@ use super::traffic::{self, Counters};
 use super::view::{self, ChainRow, Picture, ValidatorRow, View};
 use super::world::World;
 use super::{Args, health};
-use crate::commands::endpoint::Remote;
 use crate::output::{Output, Progress};
 use crate::verifier::Proven;
 
