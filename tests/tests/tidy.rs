@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lockstep_node::commands::sidecar::SidecarOptions;
+use lockstep_node::sidecar::SidecarOptions;
 use serde_json::Value as Json;
 use toml::{Table, Value as Toml};
 

@@ -13,8 +13,8 @@ use eyre::WrapErr as _;
 use crate::commands::{
     audit, completions, genesis, init, keys, node, sidecar, slice, status, submit, verify, watch,
 };
-use crate::output::{self, Output};
-use crate::{bench, devnet};
+use crate::output::Output;
+use crate::{bench, devnet, failure};
 
 /// Longest that the program waits for its blocking work when it ends.
 const EXIT_PATIENCE: Duration = Duration::from_secs(3);
@@ -96,9 +96,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         });
     match ended {
         Ok(code) => code,
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if failure::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output::show_error(&error, is_json);
+            failure::show_error(&error, is_json);
             ExitCode::FAILURE
         }
     }

@@ -8,12 +8,12 @@ use eyre::{WrapErr as _, bail};
 use lockstep_consensus::guard::Origin;
 use lockstep_core::types::NetworkId;
 
-use crate::commands::init;
 use crate::config::{NodeConfig, NodeOptions, QuotaOptions, Role};
 use crate::devnet::health;
 use crate::devnet::layout::{Layout, Plan};
 use crate::devnet::process::{self, Process, Program};
 use crate::genesis::{ChainEntry, GenesisFile};
+use crate::init;
 
 /// Validators of every row.
 pub const VALIDATORS: u16 = 4;

@@ -26,6 +26,7 @@ use tokio::time::sleep;
 use super::endpoint::Endpoints;
 use super::status::hash;
 use crate::clock;
+use crate::failure;
 use crate::genesis::GenesisFile;
 use crate::output::{self, Output, Progress};
 use crate::verifier::session::trust_header;
@@ -143,16 +144,16 @@ pub async fn run(args: Args, output: &mut Output) -> eyre::Result<ExitCode> {
     let ended = match prepare(&args) {
         Ok(prepared) => audit(&args, prepared, output).await,
         Err(error) => {
-            output::show_error(&error, output.is_json());
+            failure::show_error(&error, output.is_json());
             return Ok(ExitCode::from(USAGE));
         }
     };
     match ended {
         Ok(true) => Ok(ExitCode::SUCCESS),
         Ok(false) => Ok(ExitCode::FAILURE),
-        Err(error) if output::is_broken_pipe(&error) => Err(error),
+        Err(error) if failure::is_broken_pipe(&error) => Err(error),
         Err(error) => {
-            output::show_error(&error, output.is_json());
+            failure::show_error(&error, output.is_json());
             Ok(ExitCode::from(exit_code(&error)))
         }
     }
@@ -216,7 +217,7 @@ async fn audit(args: &Args, prepared: Prepared, output: &mut Output) -> eyre::Re
             false => Err(eyre!("interrupted")),
         },
     };
-    if ended.as_ref().is_err_and(output::is_broken_pipe) {
+    if ended.as_ref().is_err_and(failure::is_broken_pipe) {
         return ended.map(|()| false);
     }
     auditor.finish();

@@ -2,23 +2,20 @@
 //! tells the others.
 
 use std::fmt::{self, Display, Formatter};
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use alloy_primitives::hex;
 use clap::Subcommand;
-use eyre::{WrapErr as _, bail, ensure};
+use eyre::WrapErr as _;
 use lockstep_core::params::Genesis;
 use serde::Serialize;
 
 use crate::clock;
 use crate::genesis::{
-    ChainEntry, ChainList, GenesisFile, Kind, ParamsEntry, ValidatorEntry, ValidatorList, read,
-    split_network_address,
+    ChainEntry, ChainList, GenesisFile, Kind, ParamsEntry, ValidatorEntry, ValidatorList, entry,
+    read,
 };
-use crate::keys;
 use crate::output::Output;
+use crate::toml_file::write_new;
 
 /// What to do with a genesis.
 #[derive(Debug, Subcommand)]
@@ -91,24 +88,6 @@ pub fn run(command: Command, output: &mut Output) -> eyre::Result<()> {
     }
 }
 
-/// The entry of the validator with these keys; `address` is without the peer id.
-///
-/// # Errors
-/// If the keys cannot be read, or the address cannot be dialled.
-pub fn entry(keys: &Path, address: &str, power: u64) -> eyre::Result<ValidatorEntry> {
-    let keys = keys::show(keys).wrap_err("reading keys")?;
-    let network_address = format!("{address}/p2p/{}", keys.peer_id);
-    if let Err(reason) = split_network_address(&network_address) {
-        bail!("--address: {reason} (the peer id is added)");
-    }
-    Ok(ValidatorEntry {
-        address: keys.address.to_string(),
-        public_key: hex::encode_prefixed(keys.public_key),
-        power,
-        network_address,
-    })
-}
-
 fn new(args: NewArgs, output: &mut Output) -> eyre::Result<()> {
     let mut validators = Vec::new();
     for file in &args.validators {
@@ -126,20 +105,6 @@ fn new(args: NewArgs, output: &mut Output) -> eyre::Result<()> {
     write_new(&args.out, &toml::to_string(&file)?)?;
     output.show(&Shown::new(&args.out, &genesis))?;
     Ok(())
-}
-
-/// Writes a file that must not be there yet.
-///
-/// # Errors
-/// If it is there, or cannot be written.
-pub fn write_new(path: &Path, text: &str) -> eyre::Result<()> {
-    ensure!(!path.exists(), "{} exists: choose another --out, or remove it", path.display());
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .wrap_err_with(|| format!("writing {}", path.display()))
 }
 
 fn chain(text: &str) -> Result<ChainEntry, String> {
@@ -207,15 +172,5 @@ mod tests {
         for wrong in ["", "x", "901:", "901:EVM", ":evm", "-1"] {
             assert!(chain(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn file_that_exists_is_not_overwritten() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("genesis.toml");
-        write_new(&path, "a").expect("writes");
-        let error = write_new(&path, "b").unwrap_err().to_string();
-        assert!(error.contains("genesis.toml exists"), "{error}");
-        assert_eq!(std::fs::read_to_string(&path).expect("reads"), "a");
     }
 }

@@ -20,14 +20,14 @@ use serde::{Deserialize, Serialize};
 use super::ports::{self, Ports};
 use super::process;
 use crate::clock;
-use crate::commands::genesis::{entry, write_new};
-use crate::commands::init;
 use crate::config::{
     GrpcOptions, HttpOptions, LogOptions, NodeConfig, NodeOptions, QuotaOptions, ValidatorOptions,
 };
-use crate::genesis::{ChainEntry, GenesisFile, Kind, ParamsEntry, ValidatorEntry};
+use crate::genesis::{ChainEntry, GenesisFile, Kind, ParamsEntry, ValidatorEntry, entry};
 use crate::home::{self, Home};
+use crate::init;
 use crate::keys;
+use crate::toml_file::write_new;
 
 /// Id of the first chain; the others follow.
 pub const FIRST_CHAIN: u64 = 901;

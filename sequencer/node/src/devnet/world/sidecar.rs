@@ -6,8 +6,8 @@ use eyre::WrapErr as _;
 use serde::Serialize;
 
 use super::rollup::{Role, Rollup, Side};
-use crate::commands::genesis::write_new;
 use crate::devnet::layout::{Layout, Place};
+use crate::toml_file::write_new;
 
 /// What a sidecar does while the committee is silent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
