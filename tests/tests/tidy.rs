@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use toml::{Table, Value as Toml};
 
 /// Our crates and which of ours each may know. `*` is all.
-const KNOWS: [(&str, &[&str]); 12] = [
+const KNOWS: [(&str, &[&str]); 13] = [
     ("lockstep-core", &[]),
     ("lockstep-proto", &["lockstep-core"]),
     ("lockstep-engine", &["lockstep-core", "lockstep-proto"]),
@@ -33,6 +33,7 @@ const KNOWS: [(&str, &[&str]); 12] = [
         ],
     ),
     ("lockstep-node", &["*"]),
+    ("lockstep-cli", &["*"]),
     ("lockstep-tests", &["*"]),
     ("lockstep-sim", &["lockstep-core", "lockstep-engine", "lockstep-consensus"]),
 ];

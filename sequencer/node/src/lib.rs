@@ -1,13 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 pub mod bench;
-pub mod cli;
 pub mod clock;
-pub mod commands;
 pub mod config;
 mod descriptors;
 pub mod devnet;
-pub mod failure;
 pub mod genesis;
 pub mod home;
 pub mod init;

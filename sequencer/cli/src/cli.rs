@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use eyre::WrapErr as _;
+use lockstep_node::output::Output;
+use lockstep_node::{bench, devnet};
 
 use crate::commands::{
     audit, completions, genesis, init, keys, node, sidecar, slice, status, submit, verify, watch,
 };
-use crate::output::Output;
-use crate::{bench, devnet, failure};
+use crate::failure;
 
 /// Longest that the program waits for its blocking work when it ends.
 const EXIT_PATIENCE: Duration = Duration::from_secs(3);

@@ -13,17 +13,17 @@ use futures::StreamExt as _;
 use futures::stream::{SelectAll, select_all};
 use lockstep_core::light_client::LightClient;
 use lockstep_core::types::{BlockHash, ChainId, Height};
+use lockstep_node::clock;
+use lockstep_node::genesis::GenesisFile;
+use lockstep_node::output::{Output, Progress};
+use lockstep_node::verifier::session::{Session, SessionError, trust_header};
+use lockstep_node::verifier::{Fault, Proven};
 use lockstep_rpc::client::ClientError;
 use lockstep_rpc::client::remote::Remote;
 use serde::Serialize;
 
 use super::endpoint::DEFAULT;
 use super::status::hash;
-use crate::clock;
-use crate::genesis::GenesisFile;
-use crate::output::{Output, Progress};
-use crate::verifier::session::{Session, SessionError, trust_header};
-use crate::verifier::{Fault, Proven};
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use eyre::{WrapErr as _, eyre};
+use lockstep_node::home::Home;
+use lockstep_node::sidecar::SidecarOptions;
+use lockstep_node::stop::StopSignals;
+use lockstep_node::telemetry;
 use lockstep_sidecar::sidecar;
-
-use crate::home::Home;
-use crate::sidecar::SidecarOptions;
-use crate::stop::StopSignals;
-use crate::telemetry;
 
 /// Arguments of `sidecar`.
 #[derive(Debug, clap::Args)]

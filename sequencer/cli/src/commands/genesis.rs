@@ -7,15 +7,14 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use eyre::WrapErr as _;
 use lockstep_core::params::Genesis;
-use serde::Serialize;
-
-use crate::clock;
-use crate::genesis::{
+use lockstep_node::clock;
+use lockstep_node::genesis::{
     ChainEntry, ChainList, GenesisFile, Kind, ParamsEntry, ValidatorEntry, ValidatorList, entry,
     read,
 };
-use crate::output::Output;
-use crate::toml_file::write_new;
+use lockstep_node::output::Output;
+use lockstep_node::toml_file::write_new;
+use serde::Serialize;
 
 /// What to do with a genesis.
 #[derive(Debug, Subcommand)]

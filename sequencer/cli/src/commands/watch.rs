@@ -6,10 +6,10 @@ use alloy_primitives::B256;
 use eyre::{Report, WrapErr as _, bail, eyre};
 use futures::StreamExt as _;
 use lockstep_core::types::EntryId;
+use lockstep_node::output::Output;
 
 use super::endpoint::Endpoints;
 use super::status::{Shown, hash};
-use crate::output::Output;
 
 /// Arguments of `watch`.
 #[derive(Debug, clap::Args)]

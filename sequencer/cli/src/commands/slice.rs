@@ -8,12 +8,12 @@ use futures::StreamExt as _;
 use lockstep_core::limits::SLICE_RANGE_MAX;
 use lockstep_core::slice::{Content, Item, Slice};
 use lockstep_core::types::{ChainId, Height};
+use lockstep_node::output::{Output, Progress};
 use lockstep_proto::convert::log::{ProvenSlice, SlicesQuery};
 use lockstep_rpc::client::{ClientError, LogClient};
 use serde::Serialize;
 
 use super::endpoint::Endpoints;
-use crate::output::{Output, Progress};
 
 /// Arguments of `slice`.
 #[derive(Debug, clap::Args)]

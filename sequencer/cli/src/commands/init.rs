@@ -1,12 +1,11 @@
-//! `lockstep init`: makes a validator's guard and prints what it waits for. What it refuses, [`init`](crate::init) says.
+//! `lockstep init`: makes a validator's guard and prints what it waits for. What it refuses, [`init`](lockstep_node::init) says.
 
 use std::path::PathBuf;
 
 use lockstep_consensus::guard::Origin;
-
-use crate::config::NodeConfig;
-use crate::init::make;
-use crate::output::Output;
+use lockstep_node::config::NodeConfig;
+use lockstep_node::init::make;
+use lockstep_node::output::Output;
 
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    lockstep_node::cli::main()
+    lockstep_cli::cli::main()
 }

@@ -2,9 +2,9 @@
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
+use lockstep_node::output::Output;
 
 use crate::cli::Cli;
-use crate::output::Output;
 
 /// Arguments of `completions`.
 #[derive(Debug, clap::Args)]

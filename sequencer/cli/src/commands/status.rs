@@ -6,6 +6,7 @@ use alloy_primitives::B256;
 use eyre::{Report, eyre};
 use lockstep_core::record::SkipReason;
 use lockstep_core::types::{ChainId, EntryId};
+use lockstep_node::output::Output;
 use lockstep_proto::convert::ingress::{
     EntryState, EntryStatus, LegState, LegStatus, Stage, StatusKey,
 };
@@ -13,7 +14,6 @@ use lockstep_rpc::client::ClientError;
 use serde::Serialize;
 
 use super::endpoint::Endpoints;
-use crate::output::Output;
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]

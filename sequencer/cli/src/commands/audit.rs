@@ -19,17 +19,17 @@ use lockstep_core::light_client::LightClient;
 use lockstep_core::params::Genesis;
 use lockstep_core::types::{BlockHash, ChainId};
 use lockstep_execution::jwt::Secret;
+use lockstep_node::clock;
+use lockstep_node::genesis::GenesisFile;
+use lockstep_node::output::{self, Output, Progress};
+use lockstep_node::verifier::session::trust_header;
 use lockstep_rpc::client::Endpoint;
 use serde::Serialize;
 use tokio::time::sleep;
 
 use super::endpoint::Endpoints;
 use super::status::hash;
-use crate::clock;
 use crate::failure;
-use crate::genesis::GenesisFile;
-use crate::output::{self, Output, Progress};
-use crate::verifier::session::trust_header;
 
 /// The program's end if nothing could be audited, or not all.
 const NOT_AUDITED: u8 = 3;

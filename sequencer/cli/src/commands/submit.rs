@@ -16,6 +16,9 @@ use lockstep_core::entry::{Body, Entry, Transaction};
 use lockstep_core::limits::{ENTRY_BYTES_MAX, EXPIRES_MS_MAX, TRANSACTION_BYTES_MAX};
 use lockstep_core::params::ChainKind;
 use lockstep_core::types::ChainId;
+use lockstep_node::clock;
+use lockstep_node::genesis::Kind;
+use lockstep_node::output::Output;
 use lockstep_proto::convert::ingress::{
     EntryState, EntryStatus, Milestone, Stage, WAIT_MS_MAX, Wait,
 };
@@ -23,9 +26,6 @@ use serde::{Deserialize, Serialize};
 
 use super::endpoint::{Endpoints, is_for_all};
 use super::status::{Shown, stage_name};
-use crate::clock;
-use crate::genesis::Kind;
-use crate::output::Output;
 
 /// Digits and white space of a transaction's text.
 const TEXT_BYTES_MAX: u64 = 2 * TRANSACTION_BYTES_MAX as u64 + 1_024;
@@ -196,7 +196,7 @@ async fn submit_to_all(to: &SubmitArgs, entry: &Entry, output: &mut Output) -> e
         match answer {
             Ok(answer) => taken.push(answer),
             Err(error) => {
-                crate::output::note(format_args!("{error:#}"));
+                lockstep_node::output::note(format_args!("{error:#}"));
                 refused = refused.or(Some(error));
             }
         }

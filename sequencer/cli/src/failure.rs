@@ -3,11 +3,11 @@
 use std::error::Error;
 use std::io;
 
+use lockstep_node::output::to_stderr;
 use lockstep_proto::error::Refusal;
 use serde::Serialize;
 
 use crate::commands::endpoint::refusal;
-use crate::output::to_stderr;
 
 /// What an error says to programs.
 #[derive(Debug, Serialize)]

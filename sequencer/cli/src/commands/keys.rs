@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use alloy_primitives::hex;
 use clap::Subcommand;
 use eyre::WrapErr as _;
+use lockstep_node::keys::{self, PublicKeys};
+use lockstep_node::output::Output;
 use serde::Serialize;
-
-use crate::keys::{self, PublicKeys};
-use crate::output::Output;
 
 /// What to do with keys.
 #[derive(Debug, Subcommand)]

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use eyre::WrapErr as _;
-
-use crate::config::NodeConfig;
-use crate::home::Home;
-use crate::{node, telemetry};
+use lockstep_node::config::NodeConfig;
+use lockstep_node::home::Home;
+use lockstep_node::{node, telemetry};
 
 /// Arguments of `node`.
 #[derive(Debug, clap::Args)]
