@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use eyre::WrapErr as _;
+use lockstep_devnet::{bench, devnet};
 use lockstep_node::output::Output;
-use lockstep_node::{bench, devnet};
 
 use crate::commands::{
     audit, completions, genesis, init, keys, node, sidecar, slice, status, submit, verify, watch,

@@ -13,6 +13,9 @@ use lockstep_core::limits::ENTRY_GAS_MAX;
 use lockstep_core::params::ChainKind;
 use lockstep_core::signing::SigningKey;
 use lockstep_core::types::ChainId;
+use lockstep_node::config::QuotaOptions;
+use lockstep_node::genesis::{ChainEntry, Kind};
+use lockstep_node::output::Output;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Args;
@@ -21,10 +24,7 @@ use super::cluster::{Cluster, Options};
 use super::flood::{self, Load, Outcome, Target};
 use super::measure;
 use super::rows::INTERVAL_MS;
-use crate::config::QuotaOptions;
-use crate::devnet::layout::FIRST_CHAIN;
-use crate::genesis::{ChainEntry, Kind};
-use crate::output::Output;
+use crate::layout::FIRST_CHAIN;
 
 /// The least share of the baseline's heights, in percent.
 const HEIGHTS_PERCENT_MIN: u64 = 90;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use eyre::{WrapErr as _, ensure, eyre};
 use futures::StreamExt as _;
 use lockstep_core::types::ChainId;
+use lockstep_node::output::Output;
 use lockstep_rpc::client::{Endpoint, LogClient};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -20,8 +21,7 @@ use super::delayed::{self, Line};
 use super::flood::{self, Load, Outcome};
 use super::measure;
 use super::offers::{Offers, Size};
-use crate::devnet::layout::FIRST_CHAIN;
-use crate::output::Output;
+use crate::layout::FIRST_CHAIN;
 
 /// Chains of every row.
 const CHAINS: [ChainId; 2] = [ChainId(FIRST_CHAIN), ChainId(FIRST_CHAIN + 1)];

@@ -17,8 +17,8 @@ pub mod rows;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::output::Output;
-use crate::stop::StopSignals;
+use lockstep_node::output::Output;
+use lockstep_node::stop::StopSignals;
 
 /// Arguments of `bench`.
 #[derive(Clone, Debug, clap::Args)]

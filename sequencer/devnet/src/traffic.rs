@@ -7,13 +7,13 @@ use std::time::Duration;
 use alloy_primitives::B256;
 use lockstep_core::entry::Entry;
 use lockstep_core::types::ChainId;
+use lockstep_node::clock;
 use lockstep_rpc::client::remote::Remote;
 use rand::Rng as _;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::clock;
 use crate::load::pace::Pace;
 use crate::load::wallet::{self, Wallet};
 

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use eyre::{WrapErr as _, bail};
 use lockstep_consensus::guard::Origin;
 use lockstep_core::types::NetworkId;
+use lockstep_node::config::{NodeConfig, NodeOptions, QuotaOptions, Role};
+use lockstep_node::genesis::{ChainEntry, GenesisFile};
+use lockstep_node::init;
 
-use crate::config::{NodeConfig, NodeOptions, QuotaOptions, Role};
-use crate::devnet::health;
-use crate::devnet::layout::{Layout, Plan};
-use crate::devnet::process::{self, Process, Program};
-use crate::genesis::{ChainEntry, GenesisFile};
-use crate::init;
+use crate::health;
+use crate::layout::{Layout, Plan};
+use crate::process::{self, Process, Program};
 
 /// Validators of every row.
 pub const VALIDATORS: u16 = 4;
@@ -109,7 +109,7 @@ impl Cluster {
     /// gRPC URLs.
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
-        self.layout.places.iter().map(crate::devnet::layout::Place::endpoint).collect()
+        self.layout.places.iter().map(crate::layout::Place::endpoint).collect()
     }
 
     /// Process ids.
@@ -167,7 +167,7 @@ mod tests {
     use lockstep_consensus::guard::Guard;
 
     use super::*;
-    use crate::keys;
+    use lockstep_node::keys;
 
     #[test]
     fn guards_are_of_the_genesis_that_a_row_asks_for() {

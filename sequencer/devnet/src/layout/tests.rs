@@ -1,7 +1,8 @@
 //! Tests of the devnet's directory: fresh, kept, in use, and not ours.
 
+use lockstep_node::config::NodeConfig;
+
 use super::*;
-use crate::config::NodeConfig;
 
 fn plan(directory: &Path) -> Plan {
     Plan {

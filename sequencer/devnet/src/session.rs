@@ -7,22 +7,23 @@ use std::sync::atomic::Ordering;
 use eyre::{WrapErr as _, bail};
 use futures::future::{join_all, try_join_all};
 use lockstep_core::types::ChainId;
+use lockstep_node::output::{Output, Progress};
+use lockstep_node::verifier::Proven;
 use lockstep_rpc::client::remote::Remote;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
 
-use super::bundles::{self, Landed, NEWS_MAX, News};
-use super::follow::{EVENTS_MAX, Event, follow};
-use super::introduction::Introduction;
-use super::layout::Place;
-use super::process::{self, Process};
-use super::traffic::{self, Counters};
-use super::view::{self, ChainRow, Picture, ValidatorRow, View};
-use super::world::World;
-use super::{Args, health};
-use crate::output::{Output, Progress};
-use crate::verifier::Proven;
+use crate::bundles::{self, Landed, NEWS_MAX, News};
+use crate::devnet::Args;
+use crate::follow::{EVENTS_MAX, Event, follow};
+use crate::health;
+use crate::introduction::Introduction;
+use crate::layout::Place;
+use crate::process::{self, Process};
+use crate::traffic::{self, Counters};
+use crate::view::{self, ChainRow, Picture, ValidatorRow, View};
+use crate::world::World;
 
 /// Bundles that are shown.
 const BUNDLES_SHOWN: usize = 3;
@@ -89,7 +90,7 @@ async fn spawn_load(
     let load = traffic::run(chains, remotes, args.rate, counters);
     tasks.spawn(async move {
         if let Err(error) = load.await {
-            crate::output::note(format_args!("the load ended: {error:#}"));
+            lockstep_node::output::note(format_args!("the load ended: {error:#}"));
         }
     });
     Ok(())

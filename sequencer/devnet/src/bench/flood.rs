@@ -14,6 +14,7 @@ use lockstep_core::entry::{Body, Entry, Transaction};
 use lockstep_core::params::ChainKind;
 use lockstep_core::signing::SigningKey;
 use lockstep_core::types::{ChainId, NetworkId};
+use lockstep_node::clock;
 use lockstep_proto::convert::log::ProvenSlice;
 use lockstep_rpc::client::{Endpoint, IngressClient, LogClient, StreamReceiver, StreamSender};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
@@ -21,7 +22,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::clock;
 use crate::load::pace::Pace;
 use crate::load::wallet::Wallet;
 

@@ -4,14 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use eyre::{OptionExt as _, WrapErr as _};
+use lockstep_node::genesis::{ChainEntry, Kind};
+use lockstep_node::keys;
 
 use super::accounts::Account;
 use super::options::Verifiers;
 use super::rollup::{ChainOptions, Role, Rollup, Side, SidePorts};
 use super::sidecar::{self, GATEWAY_KEY, SEQUENCER_KEY, WhenSilent};
-use crate::devnet::layout::Layout;
-use crate::genesis::{ChainEntry, Kind};
-use crate::keys;
+use crate::layout::Layout;
 
 /// The keys of a chain's operator.
 pub(super) struct ChainKeys {

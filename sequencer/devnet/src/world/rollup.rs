@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::accounts::Account;
 use super::l1::{L1, listed, numbered, shown, words};
 use super::peers::Peers;
-use crate::devnet::json_rpc::{self, CallError, JsonRpc};
-use crate::devnet::process::Program;
+use crate::json_rpc::{self, CallError, JsonRpc};
+use crate::process::Program;
 
 /// What a chain is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,15 +8,15 @@ use lockstep_core::bundle::{Bundle, Guarantee, Leg};
 use lockstep_core::entry::{Body, Entry, Transaction};
 use lockstep_core::params::ChainKind;
 use lockstep_core::types::ChainId;
+use lockstep_node::clock;
 use lockstep_rpc::client::remote::Remote;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep, timeout};
 
-use super::json_rpc;
-use super::world::accounts::Account;
-use super::world::rollup::{Heads, Rollup};
-use crate::clock;
+use crate::json_rpc;
+use crate::world::accounts::Account;
+use crate::world::rollup::{Heads, Rollup};
 
 /// News that may wait.
 pub const NEWS_MAX: usize = 256;

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use eyre::WrapErr as _;
+use lockstep_node::toml_file::write_new;
 use serde::Serialize;
 
 use super::rollup::{Role, Rollup, Side};
-use crate::devnet::layout::{Layout, Place};
-use crate::toml_file::write_new;
+use crate::layout::{Layout, Place};
 
 /// What a sidecar does while the committee is silent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

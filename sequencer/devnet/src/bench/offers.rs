@@ -24,7 +24,7 @@ use lockstep_core::types::{BlockHash, ChainId, Height, Round, UnixMillis};
 use lockstep_core::validator_set::{Validator, ValidatorSet};
 use lockstep_core::window::{self, LogSlice, Window};
 
-use crate::devnet::layout::FIRST_CHAIN;
+use crate::layout::FIRST_CHAIN;
 
 /// The chain that is followed.
 const CHAIN: ChainId = ChainId(FIRST_CHAIN);

@@ -7,12 +7,11 @@ use futures::StreamExt as _;
 use lockstep_core::light_client::LightClient;
 use lockstep_core::params::Genesis;
 use lockstep_core::types::{ChainId, Height};
+use lockstep_node::verifier::Proven;
+use lockstep_node::verifier::session::{Session, SessionError};
 use lockstep_rpc::client::remote::Remote;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
-
-use crate::verifier::Proven;
-use crate::verifier::session::{Session, SessionError};
 
 /// Events that may wait.
 pub const EVENTS_MAX: usize = 1_024;
@@ -38,7 +37,7 @@ pub async fn follow(
     events: mpsc::Sender<Event>,
 ) {
     let Ok(client) =
-        LightClient::from_genesis(&genesis, genesis.timestamp.max(crate::clock::now()))
+        LightClient::from_genesis(&genesis, genesis.timestamp.max(lockstep_node::clock::now()))
     else {
         return;
     };

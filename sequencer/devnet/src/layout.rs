@@ -7,7 +7,7 @@
 //!   validator-0/     node.toml, keys/, home/{data, guard}/, node.log
 //! ```
 //!
-//! What else is in it when the chains have blocks says [`world`](super::world).
+//! What else is in it when the chains have blocks says [`world`](crate::world).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,19 +15,19 @@ use std::path::{Path, PathBuf};
 use eyre::{WrapErr as _, bail, ensure};
 use lockstep_consensus::guard::Origin;
 use lockstep_core::params::Genesis;
-use serde::{Deserialize, Serialize};
-
-use super::ports::{self, Ports};
-use super::process;
-use crate::clock;
-use crate::config::{
+use lockstep_node::clock;
+use lockstep_node::config::{
     GrpcOptions, HttpOptions, LogOptions, NodeConfig, NodeOptions, QuotaOptions, ValidatorOptions,
 };
-use crate::genesis::{ChainEntry, GenesisFile, Kind, ParamsEntry, ValidatorEntry, entry};
-use crate::home::{self, Home};
-use crate::init;
-use crate::keys;
-use crate::toml_file::write_new;
+use lockstep_node::genesis::{ChainEntry, GenesisFile, Kind, ParamsEntry, ValidatorEntry, entry};
+use lockstep_node::home::{self, Home};
+use lockstep_node::init;
+use lockstep_node::keys;
+use lockstep_node::toml_file::write_new;
+use serde::{Deserialize, Serialize};
+
+use crate::ports::{self, Ports};
+use crate::process;
 
 /// Id of the first chain; the others follow.
 pub const FIRST_CHAIN: u64 = 901;
@@ -361,7 +361,7 @@ fn options(place: &Place) -> NodeOptions {
         },
         http: HttpOptions { listen: loopback(place.ports.http), insecure: false },
         log: LogOptions::default(),
-        faults: crate::config::FaultOptions::default(),
+        faults: lockstep_node::config::FaultOptions::default(),
         chain_rpc: Vec::new(),
     }
 }

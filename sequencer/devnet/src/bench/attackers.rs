@@ -18,6 +18,8 @@ use lockstep_core::entry::{Body, Entry, Transaction};
 use lockstep_core::params::ChainKind;
 use lockstep_core::signing::SigningKey;
 use lockstep_core::types::{ChainId, EntryId, Height, UnixMillis};
+use lockstep_node::clock;
+use lockstep_node::descriptors;
 use lockstep_proto::convert::ingress::StatusKey;
 use lockstep_proto::convert::log::SlicesQuery;
 use lockstep_proto::v1;
@@ -31,8 +33,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use super::cluster::{Cluster, VALIDATORS};
-use crate::clock;
-use crate::descriptors;
 use crate::load::wallet;
 
 /// Clients that submit or read, each with a connection to one validator.

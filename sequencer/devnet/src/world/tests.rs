@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use lockstep_node::home::Home;
+
 use super::options::Verifiers;
 use super::rollup::Heads;
 use super::*;
-use crate::home::Home;
 
 /// A directory with files that have the programs' names.
 fn peers(directory: &Path) -> Peers {
@@ -68,7 +69,7 @@ fn chains_join_with_their_first_block_and_have_their_operators_keys() {
         for (file, account) in
             [("sequencer.key", &rollup.sequencer_key), ("gateway.key", &rollup.gateway_key)]
         {
-            let key = crate::keys::read_validator_key(&rollup.directory.join(file));
+            let key = lockstep_node::keys::read_validator_key(&rollup.directory.join(file));
             assert_eq!(key.expect("is a key").address(), account.address());
         }
     }

@@ -4,30 +4,18 @@
 //! Every part is a process of its own. What can be seen of it from outside is all that this knows: its health, its
 //! services. A process that is killed is shown as down, and picked up again when somebody starts it.
 
-pub mod bundles;
-pub mod follow;
-pub mod health;
-pub mod introduction;
-pub mod json_rpc;
-pub mod layout;
-pub mod ports;
-pub mod process;
-pub mod session;
-pub mod traffic;
-pub mod view;
-pub mod world;
-
 use std::path::PathBuf;
 
 use eyre::WrapErr as _;
+use lockstep_node::output::Output;
+use lockstep_node::stop::StopSignals;
 
-use crate::output::Output;
-use crate::stop::StopSignals;
-use layout::FIRST_CHAIN;
-use world::World;
-use world::options::{Options, Verifiers};
-use world::peers::Peers;
-use world::rollup::ChainOptions;
+use crate::layout::FIRST_CHAIN;
+use crate::world::World;
+use crate::world::options::{Options, Verifiers};
+use crate::world::peers::Peers;
+use crate::world::rollup::ChainOptions;
+use crate::{bundles, process, session};
 
 /// Arguments of `devnet`.
 #[derive(Clone, Debug, clap::Args)]

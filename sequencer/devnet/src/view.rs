@@ -6,12 +6,12 @@
 use std::io;
 use std::time::Duration;
 
+use lockstep_node::output::Output;
 use serde::Serialize;
 
-use super::bundles::{Landed, Landing};
-use super::health::Health;
-use super::world::rollup::Heads;
-use crate::output::Output;
+use crate::bundles::{Landed, Landing};
+use crate::health::Health;
+use crate::world::rollup::Heads;
 
 /// How often a terminal is redrawn.
 const TERMINAL_INTERVAL: Duration = Duration::from_millis(500);
@@ -261,7 +261,7 @@ pub fn landed(bundle: &Landed) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devnet::world::rollup::Block;
+    use crate::world::rollup::Block;
     use alloy_primitives::B256;
 
     fn bundle() -> Landed {

@@ -4,11 +4,11 @@ use std::fmt::{self, Display, Formatter};
 
 use serde::Serialize;
 
-use super::process::{self, Process};
-use super::world::World;
-use super::world::accounts::{self, Account};
-use super::world::l1::L1_CHAIN;
-use super::world::rollup::Rollup;
+use crate::process::{self, Process};
+use crate::world::World;
+use crate::world::accounts::{self, Account};
+use crate::world::l1::L1_CHAIN;
+use crate::world::rollup::Rollup;
 
 /// All of it.
 #[derive(Debug, Serialize)]
@@ -104,7 +104,7 @@ impl Introduction {
 }
 
 impl ValidatorIntroduced {
-    fn of(place: &super::layout::Place) -> Self {
+    fn of(place: &crate::layout::Place) -> Self {
         let http = format!("http://127.0.0.1:{}", place.ports.http);
         Self {
             index: place.index,

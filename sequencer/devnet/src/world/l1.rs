@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::accounts::users;
 use super::peers::Peers;
-use crate::devnet::json_rpc::{self, CallError, JsonRpc};
-use crate::devnet::process::Program;
+use crate::json_rpc::{self, CallError, JsonRpc};
+use crate::process::Program;
 
 /// Its chain id.
 pub const L1_CHAIN: u64 = 900;

@@ -10,13 +10,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use eyre::{WrapErr as _, bail, ensure};
+use lockstep_node::home::Home;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use super::layout::Place;
-use crate::home::Home;
+use crate::layout::Place;
 
 /// How long a process has to end by itself.
 const TERM_PATIENCE: Duration = Duration::from_secs(5);
