@@ -98,6 +98,36 @@ error_codes! {
     Compressed => Unimplemented, "send messages without compression";
 }
 
+impl ErrorCode {
+    /// Whether a refusal with this code is for good: the same bytes will never be taken, by this node or another one.
+    #[must_use]
+    pub const fn is_permanent(self) -> bool {
+        match self {
+            Self::Malformed
+            | Self::Missing
+            | Self::OutOfRange
+            | Self::MessageTooLarge
+            | Self::InvalidEntry
+            | Self::InvalidTransaction
+            | Self::InvalidBundle
+            | Self::InvalidSignature
+            | Self::UnknownChain
+            | Self::NotAllowed => true,
+            Self::Expired
+            | Self::ExpiresTooLate
+            | Self::NotFound
+            | Self::OverQuota
+            | Self::Overloaded
+            | Self::NotReady
+            | Self::Timeout
+            | Self::Internal
+            | Self::UnknownMethod
+            | Self::Compressed
+            | Self::TooSlow => false,
+        }
+    }
+}
+
 /// Why a message was refused by its conversion. Permanent: the same message can never be accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}.{field}: {reason}")]

@@ -36,34 +36,6 @@ pub trait Submitter: Send + Sync + 'static {
     fn submit(&self, endpoint: usize, entry: Entry) -> BoxFuture<'_, Result<Progress, Refusal>>;
 }
 
-/// Whether a refusal is for good: the same bytes will never be taken.
-#[must_use]
-pub const fn is_permanent(refusal: &Refusal) -> bool {
-    match refusal.code {
-        ErrorCode::Malformed
-        | ErrorCode::Missing
-        | ErrorCode::OutOfRange
-        | ErrorCode::MessageTooLarge
-        | ErrorCode::InvalidEntry
-        | ErrorCode::InvalidTransaction
-        | ErrorCode::InvalidBundle
-        | ErrorCode::InvalidSignature
-        | ErrorCode::UnknownChain
-        | ErrorCode::NotAllowed => true,
-        ErrorCode::Expired
-        | ErrorCode::ExpiresTooLate
-        | ErrorCode::NotFound
-        | ErrorCode::OverQuota
-        | ErrorCode::Overloaded
-        | ErrorCode::NotReady
-        | ErrorCode::Timeout
-        | ErrorCode::Internal
-        | ErrorCode::UnknownMethod
-        | ErrorCode::Compressed
-        | ErrorCode::TooSlow => false,
-    }
-}
-
 /// The validators over gRPC.
 #[derive(Debug)]
 pub struct Validators {
@@ -204,9 +176,9 @@ mod tests {
         assert_eq!(progress(&EntryState::Received), Ok(Progress::Held));
         assert_eq!(dropped(DropReason::Duplicate), Ok(Progress::Decided));
         let expired = dropped(DropReason::Expired).unwrap_err();
-        assert!(!is_permanent(&expired) && expired.reason == "why");
-        assert!(is_permanent(&dropped(DropReason::TooLarge).unwrap_err()));
-        assert!(is_permanent(&dropped(DropReason::UnknownChain).unwrap_err()));
+        assert!(!expired.code.is_permanent() && expired.reason == "why");
+        assert!(dropped(DropReason::TooLarge).unwrap_err().code.is_permanent());
+        assert!(dropped(DropReason::UnknownChain).unwrap_err().code.is_permanent());
     }
 
     #[tokio::test]

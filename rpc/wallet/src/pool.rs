@@ -15,7 +15,7 @@ use lockstep_core::params::ChainKind;
 use lockstep_core::signing::SigningKey;
 use lockstep_core::types::{ChainId, NetworkId, UnixMillis};
 use lockstep_proto::error::{ErrorCode, Refusal};
-use lockstep_rpc::client::submitter::{Submitter, is_permanent};
+use lockstep_rpc::client::submitter::Submitter;
 use lockstep_rpc::quota::{Client, QuotaConfig, Quotas};
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -161,7 +161,7 @@ impl Pool {
                         return true;
                     }
                     if let Ok(Err(refusal)) = fed
-                        && (is_permanent(&refusal) || !is_permanent(&why))
+                        && (refusal.code.is_permanent() || !why.code.is_permanent())
                     {
                         why = refusal;
                     }
@@ -192,7 +192,7 @@ impl Pool {
             let answer = self.submitter.submit(endpoint, self.renewed(hash, entry)).await;
             let heard = match &answer {
                 Ok(progress) => Answer::Taken(*progress),
-                Err(refusal) if is_permanent(refusal) => Answer::Never,
+                Err(refusal) if refusal.code.is_permanent() => Answer::Never,
                 Err(_) => Answer::NotNow,
             };
             self.overlay().answered(hash, endpoint, heard, now());

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lockstep_proto::error::{ErrorCode, Refusal};
+use lockstep_proto::error::Refusal;
 use lockstep_rpc::client::ClientError;
 use lockstep_rpc::client::remote::Remote;
 
@@ -42,33 +42,13 @@ pub fn refusal(error: &eyre::Report) -> Option<&Refusal> {
 /// Whether an error would be every other endpoint's too: the submission itself is at fault.
 #[must_use]
 pub fn is_for_all(error: &eyre::Report) -> bool {
-    refusal(error).is_some_and(|refusal| match refusal.code {
-        ErrorCode::Malformed
-        | ErrorCode::Missing
-        | ErrorCode::OutOfRange
-        | ErrorCode::MessageTooLarge
-        | ErrorCode::InvalidEntry
-        | ErrorCode::InvalidTransaction
-        | ErrorCode::InvalidBundle
-        | ErrorCode::InvalidSignature
-        | ErrorCode::UnknownChain
-        | ErrorCode::NotAllowed => true,
-        ErrorCode::Expired
-        | ErrorCode::ExpiresTooLate
-        | ErrorCode::NotFound
-        | ErrorCode::OverQuota
-        | ErrorCode::Overloaded
-        | ErrorCode::NotReady
-        | ErrorCode::Timeout
-        | ErrorCode::Internal
-        | ErrorCode::UnknownMethod
-        | ErrorCode::Compressed
-        | ErrorCode::TooSlow => false,
-    })
+    refusal(error).is_some_and(|refusal| refusal.code.is_permanent())
 }
 
 #[cfg(test)]
 mod tests {
+    use lockstep_proto::error::ErrorCode;
+
     use super::*;
 
     #[test]
