@@ -5,18 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use alloy_primitives::{B256, keccak256};
 use lockstep_core::limits::ENTRY_BYTES_MAX;
+use lockstep_core::token_bucket::TokenBucket;
 use lockstep_proto::error::{ErrorCode, Refusal};
 
 use crate::limits::QUOTA_CLIENTS_MAX;
 
-/// Tokens are counted in millionths, so that a refill per microsecond is a whole number.
-const UNIT: u64 = 1_000_000;
-/// Microseconds a bucket takes to fill: a client may send two seconds' worth at once.
-const FILL_US: u64 = 2_000_000;
+/// Seconds a bucket takes to fill: a client may send two seconds' worth at once.
+const FILL_SECONDS: u64 = 2;
 
 /// What one client may submit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,78 +86,41 @@ impl Client {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
-    /// Millionths of a token per microsecond: tokens per second.
-    rate: u64,
-    capacity: u64,
-    available: u64,
-}
-
-impl Bucket {
-    const fn full(rate: u64, capacity: u64) -> Self {
-        let capacity = capacity.saturating_mul(UNIT);
-        Self { rate, capacity, available: capacity }
-    }
-
-    fn refill(&mut self, elapsed_us: u64) {
-        let more = self.rate.saturating_mul(elapsed_us);
-        self.available = self.available.saturating_add(more).min(self.capacity);
-    }
-
-    /// Milliseconds until there are so many tokens, rounded up; 0 if there are.
-    fn wait_ms(&self, tokens: u64) -> u64 {
-        let lacking = tokens.saturating_mul(UNIT).saturating_sub(self.available);
-        lacking.div_ceil(self.rate.max(1)).div_ceil(1_000)
-    }
-
-    fn take(&mut self, tokens: u64) {
-        self.available = self.available.saturating_sub(tokens.saturating_mul(UNIT));
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
 struct Account {
-    refilled: Instant,
-    submissions: Bucket,
-    bytes: Bucket,
+    submissions: TokenBucket,
+    bytes: TokenBucket,
 }
 
 impl Account {
-    fn full(config: &QuotaConfig, now: Instant) -> Self {
+    fn full(config: &QuotaConfig) -> Self {
         let QuotaConfig { submissions_per_second, bytes_per_second } = *config;
-        let two_seconds = |rate: u64| rate.saturating_mul(FILL_US / UNIT);
+        let at_once = |rate: u64| rate.saturating_mul(FILL_SECONDS);
         let entry = ENTRY_BYTES_MAX as u64;
         Self {
-            refilled: now,
-            submissions: Bucket::full(submissions_per_second, two_seconds(submissions_per_second)),
-            bytes: Bucket::full(bytes_per_second, two_seconds(bytes_per_second).max(entry)),
+            submissions: TokenBucket::full(submissions_per_second, at_once(submissions_per_second)),
+            bytes: TokenBucket::full(bytes_per_second, at_once(bytes_per_second).max(entry)),
         }
     }
 
-    fn refill(&mut self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.refilled).as_micros();
-        let elapsed_us = u64::try_from(elapsed).unwrap_or(u64::MAX);
-        // Less than a microsecond is kept for the next time.
-        if elapsed_us > 0 {
-            self.submissions.refill(elapsed_us);
-            self.bytes.refill(elapsed_us);
-            self.refilled = now;
-        }
+    fn refill(&mut self, now: Duration) {
+        self.submissions.refill(now);
+        self.bytes.refill(now);
     }
 
-    fn is_full(&self) -> bool {
-        self.submissions.available == self.submissions.capacity
-            && self.bytes.available == self.bytes.capacity
+    const fn is_full(&self) -> bool {
+        self.submissions.is_full() && self.bytes.is_full()
     }
 
     fn take(&mut self, bytes: u64) -> Result<(), Refusal> {
-        let waits = [
-            ("submissions", self.submissions.wait_ms(1), self.submissions.rate),
-            ("bytes", self.bytes.wait_ms(bytes), self.bytes.rate),
-        ];
-        for (what, wait_ms, rate) in waits {
-            if wait_ms > 0 {
+        for (what, bucket, tokens) in
+            [("submissions", &self.submissions, 1), ("bytes", &self.bytes, bytes)]
+        {
+            let wait = bucket.wait(tokens);
+            if !wait.is_zero() {
+                let rate = bucket.per_second();
                 let reason = format!("over this client's quota of {rate} {what} per second");
+                let wait_ms = wait.as_nanos().div_ceil(1_000_000);
+                let wait_ms = u64::try_from(wait_ms).unwrap_or(u64::MAX);
                 return Err(Refusal::new(ErrorCode::OverQuota, reason).retry_after(wait_ms));
             }
         }
@@ -172,6 +134,8 @@ impl Account {
 #[derive(Clone, Debug)]
 pub struct Quotas {
     config: QuotaConfig,
+    /// When the first was charged: the buckets count from here.
+    start: Option<Instant>,
     accounts: BTreeMap<Client, Account>,
 }
 
@@ -179,7 +143,7 @@ impl Quotas {
     /// No client has sent anything yet.
     #[must_use]
     pub const fn new(config: QuotaConfig) -> Self {
-        Self { config, accounts: BTreeMap::new() }
+        Self { config, start: None, accounts: BTreeMap::new() }
     }
 
     /// Charges submissions of so many bytes each, one answer per submission. A refused one is not charged, so a small
@@ -190,12 +154,13 @@ impl Quotas {
         now: Instant,
         sizes: impl IntoIterator<Item = u64>,
     ) -> Vec<Result<(), Refusal>> {
+        let now = now.saturating_duration_since(*self.start.get_or_insert(now));
         let account = self.account(client, now);
         account.refill(now);
         sizes.into_iter().map(|bytes| account.take(bytes)).collect()
     }
 
-    fn account(&mut self, client: Client, now: Instant) -> &mut Account {
+    fn account(&mut self, client: Client, now: Duration) -> &mut Account {
         let is_full = self.accounts.len() >= QUOTA_CLIENTS_MAX;
         let client = if is_full && !self.accounts.contains_key(&client) {
             self.forget_idle(now);
@@ -207,11 +172,11 @@ impl Quotas {
             client
         };
         let config = &self.config;
-        self.accounts.entry(client).or_insert_with(|| Account::full(config, now))
+        self.accounts.entry(client).or_insert_with(|| Account::full(config))
     }
 
     /// A full account is as good as none.
-    fn forget_idle(&mut self, now: Instant) {
+    fn forget_idle(&mut self, now: Duration) {
         self.accounts.retain(|_, account| {
             account.refill(now);
             !account.is_full()
@@ -222,7 +187,6 @@ impl Quotas {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const CONFIG: QuotaConfig = QuotaConfig { submissions_per_second: 10, bytes_per_second: 1_000 };
 

@@ -2,7 +2,9 @@
 //! have no bound, so the bound is here. What is over it is dropped and counted, not punished: votes come again, and a
 //! peer that was frozen may burst.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use lockstep_core::token_bucket::TokenBucket;
 
 use crate::network::Class;
 
@@ -25,6 +27,11 @@ impl Pace {
             Class::Sync => 200,
         }
     }
+
+    const fn bucket(self, class: Class) -> TokenBucket {
+        let per_second = self.rate(class);
+        TokenBucket::full(per_second, per_second.saturating_mul(burst_seconds(class)))
+    }
 }
 
 /// Seconds after which an empty bucket is full, of votes and of the other classes: so long a peer may be frozen.
@@ -38,70 +45,39 @@ const fn burst_seconds(class: Class) -> u64 {
 /// One peer's quotas.
 #[derive(Clone, Debug)]
 pub(crate) struct Quotas {
-    votes: Bucket,
-    parts: Bucket,
-    sync: Bucket,
+    start: Instant,
+    votes: TokenBucket,
+    parts: TokenBucket,
+    sync: TokenBucket,
 }
 
 impl Quotas {
     /// Full buckets.
     pub(crate) const fn new(pace: Pace, now: Instant) -> Self {
         Self {
-            votes: Bucket::new(pace, Class::Votes, now),
-            parts: Bucket::new(pace, Class::Parts, now),
-            sync: Bucket::new(pace, Class::Sync, now),
+            start: now,
+            votes: pace.bucket(Class::Votes),
+            parts: pace.bucket(Class::Parts),
+            sync: pace.bucket(Class::Sync),
         }
     }
 
     /// Takes so many tokens, if they are there: one for a frame, and one for each signature beyond its first.
     pub(crate) fn take(&mut self, class: Class, count: usize, now: Instant) -> bool {
-        match class {
-            Class::Votes => self.votes.take(count, now),
-            Class::Parts => self.parts.take(count, now),
-            Class::Sync => self.sync.take(count, now),
-        }
-    }
-}
-
-/// Counts in micro-tokens, so that short times count.
-#[derive(Clone, Debug)]
-struct Bucket {
-    micro_max: u64,
-    micro_per_us: u64,
-    micro: u64,
-    filled_at: Instant,
-}
-
-/// One token.
-const TOKEN: u64 = 1_000_000;
-
-impl Bucket {
-    const fn new(pace: Pace, class: Class, now: Instant) -> Self {
-        let per_second = pace.rate(class);
-        let micro_max = per_second.saturating_mul(burst_seconds(class)).saturating_mul(TOKEN);
-        // A token per second is one micro-token per microsecond.
-        Self { micro_max, micro_per_us: per_second, micro: micro_max, filled_at: now }
-    }
-
-    fn take(&mut self, count: usize, now: Instant) -> bool {
-        let us = now.saturating_duration_since(self.filled_at).min(Duration::from_secs(3_600));
-        let us = u64::try_from(us.as_micros()).unwrap_or(u64::MAX);
-        let gain = us.saturating_mul(self.micro_per_us);
-        self.micro = self.micro.saturating_add(gain).min(self.micro_max);
-        self.filled_at = self.filled_at.max(now);
-        let wanted = TOKEN.saturating_mul(count as u64);
-        match self.micro.checked_sub(wanted) {
-            Some(rest) => {
-                self.micro = rest;
-                true
-            }
-            None => false,
-        }
+        let bucket = match class {
+            Class::Votes => &mut self.votes,
+            Class::Parts => &mut self.parts,
+            Class::Sync => &mut self.sync,
+        };
+        bucket.refill(now.saturating_duration_since(self.start));
+        bucket.try_take(count as u64)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const PACE: Pace = Pace { heights_per_second: 4, peers: 3 };

@@ -1,52 +1,47 @@
 //! How much of one class may be read from one peer in a second.
 //!
-//! Two token buckets, frames and bytes, each as the time at which it is full again (the generic cell rate
-//! algorithm): no timer, no rounding that adds up. Pure: the time is an argument.
+//! Two token buckets, frames and bytes, that may owe: what is over the quota is read later. Pure: the time is an argument.
 
 use std::time::{Duration, Instant};
 
+use lockstep_core::token_bucket::TokenBucket;
+
 use super::class::Limits;
 
-/// What may be read at once after a pause: the quota of so long.
-const BURST: Duration = Duration::from_secs(1);
+/// What may be read at once after a pause: the quota of so many seconds.
+const BURST_SECONDS: u64 = 1;
 
 /// The state of one class and peer. It outlives connections, so that reconnecting gains nothing.
 #[derive(Debug)]
 pub(super) struct Quota {
-    frames: Bucket,
-    bytes: Bucket,
+    start: Instant,
+    frames: TokenBucket,
+    bytes: TokenBucket,
 }
 
 impl Quota {
-    pub(super) const fn new(limits: &Limits, now: Instant) -> Self {
+    pub(super) fn new(limits: &Limits, now: Instant) -> Self {
+        let bucket = |per_second: u32| {
+            let per_second = u64::from(per_second);
+            TokenBucket::full(per_second, per_second.saturating_mul(BURST_SECONDS))
+        };
         Self {
-            frames: Bucket { per_second: limits.frames_per_second, full_at: now },
-            bytes: Bucket { per_second: limits.bytes_per_second, full_at: now },
+            start: now,
+            frames: bucket(limits.frames_per_second),
+            bytes: bucket(limits.bytes_per_second),
         }
     }
 
     /// Takes one frame of `bytes`, and returns how long to wait before it is read.
     pub(super) fn take(&mut self, now: Instant, bytes: usize) -> Duration {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.frames.take(now, 1).max(self.bytes.take(now, bytes))
-    }
-}
-
-#[derive(Debug)]
-struct Bucket {
-    per_second: u32,
-    full_at: Instant,
-}
-
-impl Bucket {
-    fn take(&mut self, now: Instant, units: u32) -> Duration {
-        let refill = Duration::from_secs(1)
-            .saturating_mul(units)
-            .checked_div(self.per_second)
-            .unwrap_or(BURST);
-        let full_at = self.full_at.max(now);
-        self.full_at = full_at.checked_add(refill).unwrap_or(full_at);
-        self.full_at.saturating_duration_since(now).saturating_sub(BURST)
+        let now = now.saturating_duration_since(self.start);
+        let mut wait = Duration::ZERO;
+        for (bucket, tokens) in [(&mut self.frames, 1), (&mut self.bytes, bytes as u64)] {
+            bucket.refill(now);
+            bucket.take(tokens);
+            wait = wait.max(bucket.wait(0));
+        }
+        wait
     }
 }
 

@@ -6,6 +6,7 @@ pub mod merkle;
 pub mod params;
 pub mod planted;
 pub mod signing;
+pub mod token_bucket;
 pub mod types;
 pub mod validator_set;
 
