@@ -48,7 +48,7 @@ impl Load {
             let offset = Duration::from_millis(1_000 * index as u64 / per_second as u64);
             tokio::spawn(async move {
                 tokio::time::sleep(offset).await;
-                let wallet = JsonRpc::new(url);
+                let wallet = JsonRpc::new(&url);
                 let mut ticks = interval(Duration::from_secs(1));
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 let mut nonce = 0;

@@ -116,7 +116,7 @@ impl Run {
 
     /// Sends a signed transaction to a chain's public port; gives its hash.
     pub(crate) async fn send(&self, id: u64, raw: &Bytes) -> B256 {
-        let wallet = JsonRpc::new(self.chain(id).wallet_url());
+        let wallet = JsonRpc::new(&self.chain(id).wallet_url());
         let hash: Value = wallet
             .call("eth_sendRawTransaction", json!([raw]))
             .await

@@ -29,7 +29,7 @@ async fn replica_refuses_what_left_its_slice_and_never_forks() {
     .unwrap();
     // The sequencer's operator turns Lockstep off and lets its engine fill blocks from the pool.
     let switch =
-        JsonRpc::new(format!("http://127.0.0.1:{}", run.chain(901).sequencer.ports.health));
+        JsonRpc::new(&format!("http://127.0.0.1:{}", run.chain(901).sequencer.ports.health));
     let set = async |mode: &str| {
         let _: Value = switch
             .call("debug_setExecutionMode", json!([{ "execution_mode": mode }]))

@@ -45,7 +45,14 @@ const KNOWS: [(&str, &[&str]); 14] = [
     ),
     (
         "lockstep-devnet",
-        &["lockstep-core", "lockstep-proto", "lockstep-consensus", "lockstep-rpc", "lockstep-node"],
+        &[
+            "lockstep-core",
+            "lockstep-proto",
+            "lockstep-consensus",
+            "lockstep-execution",
+            "lockstep-rpc",
+            "lockstep-node",
+        ],
     ),
     ("lockstep-cli", &["*"]),
     ("lockstep-tests", &["*"]),

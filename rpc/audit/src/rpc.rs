@@ -4,7 +4,7 @@ use alloy_primitives::B256;
 use futures::StreamExt;
 use futures::stream;
 use lockstep_execution::blocks::{BlockInfo, Blocks};
-use lockstep_execution::client::{Engine, EngineError};
+use lockstep_execution::client::{Engine, EngineError, InvalidUrl};
 use lockstep_execution::jwt::Secret;
 
 use crate::block::{ChainBlock, InvalidAnswer, RpcBlock};
@@ -49,11 +49,10 @@ impl ChainRpc {
     /// The endpoint at `url`, `http://host:port`: the engine's authenticated one if there is a secret, else a public one.
     ///
     /// # Errors
-    /// [`RpcError::Away`] if no HTTP client can be made on this machine.
-    pub fn new(url: &str, secret: Option<Secret>) -> Result<Self, RpcError> {
+    /// [`InvalidUrl`].
+    pub fn new(url: &str, secret: Option<Secret>) -> Result<Self, InvalidUrl> {
         let is_engine = secret.is_some();
-        let engine = Engine::new(url, secret)
-            .map_err(|error| RpcError::Away { url: url.to_owned(), error })?;
+        let engine = Engine::new(url, secret)?;
         let source = match is_engine {
             true => Source::Engine(Blocks::new(engine.clone())),
             false => Source::Public(engine.clone()),

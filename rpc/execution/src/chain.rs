@@ -1,75 +1,24 @@
-//! A client of a chain's execution engine: JSON-RPC over HTTP, a bounded answer within a bounded time.
+//! A chain's blocks by number, hash or tag, as its engine's public JSON-RPC has them.
 //!
-//! It speaks plain HTTP only: the engine is on this machine or on a private network. What the engine says is believed;
-//! only that it answers what was asked is checked. It does not retry.
-
-use std::time::Duration;
+//! What the engine says is believed; only that it answers what was asked is checked.
 
 use alloy_primitives::{B256, hex};
-use reqwest::header::CONTENT_TYPE;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Deserialize;
 
-use crate::client::chain;
+use crate::client::{Bounds, Engine, EngineError, InvalidUrl};
+use crate::limits::{CHAIN_ANSWER_BYTES_MAX, CHAIN_TIMEOUT, CONNECT_TIMEOUT};
 
-/// How long a call may take, from the connection to the answer's last byte.
-pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long connecting may take.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes of one answer: a block with 100,000 transaction hashes of 69 bytes, and some.
-pub const ANSWER_BYTES_MAX: usize = 8 << 20;
-/// Bytes of an error's message that are kept.
-const MESSAGE_BYTES_MAX: usize = 256;
 /// The execution APIs' code for a block that is not there.
 const UNKNOWN_BLOCK: i64 = -39_001;
+const BOUNDS: Bounds = Bounds {
+    connect_timeout: CONNECT_TIMEOUT,
+    timeout: CHAIN_TIMEOUT,
+    answer_bytes_max: CHAIN_ANSWER_BYTES_MAX,
+};
 
 /// Calls one engine; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct ChainRpc {
-    client: reqwest::Client,
-    url: String,
-}
-
-/// Why a call gave no result.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ChainRpcError {
-    /// The URL is not usable. The operator must mend it.
-    #[error("{url:?} is not http://host:port")]
-    Url {
-        /// The URL.
-        url: String,
-    },
-    /// Nobody answers, or not in time. Try again.
-    #[error("cannot reach the engine: {reason}")]
-    Unreachable {
-        /// Why.
-        reason: String,
-    },
-    /// An HTTP status that is no success.
-    #[error("the engine answers with HTTP status {status}")]
-    Status {
-        /// The status.
-        status: u16,
-    },
-    /// The answer is longer than [`ANSWER_BYTES_MAX`].
-    #[error("the engine's answer has more than {ANSWER_BYTES_MAX} bytes")]
-    TooLarge,
-    /// The answer is not what was asked for.
-    #[error("the engine's answer makes no sense: {reason}")]
-    Malformed {
-        /// Why.
-        reason: String,
-    },
-    /// The engine refuses the call.
-    #[error("the engine refuses: {message} (code {code})")]
-    Refused {
-        /// JSON-RPC's code.
-        code: i64,
-        /// For people; at most 256 bytes.
-        message: String,
-    },
-}
+pub struct ChainRpc(Engine);
 
 /// A block of the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,28 +59,6 @@ impl BlockTag {
     }
 }
 
-#[derive(Serialize)]
-struct Request<'a, P> {
-    jsonrpc: &'static str,
-    id: u8,
-    method: &'a str,
-    params: &'a P,
-}
-
-#[derive(Deserialize)]
-struct Answer<'a> {
-    #[serde(borrow, default)]
-    result: Option<&'a RawValue>,
-    #[serde(default)]
-    error: Option<Refusal>,
-}
-
-#[derive(Deserialize)]
-struct Refusal {
-    code: i64,
-    message: String,
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct BlockJson {
@@ -146,62 +73,22 @@ impl ChainRpc {
     /// A client of the engine at `http://host:port`. Nothing is connected yet.
     ///
     /// # Errors
-    /// [`ChainRpcError::Url`].
-    pub fn new(url: &str) -> Result<Self, ChainRpcError> {
-        let unusable = || ChainRpcError::Url { url: url.to_owned() };
-        let parsed = reqwest::Url::parse(url).map_err(|_| unusable())?;
-        if parsed.scheme() != "http" || parsed.host().is_none() {
-            return Err(unusable());
-        }
-        // The engine is named by its operator: no proxy of the environment, and no way to another host.
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(CALL_TIMEOUT)
-            .build()
-            .map_err(|_| unusable())?;
-        Ok(Self { client, url: url.to_owned() })
+    /// [`InvalidUrl`].
+    pub fn new(url: &str) -> Result<Self, InvalidUrl> {
+        Engine::within(BOUNDS, url, None).map(Self)
     }
 
     /// Where the engine is.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// Calls a method. A result of `null` is read as `T` is from `null`.
-    ///
-    /// # Errors
-    /// [`ChainRpcError`].
-    pub async fn call<T: DeserializeOwned>(
-        &self,
-        method: &str,
-        params: &impl Serialize,
-    ) -> Result<T, ChainRpcError> {
-        let request = Request { jsonrpc: "2.0", id: 1, method, params };
-        let body = serde_json::to_vec(&request).map_err(malformed)?;
-        let request = self.client.post(&self.url).header(CONTENT_TYPE, "application/json");
-        let mut response = request.body(body).send().await.map_err(unreachable)?;
-        let status = response.status();
-        if !status.is_success() {
-            return Err(ChainRpcError::Status { status: status.as_u16() });
-        }
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if bytes.len().saturating_add(chunk.len()) > ANSWER_BYTES_MAX {
-                return Err(ChainRpcError::TooLarge);
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        read(&bytes)
+        self.0.url()
     }
 
     /// The block with this hash, on the engine's chain or beside it; `None` if the engine does not have it.
     ///
     /// # Errors
-    /// [`ChainRpcError`].
-    pub async fn block_by_hash(&self, hash: B256) -> Result<Option<ChainBlock>, ChainRpcError> {
+    /// [`EngineError`].
+    pub async fn block_by_hash(&self, hash: B256) -> Result<Option<ChainBlock>, EngineError> {
         let block = self.block("eth_getBlockByHash", &(hex::encode_prefixed(hash), false)).await?;
         match &block {
             Some(block) if block.hash != hash => {
@@ -214,8 +101,8 @@ impl ChainRpc {
     /// A block of the engine's own chain; `None` if there is none (yet).
     ///
     /// # Errors
-    /// [`ChainRpcError`].
-    pub async fn block_at(&self, tag: BlockTag) -> Result<Option<ChainBlock>, ChainRpcError> {
+    /// [`EngineError`].
+    pub async fn block_at(&self, tag: BlockTag) -> Result<Option<ChainBlock>, EngineError> {
         let block = self.block("eth_getBlockByNumber", &(tag.parameter(), false)).await?;
         match (&block, tag) {
             (Some(block), BlockTag::Number(number)) if block.number != number => {
@@ -229,10 +116,10 @@ impl ChainRpc {
         &self,
         method: &str,
         params: &(String, bool),
-    ) -> Result<Option<ChainBlock>, ChainRpcError> {
-        match self.call::<Option<BlockJson>>(method, params).await {
+    ) -> Result<Option<ChainBlock>, EngineError> {
+        match self.0.read::<Option<BlockJson>>(method, params).await {
             Ok(block) => block.map(ChainBlock::try_from).transpose(),
-            Err(ChainRpcError::Refused { code, message }) if is_absence(code, &message) => Ok(None),
+            Err(EngineError::Refused(error)) if is_absence(error.code, &error.message) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -243,38 +130,24 @@ fn is_absence(code: i64, message: &str) -> bool {
     code == UNKNOWN_BLOCK || message.ends_with("block not found")
 }
 
-fn unreachable(error: reqwest::Error) -> ChainRpcError {
-    ChainRpcError::Unreachable { reason: chain(&error.without_url()) }
+fn malformed(reason: impl ToString) -> EngineError {
+    EngineError::Answer { status: 200, reason: reason.to_string() }
 }
 
-fn malformed(reason: impl ToString) -> ChainRpcError {
-    ChainRpcError::Malformed { reason: reason.to_string() }
-}
-
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ChainRpcError> {
-    let answer: Answer<'_> = serde_json::from_slice(bytes).map_err(malformed)?;
-    if let Some(Refusal { code, message }) = answer.error {
-        let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
-        let message = message.get(..end).unwrap_or_default().to_owned();
-        return Err(ChainRpcError::Refused { code, message });
-    }
-    serde_json::from_str(answer.result.map_or("null", RawValue::get)).map_err(malformed)
-}
-
-fn quantity(text: &str) -> Result<u64, ChainRpcError> {
+fn quantity(text: &str) -> Result<u64, EngineError> {
     let digits = text.strip_prefix("0x").filter(|digits| !digits.starts_with('+'));
     let number = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
     number.ok_or_else(|| malformed(format!("{text:?} is no quantity")))
 }
 
-fn hash(text: &str) -> Result<B256, ChainRpcError> {
+fn hash(text: &str) -> Result<B256, EngineError> {
     text.parse().map_err(|_| malformed(format!("{text:?} is no hash")))
 }
 
 impl TryFrom<BlockJson> for ChainBlock {
-    type Error = ChainRpcError;
+    type Error = EngineError;
 
-    fn try_from(block: BlockJson) -> Result<Self, ChainRpcError> {
+    fn try_from(block: BlockJson) -> Result<Self, EngineError> {
         Ok(Self {
             number: quantity(&block.number)?,
             hash: hash(&block.hash)?,

@@ -1,7 +1,8 @@
-//! The client of the execution engine's authenticated endpoint.
+//! The client of an execution engine, or of another program's JSON-RPC: plain HTTP, authenticated where there is a secret.
 //!
-//! [`Engine::forward`] carries bytes and looks at nothing; [`Engine::call`] makes a call of the sidecar's own. Neither
-//! tries again: who calls knows whether that makes sense.
+//! [`Engine::send`] and [`Engine::forward`] carry bytes and look at nothing; [`Engine::call`] and [`Engine::batch`] make calls
+//! of our own. None tries again: the caller knows whether that makes sense. The operator names the address, so no proxy of the
+//! environment is used and no redirect is followed.
 
 use std::time::Duration;
 
@@ -12,7 +13,37 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::jwt::Secret;
-use crate::limits::{BATCH_CALLS_MAX, CONNECT_TIMEOUT, ENGINE_ANSWER_BYTES_MAX, ENGINE_TIMEOUT};
+use crate::limits::{
+    BATCH_CALLS_MAX, CONNECT_TIMEOUT, ENGINE_ANSWER_BYTES_MAX, ENGINE_TIMEOUT, MESSAGE_BYTES_MAX,
+};
+
+/// How long an endpoint may take, and how much of its answer is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long a call may take, from the connection to the answer's last byte.
+    pub timeout: Duration,
+    /// Bytes of one answer, unless it is streamed.
+    pub answer_bytes_max: usize,
+}
+
+impl Bounds {
+    /// Those of the Engine API.
+    pub const ENGINE: Self = Self {
+        connect_timeout: CONNECT_TIMEOUT,
+        timeout: ENGINE_TIMEOUT,
+        answer_bytes_max: ENGINE_ANSWER_BYTES_MAX,
+    };
+}
+
+/// The endpoint's URL is not usable. The operator must change it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{url:?} is not http://host:port")]
+pub struct InvalidUrl {
+    /// The URL.
+    pub url: String,
+}
 
 /// The `error` of an answer.
 #[derive(Clone, Debug, Deserialize)]
@@ -25,6 +56,14 @@ pub struct ErrorObject {
     /// More, as it came.
     #[serde(default)]
     pub data: Option<Box<RawValue>>,
+}
+
+impl ErrorObject {
+    /// The message, at most [`MESSAGE_BYTES_MAX`] bytes of it.
+    fn brief(&self) -> &str {
+        let end = self.message.floor_char_boundary(MESSAGE_BYTES_MAX);
+        self.message.get(..end).unwrap_or_default()
+    }
 }
 
 /// What the engine answered, unread.
@@ -51,7 +90,7 @@ pub enum EngineError {
         reason: String,
     },
     /// The engine refused the call.
-    #[error("engine refused: {} ({})", .0.message, .0.code)]
+    #[error("engine refused: {} ({})", .0.brief(), .0.code)]
     Refused(Box<ErrorObject>),
 }
 
@@ -76,10 +115,27 @@ struct Call<'a, P> {
 
 #[derive(Deserialize)]
 struct Answer {
+    /// Ours are numbers; an engine that cannot read a call has none of them.
+    #[serde(default)]
+    id: serde_json::Value,
     #[serde(default)]
     result: Option<Box<RawValue>>,
     #[serde(default)]
     error: Option<ErrorObject>,
+}
+
+impl Answer {
+    fn into_result(self, status: StatusCode) -> CallResult {
+        match (self.result, self.error) {
+            (_, Some(error)) => Err(EngineError::Refused(Box::new(error))),
+            (Some(result), None) => Ok(result),
+            // `"result": null` reads as absent.
+            (None, None) => to_raw_value(&()).map_err(|error| EngineError::Answer {
+                status: status.as_u16(),
+                reason: error.to_string(),
+            }),
+        }
+    }
 }
 
 /// The execution engine; cheap to clone.
@@ -88,41 +144,71 @@ pub struct Engine {
     client: reqwest::Client,
     url: String,
     secret: Option<Secret>,
+    answer_bytes_max: usize,
 }
 
 impl Engine {
-    /// The engine at `url`, with its secret if the endpoint is the authenticated one. Nothing is connected yet.
+    /// The engine at `http://host:port`, with its secret if the endpoint is the authenticated one, within
+    /// [`Bounds::ENGINE`]. Nothing is connected yet.
     ///
     /// # Errors
-    /// [`EngineError::Unreachable`] if no HTTP client can be made on this machine.
-    pub fn new(url: &str, secret: Option<Secret>) -> Result<Self, EngineError> {
+    /// [`InvalidUrl`].
+    pub fn new(url: &str, secret: Option<Secret>) -> Result<Self, InvalidUrl> {
+        Self::within(Bounds::ENGINE, url, secret)
+    }
+
+    /// The same within other bounds.
+    ///
+    /// # Errors
+    /// [`InvalidUrl`].
+    pub fn within(bounds: Bounds, url: &str, secret: Option<Secret>) -> Result<Self, InvalidUrl> {
+        let invalid = || InvalidUrl { url: url.to_owned() };
+        let parsed = reqwest::Url::parse(url).map_err(|_| invalid())?;
+        if parsed.scheme() != "http" || parsed.host().is_none() {
+            return Err(invalid());
+        }
         let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ENGINE_TIMEOUT)
+            .connect_timeout(bounds.connect_timeout)
+            .timeout(bounds.timeout)
             .tcp_nodelay(true)
             .pool_idle_timeout(Duration::from_secs(20))
             .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
             .build()
-            .map_err(|error| EngineError::Unreachable(error.to_string()))?;
-        Ok(Self { client, url: url.to_owned(), secret })
+            // It fails where TLS or a resolver is asked for; neither is.
+            .map_err(|_| invalid())?;
+        Ok(Self { client, url: url.to_owned(), secret, answer_bytes_max: bounds.answer_bytes_max })
+    }
+
+    /// Where the engine is.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Sends a body; the answer is not read yet, whatever it says, and has no bound but the time.
+    ///
+    /// # Errors
+    /// [`EngineError::Unreachable`] if there is none.
+    pub async fn send(&self, body: Bytes) -> Result<reqwest::Response, EngineError> {
+        let mut request = self.client.post(&self.url).header(CONTENT_TYPE, "application/json");
+        if let Some(secret) = &self.secret {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", secret.token()));
+        }
+        request.body(body).send().await.map_err(unreachable)
     }
 
     /// Sends a body and gives the answer as it is, whatever it says.
     ///
     /// # Errors
-    /// [`EngineError::Unreachable`] if there is none, or it is larger than [`ENGINE_ANSWER_BYTES_MAX`].
+    /// [`EngineError::Unreachable`] if there is none, or it is larger than its bound.
     pub async fn forward(&self, body: Bytes) -> Result<Reply, EngineError> {
-        let unreachable = |error: reqwest::Error| EngineError::Unreachable(chain(&error));
-        let mut request = self.client.post(&self.url).header(CONTENT_TYPE, "application/json");
-        if let Some(secret) = &self.secret {
-            request = request.header(AUTHORIZATION, format!("Bearer {}", secret.token()));
-        }
-        let mut response = request.body(body).send().await.map_err(unreachable)?;
+        let mut response = self.send(body).await?;
         let status = response.status();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if body.len().saturating_add(chunk.len()) > ENGINE_ANSWER_BYTES_MAX {
-                let reason = format!("more than {ENGINE_ANSWER_BYTES_MAX} bytes");
+            if body.len().saturating_add(chunk.len()) > self.answer_bytes_max {
+                let reason = format!("more than {} bytes", self.answer_bytes_max);
                 return Err(EngineError::Unreachable(reason));
             }
             body.extend_from_slice(&chunk);
@@ -160,10 +246,8 @@ impl Engine {
     }
 }
 
-#[derive(Deserialize)]
-struct Id {
-    id: u32,
-}
+/// The result of one call of several.
+pub type CallResult = Result<Box<RawValue>, EngineError>;
 
 impl Engine {
     /// Makes several calls in few bodies. One result per call, in their order; `None` where the engine refused.
@@ -174,35 +258,42 @@ impl Engine {
         &self,
         calls: &[(&str, P)],
     ) -> Result<Vec<Option<Box<RawValue>>>, EngineError> {
+        Ok(self.results(calls).await?.into_iter().map(Result::ok).collect())
+    }
+
+    /// The same, with the reason where there is no result.
+    ///
+    /// # Errors
+    /// As [`Engine::batch`].
+    pub async fn results<P: Serialize>(
+        &self,
+        calls: &[(&str, P)],
+    ) -> Result<Vec<CallResult>, EngineError> {
         let mut results = Vec::with_capacity(calls.len());
         for calls in calls.chunks(BATCH_CALLS_MAX) {
-            results.extend(self.batch_of(calls).await?);
+            results.extend(self.results_of(calls).await?);
         }
         Ok(results)
     }
 
-    async fn batch_of<P: Serialize>(
+    async fn results_of<P: Serialize>(
         &self,
         calls: &[(&str, P)],
-    ) -> Result<Vec<Option<Box<RawValue>>>, EngineError> {
+    ) -> Result<Vec<CallResult>, EngineError> {
         let body: Vec<_> = (0u32..)
             .zip(calls)
             .map(|(id, (method, params))| Call { jsonrpc: "2.0", id, method, params })
             .collect();
         let reply = self.forward(encode(&body)?).await?;
         let bad = |reason: String| EngineError::Answer { status: reply.status.as_u16(), reason };
-        let answers: Vec<Box<RawValue>> =
+        let answers: Vec<Answer> =
             serde_json::from_slice(&reply.body).map_err(|error| bad(error.to_string()))?;
-        let mut results: Vec<Option<Box<RawValue>>> = calls.iter().map(|_| None).collect();
-        for raw in answers {
-            let head: Id =
-                serde_json::from_str(raw.get()).map_err(|error| bad(error.to_string()))?;
-            let answer: Answer =
-                serde_json::from_str(raw.get()).map_err(|error| bad(error.to_string()))?;
-            if let Some(place) =
-                usize::try_from(head.id).ok().and_then(|index| results.get_mut(index))
-            {
-                *place = answer.result;
+        let unanswered = |(method, _): &(&str, P)| Err(bad(format!("no answer to {method}")));
+        let mut results: Vec<CallResult> = calls.iter().map(unanswered).collect();
+        for answer in answers {
+            let index = answer.id.as_u64().and_then(|id| usize::try_from(id).ok());
+            if let Some(place) = index.and_then(|index| results.get_mut(index)) {
+                *place = answer.into_result(reply.status);
             }
         }
         Ok(results)
@@ -234,12 +325,7 @@ pub fn result_of(reply: &Reply) -> Result<Box<RawValue>, EngineError> {
     }
     let answer: Answer =
         serde_json::from_slice(&reply.body).map_err(|error| bad(error.to_string()))?;
-    match (answer.result, answer.error) {
-        (_, Some(error)) => Err(EngineError::Refused(Box::new(error))),
-        (Some(result), None) => Ok(result),
-        // `"result": null` reads as absent.
-        (None, None) => to_raw_value(&()).map_err(|error| bad(error.to_string())),
-    }
+    answer.into_result(reply.status)
 }
 
 fn encode(call: &impl Serialize) -> Result<Bytes, EngineError> {
@@ -248,8 +334,13 @@ fn encode(call: &impl Serialize) -> Result<Bytes, EngineError> {
         .map_err(|error| EngineError::Unreachable(format!("cannot encode the call: {error}")))
 }
 
+/// Without the URL, which may hold a password and is shown to wallets otherwise.
+fn unreachable(error: reqwest::Error) -> EngineError {
+    EngineError::Unreachable(chain(&error.without_url()))
+}
+
 /// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -258,4 +349,42 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(status: StatusCode, body: &str) -> CallResult {
+        result_of(&Reply { status, body: Bytes::copy_from_slice(body.as_bytes()) })
+    }
+
+    #[test]
+    fn result_is_read_and_null_is_a_result() {
+        let result = |body| answered(StatusCode::OK, body).expect("a result").get().to_owned();
+        assert_eq!(result(r#"{"jsonrpc":"2.0","id":1,"result":"0x1f"}"#), r#""0x1f""#);
+        assert_eq!(result(r#"{"jsonrpc":"2.0","id":1,"result":null}"#), "null");
+        assert_eq!(result(r#"{"jsonrpc":"2.0","id":"a"}"#), "null");
+    }
+
+    #[test]
+    fn refusal_has_code_message_and_data() {
+        let body = r#"{"id":null,"error":{"code":-38003,"message":"no","data":{"err":"nonce"}}}"#;
+        let error = answered(StatusCode::OK, body).expect_err("a refusal");
+        let refusal = error.refusal().expect("a refusal");
+        assert_eq!((refusal.code, refusal.message.as_str()), (-38_003, "no"));
+        assert_eq!(refusal.data.as_ref().map(|data| data.get()), Some(r#"{"err":"nonce"}"#));
+    }
+
+    #[test]
+    fn another_status_and_what_is_no_json_rpc_are_no_answer() {
+        for (status, body) in [
+            (StatusCode::OK, "fine"),
+            (StatusCode::FOUND, r#"{"id":1,"result":1}"#),
+            (StatusCode::SERVICE_UNAVAILABLE, ""),
+        ] {
+            let answer = answered(status, body);
+            assert!(matches!(answer, Err(EngineError::Answer { .. })), "{status} {body}");
+        }
+    }
 }

@@ -12,5 +12,11 @@ pub const ENGINE_TIMEOUT: Duration = Duration::from_secs(20);
 pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long connecting may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a chain's public JSON-RPC may take for one call of a node, which asks again.
+pub const CHAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of one answer of it: a block with 100,000 transaction hashes of 69 bytes, and some.
+pub const CHAIN_ANSWER_BYTES_MAX: usize = 8 << 20;
+/// Bytes of an engine's error that are shown.
+pub const MESSAGE_BYTES_MAX: usize = 256;
 /// Contents of blocks kept from op-node's own payloads, to walk without asking the engine.
 pub const BLOCKS_KEPT_MAX: usize = 256;

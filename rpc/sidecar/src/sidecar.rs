@@ -10,7 +10,7 @@ use lockstep_core::params::ChainParams;
 use lockstep_core::record::{Cursor, Record, RecordBody};
 use lockstep_core::types::{ChainId, Height, UnixMillis};
 use lockstep_execution::blocks::Blocks;
-use lockstep_execution::client::{Engine, EngineError};
+use lockstep_execution::client::{Engine, EngineError, InvalidUrl};
 use lockstep_proto::convert::log::RecordKind;
 use lockstep_rpc::client::committee::Committee;
 use lockstep_rpc::client::submitter::Validators;
@@ -73,9 +73,9 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error("cannot use the data directory: {0}")]
     Data(std::io::Error),
-    /// No HTTP client.
-    #[error("{0}")]
-    Engine(#[from] EngineError),
+    /// The engine's address is not usable.
+    #[error("engine_url: {0}")]
+    Engine(#[from] InvalidUrl),
 }
 
 /// A running sidecar. Dropping it stops everything.

@@ -2,10 +2,12 @@
 //!
 //! It interprets nothing but the answers to its own calls.
 
+use std::fmt::Display;
+
 use alloy_primitives::{Address, Bytes, U256, address, hex};
 use lockstep_core::types::UnixMillis;
-use reqwest::{Client, Response, Url, header};
-use serde::Deserialize;
+use lockstep_execution::client::{self, Bounds, CallResult, EngineError, InvalidUrl};
+use reqwest::Response;
 use serde_json::{Value, json};
 
 use crate::limits::{ANSWER_BYTES_MAX, ENGINE_CONNECT_TIMEOUT, ENGINE_TIMEOUT};
@@ -17,100 +19,44 @@ const GAS_PRICE_ORACLE: Address = address!("420000000000000000000000000000000000
 /// Selector of `getL1Fee(bytes)`.
 const GET_L1_FEE: [u8; 4] = [0x49, 0x94, 0x8e, 0x0e];
 
-/// Why the engine gave no answer. Ask again later.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EngineError {
-    #[error("{0}")]
-    Unreachable(String),
-    #[error("answer of more than {ANSWER_BYTES_MAX} bytes")]
-    TooLarge,
-    #[error("answer to {method}: {reason}")]
-    Answer { method: &'static str, reason: String },
-}
-
-impl From<reqwest::Error> for EngineError {
-    fn from(error: reqwest::Error) -> Self {
-        // The URL may hold a password, and goes to clients otherwise.
-        Self::Unreachable(error.without_url().to_string())
-    }
-}
+/// As much of an answer as is taken apart; the others are streamed.
+const BOUNDS: Bounds = Bounds {
+    connect_timeout: ENGINE_CONNECT_TIMEOUT,
+    timeout: ENGINE_TIMEOUT,
+    answer_bytes_max: ANSWER_BYTES_MAX,
+};
 
 /// A client of the engine; cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Engine {
-    client: Client,
-    url: Url,
-}
+pub(crate) struct Engine(client::Engine);
 
 /// One of the gateway's own calls.
 type Call = (&'static str, Value);
 
-#[derive(Deserialize)]
-struct Answer {
-    id: Option<usize>,
-    #[serde(default)]
-    result: Value,
-    error: Option<Value>,
-}
-
 impl Engine {
-    pub(crate) fn new(url: &str) -> Result<Self, String> {
-        let url = Url::parse(url).map_err(|error| error.to_string())?;
-        if url.scheme() != "http" {
-            return Err(format!("scheme {} is not http", url.scheme()));
-        }
-        let client = Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(ENGINE_CONNECT_TIMEOUT)
-            .timeout(ENGINE_TIMEOUT)
-            .build()
-            .map_err(|error| error.to_string())?;
-        Ok(Self { client, url })
+    pub(crate) fn new(url: &str) -> Result<Self, InvalidUrl> {
+        client::Engine::within(BOUNDS, url, None).map(Self)
     }
 
     /// Sends a body as it is; the answer is not read yet.
     pub(crate) async fn forward(&self, body: bytes::Bytes) -> Result<Response, EngineError> {
-        let request = self
-            .client
-            .post(self.url.clone())
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(body);
-        Ok(request.send().await?)
+        self.0.send(body).await
     }
 
     /// Sends a body and reads the answer.
     pub(crate) async fn ask(&self, body: String) -> Result<String, EngineError> {
-        let mut response = self.forward(body.into()).await?;
-        let mut answer = Vec::new();
-        while let Some(chunk) = response.chunk().await? {
-            if answer.len().saturating_add(chunk.len()) > ANSWER_BYTES_MAX {
-                return Err(EngineError::TooLarge);
-            }
-            answer.extend_from_slice(&chunk);
-        }
-        String::from_utf8(answer).map_err(|_| EngineError::Unreachable("not UTF-8".to_owned()))
+        let reply = self.0.forward(body.into()).await?;
+        String::from_utf8(reply.body.into())
+            .map_err(|_| EngineError::Unreachable("not UTF-8".to_owned()))
     }
 
     /// The results of several calls, in their order; an error's is the reason.
     async fn call(&self, calls: &[Call]) -> Result<Vec<Result<Value, String>>, EngineError> {
-        let bodies: Vec<Value> = calls
-            .iter()
-            .enumerate()
-            .map(|(id, (method, params))| {
-                json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })
-            })
-            .collect();
-        let text = self.ask(Value::Array(bodies).to_string()).await?;
-        let answers: Vec<Answer> = serde_json::from_str(&text)
-            .map_err(|error| EngineError::Unreachable(format!("no batch of answers: {error}")))?;
-        let mut results: Vec<_> = calls.iter().map(|_| Err("is missing".to_owned())).collect();
-        for Answer { id, result, error } in answers {
-            if let Some(slot) = id.and_then(|id| results.get_mut(id)) {
-                *slot = error.map_or(Ok(result), |error| Err(error.to_string()));
-            }
-        }
-        Ok(results)
+        let read = |result: CallResult| {
+            let raw = result.map_err(|error| error.to_string())?;
+            serde_json::from_str(raw.get()).map_err(|error| error.to_string())
+        };
+        Ok(self.0.results(calls).await?.into_iter().map(read).collect())
     }
 
     /// All that admission needs to know for a transaction, as of the newest block.
@@ -165,18 +111,21 @@ impl Engine {
 }
 
 fn value((result, method): (Result<Value, String>, &'static str)) -> Result<Value, EngineError> {
-    let reason = match result {
-        Ok(Value::Null) => "is null".to_owned(),
-        Ok(value) => return Ok(value),
-        Err(reason) => reason,
-    };
-    Err(EngineError::Answer { method, reason })
+    match result {
+        Ok(Value::Null) => Err(bad(method, "is null")),
+        Ok(value) => Ok(value),
+        Err(reason) => Err(bad(method, reason)),
+    }
+}
+
+/// No use of an answer that came.
+fn bad(method: &str, reason: impl Display) -> EngineError {
+    EngineError::Answer { status: 200, reason: format!("{method}: {reason}") }
 }
 
 fn number((result, method): (Result<Value, String>, &'static str)) -> Result<U256, EngineError> {
     let value = value((result, method))?;
-    quantity_of(&value)
-        .ok_or_else(|| EngineError::Answer { method, reason: format!("{value} is no quantity") })
+    quantity_of(&value).ok_or_else(|| bad(method, format_args!("{value} is no quantity")))
 }
 
 fn block_field(block: &Value, name: &str) -> Result<u64, EngineError> {

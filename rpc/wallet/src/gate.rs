@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, U256};
+use lockstep_execution::client::EngineError;
 use lockstep_execution::json_rpc::{self, Malformed, Parsed, Request, parse};
 use lockstep_rpc::quota::Client;
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
-use crate::engine::{Engine, EngineError, quantity_of};
+use crate::engine::{Engine, quantity_of};
 use crate::limits::{BATCH_MAX, BUFFERED_ANSWERS_MAX};
 use crate::pool::Pool;
 use crate::refused::Refused;

@@ -14,6 +14,7 @@ use lockstep_core::entry::{Body, Entry, Transaction as EntryTransaction};
 use lockstep_core::params::ChainKind;
 use lockstep_core::signing::SigningKey;
 use lockstep_core::types::{ChainId, NetworkId, UnixMillis};
+use lockstep_execution::client::EngineError;
 use lockstep_proto::error::{ErrorCode, Refusal};
 use lockstep_rpc::client::submitter::Submitter;
 use lockstep_rpc::quota::{Client, QuotaConfig, Quotas};
@@ -265,7 +266,7 @@ impl Pool {
     }
 
     /// Lets go of what the chain has, and of what it will not have.
-    pub(crate) async fn observe(&self) -> Result<(), crate::engine::EngineError> {
+    pub(crate) async fn observe(&self) -> Result<(), EngineError> {
         let senders = self.overlay().senders();
         let mut head = UnixMillis(0);
         for senders in senders.chunks(BATCH_MAX.saturating_sub(1)) {

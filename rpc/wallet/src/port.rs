@@ -9,6 +9,7 @@ use std::sync::Arc;
 use alloy_primitives::B256;
 use lockstep_core::signing::SigningKey;
 use lockstep_core::types::{ChainId, NetworkId};
+use lockstep_execution::client::InvalidUrl;
 use lockstep_rpc::client::Endpoint;
 use lockstep_rpc::client::submitter::{Submitter, Validators};
 use lockstep_rpc::quota::QuotaConfig;
@@ -159,8 +160,8 @@ pub async fn serve_to(
     if !quota.is_valid() {
         return Err(ServeError::Quota { quota });
     }
-    let engine = Engine::new(&rpc_url).map_err(|reason| {
-        let url = rpc_url.clone();
+    let engine = Engine::new(&rpc_url).map_err(|InvalidUrl { url }| {
+        let reason = "it is not http://host:port".to_owned();
         ServeError::Engine { url, reason }
     })?;
     if let Some(url) = ws_url.as_ref().filter(|url| !url.starts_with("ws://")) {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::limits::MESSAGE_BYTES_MAX;
 
 /// An engine with one answer; the requests that it got.
 #[derive(Clone, Default)]
@@ -75,9 +76,9 @@ fn block_json() -> Value {
 async fn a_block_is_read_by_hash_number_and_tag() {
     let (engine, rpc) = Engine::start().await;
     engine.results(&block_json());
-    assert_eq!(rpc.block_by_hash(block().hash).await, Ok(Some(block())));
+    assert_eq!(rpc.block_by_hash(block().hash).await.unwrap(), Some(block()));
     for tag in [BlockTag::Number(17), BlockTag::Latest, BlockTag::Safe, BlockTag::Finalized] {
-        assert_eq!(rpc.block_at(tag).await, Ok(Some(block())));
+        assert_eq!(rpc.block_at(tag).await.unwrap(), Some(block()));
     }
     let requests = engine.requests.lock().unwrap().clone();
     let hash = block().hash.to_string();
@@ -100,14 +101,14 @@ async fn a_block_is_read_by_hash_number_and_tag() {
 async fn a_block_that_is_not_there_is_none() {
     let (engine, rpc) = Engine::start().await;
     engine.results(&Value::Null);
-    assert_eq!(rpc.block_by_hash(block().hash).await, Ok(None));
+    assert_eq!(rpc.block_by_hash(block().hash).await.unwrap(), None);
     for (code, message) in [
         (-32_000, "safe block not found"),
         (-32_000, "finalized block not found"),
         (UNKNOWN_BLOCK, "Unknown block"),
     ] {
         engine.refuses(code, message);
-        assert_eq!(rpc.block_at(BlockTag::Safe).await, Ok(None), "{message}");
+        assert_eq!(rpc.block_at(BlockTag::Safe).await.unwrap(), None, "{message}");
     }
 }
 
@@ -116,8 +117,8 @@ async fn a_refusal_is_told_with_its_code() {
     let (engine, rpc) = Engine::start().await;
     engine.refuses(-32_601, &"the method does not exist ".repeat(99));
     let error = rpc.block_at(BlockTag::Latest).await.unwrap_err();
-    let ChainRpcError::Refused { code, message } = error else { panic!("{error}") };
-    assert_eq!((code, message.len()), (-32_601, MESSAGE_BYTES_MAX));
+    assert_eq!(error.refusal().expect("a refusal").code, -32_601);
+    assert_eq!(error.to_string().len(), MESSAGE_BYTES_MAX + "engine refused:  (-32601)".len());
 }
 
 #[tokio::test]
@@ -127,7 +128,7 @@ async fn another_block_than_was_asked_for_makes_no_sense() {
     let by_hash = rpc.block_by_hash(B256::repeat_byte(9)).await;
     let by_number = rpc.block_at(BlockTag::Number(18)).await;
     for answer in [by_hash, by_number] {
-        assert!(matches!(answer, Err(ChainRpcError::Malformed { .. })), "{answer:?}");
+        assert!(matches!(answer, Err(EngineError::Answer { status: 200, .. })), "{answer:?}");
     }
 }
 
@@ -149,26 +150,32 @@ async fn what_is_no_block_makes_no_sense() {
         block[field] = value;
         engine.results(&block);
         let answer = rpc.block_at(BlockTag::Latest).await;
-        assert!(matches!(answer, Err(ChainRpcError::Malformed { .. })), "{block}: {answer:?}");
+        assert!(
+            matches!(answer, Err(EngineError::Answer { status: 200, .. })),
+            "{block}: {answer:?}"
+        );
     }
     engine.says(200, "<html>");
     let answer = rpc.block_at(BlockTag::Latest).await;
-    assert!(matches!(answer, Err(ChainRpcError::Malformed { .. })), "{answer:?}");
+    assert!(matches!(answer, Err(EngineError::Answer { status: 200, .. })), "{answer:?}");
 }
 
 #[tokio::test]
 async fn an_answer_is_bounded_and_a_status_is_told() {
     let (engine, rpc) = Engine::start().await;
-    engine.says(200, " ".repeat(ANSWER_BYTES_MAX + 1));
-    assert_eq!(rpc.block_at(BlockTag::Latest).await, Err(ChainRpcError::TooLarge));
+    engine.says(200, " ".repeat(CHAIN_ANSWER_BYTES_MAX + 1));
+    let answer = rpc.block_at(BlockTag::Latest).await;
+    assert!(matches!(answer, Err(EngineError::Unreachable(_))), "{answer:?}");
     let mut fits = json!({ "result": null }).to_string();
-    fits.push_str(&" ".repeat(ANSWER_BYTES_MAX - fits.len()));
+    fits.push_str(&" ".repeat(CHAIN_ANSWER_BYTES_MAX - fits.len()));
     engine.says(200, fits);
-    assert_eq!(rpc.block_at(BlockTag::Latest).await, Ok(None));
-    engine.says(503, "");
-    assert_eq!(rpc.block_at(BlockTag::Latest).await, Err(ChainRpcError::Status { status: 503 }));
-    engine.says(302, "");
-    assert_eq!(rpc.block_at(BlockTag::Latest).await, Err(ChainRpcError::Status { status: 302 }));
+    assert_eq!(rpc.block_at(BlockTag::Latest).await.unwrap(), None);
+    for expected in [503, 302] {
+        engine.says(expected, "");
+        let answer = rpc.block_at(BlockTag::Latest).await;
+        let Err(EngineError::Answer { status, .. }) = answer else { panic!("{answer:?}") };
+        assert_eq!(status, expected, "a redirect is not followed either");
+    }
 }
 
 #[tokio::test]
@@ -177,13 +184,13 @@ async fn nobody_there_is_unreachable() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let answer = ChainRpc::new(&url).unwrap().block_at(BlockTag::Latest).await;
-    assert!(matches!(answer, Err(ChainRpcError::Unreachable { .. })), "{answer:?}");
+    assert!(matches!(answer, Err(EngineError::Unreachable(_))), "{answer:?}");
 }
 
 #[test]
 fn only_plain_http_is_spoken() {
     for url in ["https://a:1", "ws://a:1", "a:1", "", "http://"] {
-        assert_eq!(ChainRpc::new(url).unwrap_err(), ChainRpcError::Url { url: url.to_owned() });
+        assert_eq!(ChainRpc::new(url).unwrap_err(), InvalidUrl { url: url.to_owned() });
     }
     assert_eq!(ChainRpc::new("http://a:8545/x").unwrap().url(), "http://a:8545/x");
 }

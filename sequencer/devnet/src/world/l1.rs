@@ -58,7 +58,7 @@ pub struct L1 {
 
 impl L1 {
     pub(super) fn new(port: u16, directory: PathBuf, genesis_time: u64) -> Self {
-        let rpc = JsonRpc::new(format!("http://127.0.0.1:{port}"));
+        let rpc = JsonRpc::new(&format!("http://127.0.0.1:{port}"));
         Self { port, directory, genesis_time, rpc }
     }
 

@@ -129,7 +129,7 @@ impl Side {
             Role::Verifier => "verifier",
             Role::Standby => "standby",
         };
-        let url = |port| JsonRpc::new(format!("http://127.0.0.1:{port}"));
+        let url = |port| JsonRpc::new(&format!("http://127.0.0.1:{port}"));
         Self {
             role,
             ports,

@@ -12,7 +12,8 @@ use lockstep_core::block::slices_of;
 use lockstep_core::entry::{Body, Entry};
 use lockstep_core::record::RecordBody;
 use lockstep_core::types::{ChainId, Height};
-use lockstep_execution::chain::{BlockTag, ChainRpc, ChainRpcError};
+use lockstep_execution::chain::{BlockTag, ChainRpc};
+use lockstep_execution::client::{EngineError, InvalidUrl};
 use lockstep_rpc::node::{LegState, LegStatus, Stage};
 use lockstep_rpc::outcomes::{BLOCKS_MAX, ChainOutcomes, Heads, Indices, Place, Sealing};
 use tokio::sync::watch;
@@ -84,7 +85,7 @@ impl Outcomes {
     pub(crate) fn start(
         ledger: Arc<Ledger>,
         engines: &[ChainRpcOptions],
-    ) -> Result<(Self, JoinSet<()>), ChainRpcError> {
+    ) -> Result<(Self, JoinSet<()>), InvalidUrl> {
         let engine =
             |options: &ChainRpcOptions| Ok((ChainId(options.chain), ChainRpc::new(&options.url)?));
         let engines = engines.iter().map(engine).collect::<Result<BTreeMap<_, _>, _>>()?;
@@ -291,7 +292,7 @@ async fn follow_engine(shared: Arc<Shared>, chain: ChainId, engine: ChainRpc) {
     }
 }
 
-async fn ask(shared: &Shared, chain: ChainId, engine: &ChainRpc) -> Result<(), ChainRpcError> {
+async fn ask(shared: &Shared, chain: ChainId, engine: &ChainRpc) -> Result<(), EngineError> {
     let Some(mut check) = shared.read(chain, ChainOutcomes::check) else { return Ok(()) };
     // The heads first: what is below them is on the chain that is checked after.
     let number = async |tag| Ok(engine.block_at(tag).await?.map(|block| block.number));
