@@ -24,10 +24,10 @@ use tokio::sync::{oneshot, watch};
 use tracing::{error, info};
 
 use crate::config::{HttpConfig, ServeError, check_address};
+use crate::connections::Bounds;
 use crate::health::Health;
 use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_CLIENT_MAX, HTTP_TIMEOUT};
 use crate::metrics::RpcMetrics;
-use crate::places::Bounds;
 use crate::server::Server;
 use crate::server::accept::{Admission, Connection};
 

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod config;
+pub mod connections;
 pub mod health;
 pub mod limits;
 pub mod node;

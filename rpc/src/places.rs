@@ -22,13 +22,13 @@ use crate::quota::Client;
 
 /// How many places there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     /// Of all clients together.
-    pub(crate) total_max: usize,
+    pub total_max: usize,
     /// Of one client.
-    pub(crate) per_client_max: usize,
+    pub per_client_max: usize,
     /// Of the total: only known clients may have them.
-    pub(crate) reserved: usize,
+    pub reserved: usize,
 }
 
 /// Why a client has no place.
@@ -154,7 +154,7 @@ pub(crate) struct Places(
 
 /// A client's place; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     places: Places,
     client: Client,
     id: u64,
@@ -190,7 +190,7 @@ impl From<Full> for Refusal {
 
 impl Place {
     /// Ready once the place is another client's. What it was for must end then.
-    pub(crate) fn poll_evicted(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_evicted(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(evicted) = &mut self.evicted {
             // Both outcomes mean that nobody keeps the place for this one.
             drop(ready!(std::pin::Pin::new(evicted).poll(context)));

@@ -17,13 +17,13 @@ use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 use tracing::{error, info};
 
 use crate::config::{ServeError, ServerConfig, TlsConfig, check_address};
+use crate::connections::Bounds;
 use crate::health::Health;
 use crate::ingress::IngressService;
 use crate::limits;
 use crate::log::LogService;
 use crate::metrics::RpcMetrics;
 use crate::node::{Ingress, Log};
-use crate::places::Bounds;
 use crate::quota::{QuotaConfig, Quotas};
 use crate::reads::Reads;
 use crate::streams::Streams;

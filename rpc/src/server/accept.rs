@@ -1,8 +1,7 @@
-//! The accept loop: who may connect, how many at a time, how long the first bytes may take, and how long a connection may
-//! be idle.
+//! How long the first bytes of an admitted connection may take, and how long it may be idle.
 //!
-//! A connection is idle while no call of it is being answered; whether its client answers pings makes no difference. An
-//! error of `accept` (most often: no file descriptors left) never ends the loop; it waits a moment and goes on.
+//! A connection is idle while no call of it is being answered; whether its client answers pings makes no difference. Who is
+//! admitted, [`connections`](crate::connections) says.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,77 +16,47 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep};
 use tonic::transport::server::{Connected, TcpConnectInfo};
-use tracing::{debug, warn};
 
+use crate::connections::{Accepted, Bounds, Connections, Place};
 use crate::limits::{CALLS_PER_CONNECTION_MAX, FIRST_BYTES, FIRST_BYTES_TIMEOUT};
 use crate::metrics::{Counted, RpcMetrics};
-use crate::places::{Bounds, Place, Places};
-use crate::quota::Client;
-use crate::seldom::Seldom;
 
-/// Wait after an error of `accept`.
-const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(100);
-
-/// Which connections there may be, and for how long.
+/// The connections of a listener, and for how long each may be idle.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    places: Places,
+    connections: Connections,
     first_bytes_timeout: Duration,
     idle_timeout: Duration,
     metrics: RpcMetrics,
-    errors: Seldom,
 }
 
 impl Admission {
     /// Connections within `bounds`; one that is idle for `idle_timeout` is closed.
     pub(crate) fn new(bounds: Bounds, idle_timeout: Duration, metrics: RpcMetrics) -> Self {
         Self {
-            places: Places::new(bounds),
+            connections: Connections::new(bounds, metrics.connections_refused.clone()),
             first_bytes_timeout: FIRST_BYTES_TIMEOUT,
             idle_timeout,
             metrics,
-            errors: Seldom::default(),
         }
     }
 
     /// The next connection that is admitted.
     pub(crate) async fn next(&mut self, listener: &TcpListener) -> Connection {
-        loop {
-            let (stream, address) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    if let Some(unsaid) = self.errors.say(std::time::Instant::now()) {
-                        warn!(%error, unsaid, "cannot accept connections");
-                    }
-                    tokio::time::sleep(ACCEPT_ERROR_PAUSE).await;
-                    continue;
-                }
-            };
-            let place = match self.places.take(Client::of(Some(address.ip()))) {
-                Ok(place) => place,
-                Err(full) => {
-                    self.metrics.connections_refused.inc();
-                    debug!(%address, reason = %full, "refused a connection");
-                    continue;
-                }
-            };
-            if let Err(error) = stream.set_nodelay(true) {
-                debug!(%address, %error, "cannot set TCP_NODELAY");
-            }
-            return Connection {
-                info: ConnectionInfo {
-                    tcp: stream.connect_info(),
-                    calls: Arc::new(Semaphore::new(CALLS_PER_CONNECTION_MAX)),
-                    activity: Activity::new(),
-                },
-                stream,
-                address,
-                missing: FIRST_BYTES,
-                deadline: Box::pin(tokio::time::sleep(self.first_bytes_timeout)),
-                idle_timeout: self.idle_timeout,
-                place,
-                _counted: Counted::new(&self.metrics.connections),
-            };
+        let Accepted { stream, address, place } = self.connections.next(listener).await;
+        Connection {
+            info: ConnectionInfo {
+                tcp: stream.connect_info(),
+                calls: Arc::new(Semaphore::new(CALLS_PER_CONNECTION_MAX)),
+                activity: Activity::new(),
+            },
+            stream,
+            address,
+            missing: FIRST_BYTES,
+            deadline: Box::pin(tokio::time::sleep(self.first_bytes_timeout)),
+            idle_timeout: self.idle_timeout,
+            place,
+            _counted: Counted::new(&self.metrics.connections),
         }
     }
 }

@@ -1,42 +1,28 @@
-//! Who may connect: so many in all, so many of one client, and nobody who stays silent.
+//! The connections of the wallets' port: nobody stays silent for too long. Who is admitted, and how many, is
+//! [`lockstep_rpc::connections`]' to say.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
+use lockstep_rpc::connections::{Accepted, Bounds, Connections, Place};
 use lockstep_rpc::quota::Client;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
-use tracing::{debug, warn};
 
-/// Wait after an error of `accept`, most often that no file descriptors are left.
-const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(100);
-
-/// Caps of a listener.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Caps {
-    pub(crate) total: usize,
-    pub(crate) per_client: usize,
-    pub(crate) idle: Duration,
-}
-
-/// A listener that closes at once what is over its caps.
+/// A listener that closes at once what is over its bounds.
 #[derive(Debug)]
 pub(crate) struct Capped {
     listener: TcpListener,
-    caps: Caps,
-    total: Arc<Semaphore>,
-    // Behind a lock, because a connection ends wherever it is dropped. Held for one look-up.
-    per_client: Arc<Mutex<BTreeMap<Client, usize>>>,
+    connections: Connections,
+    idle: Duration,
     open: Gauge,
 }
 
@@ -50,46 +36,21 @@ impl Connected<IncomingStream<'_, Capped>> for Peer {
     }
 }
 
-/// A connection's place; given back when dropped.
+/// Counts a connection as long as it lives.
 #[derive(Debug)]
-struct Place {
-    _permit: OwnedSemaphorePermit,
-    client: Client,
-    per_client: Arc<Mutex<BTreeMap<Client, usize>>>,
-    open: Gauge,
-}
+struct Open(Gauge);
 
-impl Drop for Place {
+impl Drop for Open {
     fn drop(&mut self) {
-        self.open.dec();
-        let mut per_client = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = per_client.get_mut(&self.client) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                per_client.remove(&self.client);
-            }
-        }
+        self.0.dec();
     }
 }
 
 impl Capped {
-    pub(crate) fn new(listener: TcpListener, caps: Caps, open: Gauge) -> Self {
-        let total = Arc::new(Semaphore::new(caps.total));
-        Self { listener, caps, total, per_client: Arc::default(), open }
-    }
-
-    fn admit(&self, client: Client) -> Option<Place> {
-        let permit = Arc::clone(&self.total).try_acquire_owned().ok()?;
-        let mut per_client = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = per_client.entry(client).or_default();
-        if *count >= self.caps.per_client {
-            return None;
-        }
-        *count = count.saturating_add(1);
-        drop(per_client);
-        self.open.inc();
-        let (per_client, open) = (Arc::clone(&self.per_client), self.open.clone());
-        Some(Place { _permit: permit, client, per_client, open })
+    /// Connections within `bounds`; one that is silent for `idle` is closed.
+    pub(crate) fn new(listener: TcpListener, bounds: Bounds, idle: Duration, open: Gauge) -> Self {
+        // Nobody looks at how many are refused.
+        Self { listener, connections: Connections::new(bounds, Counter::default()), idle, open }
     }
 }
 
@@ -98,25 +59,11 @@ impl Listener for Capped {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        loop {
-            let (stream, address) = match self.listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    warn!(%error, "cannot accept a connection");
-                    sleep(ACCEPT_ERROR_PAUSE).await;
-                    continue;
-                }
-            };
-            let Some(place) = self.admit(Client::of(Some(address.ip()))) else {
-                debug!(%address, "too many connections");
-                continue;
-            };
-            if let Err(error) = stream.set_nodelay(true) {
-                debug!(%address, %error, "cannot set TCP_NODELAY");
-            }
-            let (idle, deadline) = (self.caps.idle, Box::pin(sleep(self.caps.idle)));
-            return (Connection { stream, idle, deadline, _place: place }, address);
-        }
+        let Accepted { stream, address, place } = self.connections.next(&self.listener).await;
+        self.open.inc();
+        let (idle, deadline) = (self.idle, Box::pin(sleep(self.idle)));
+        let open = Open(self.open.clone());
+        (Connection { stream, idle, deadline, place, _open: open }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -131,13 +78,23 @@ pub(crate) struct Connection {
     idle: Duration,
     /// Moved on by each read and write.
     deadline: Pin<Box<Sleep>>,
-    _place: Place,
+    place: Place,
+    _open: Open,
 }
 
 impl Connection {
     fn moved(&mut self) {
         let now = Instant::now();
         self.deadline.as_mut().reset(now.checked_add(self.idle).unwrap_or(now));
+    }
+
+    /// Ready with the reason once the connection must end.
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if self.place.poll_evicted(context).is_ready() {
+            return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+        }
+        ready!(self.deadline.as_mut().poll(context));
+        Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 }
 
@@ -147,12 +104,15 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // First, because a client that never stops to send is never waited for.
+        if self.place.poll_evicted(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, buffer) {
             self.moved();
             return Poll::Ready(read);
         }
-        ready!(self.deadline.as_mut().poll(context));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        self.poll_over(context).map(Err)
     }
 }
 
@@ -166,8 +126,7 @@ impl AsyncWrite for Connection {
             self.moved();
             return Poll::Ready(written);
         }
-        ready!(self.deadline.as_mut().poll(context));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        self.poll_over(context).map(Err)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -182,33 +141,33 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::IpAddr;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    const CAPS: Caps = Caps { total: 3, per_client: 2, idle: Duration::from_millis(100) };
+    const BOUNDS: Bounds = Bounds { total_max: 2, per_client_max: 1, reserved: 0 };
 
     async fn listen() -> (Capped, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        (Capped::new(listener, CAPS, Gauge::default()), address)
-    }
-
-    fn client(n: u32) -> Client {
-        Client::of(Some(IpAddr::V4(n.into())))
+        let idle = Duration::from_millis(100);
+        (Capped::new(listener, BOUNDS, idle, Gauge::default()), address)
     }
 
     #[tokio::test]
-    async fn connections_are_capped_in_total_and_per_client() {
-        let (capped, _) = listen().await;
-        let first = capped.admit(client(1)).expect("room");
-        let _second = capped.admit(client(1)).expect("room");
-        assert!(capped.admit(client(1)).is_none(), "two per client");
-        let _third = capped.admit(client(2)).expect("a refused one takes no place");
-        assert!(capped.admit(client(3)).is_none(), "three in total");
-        drop(first);
-        let _fourth = capped.admit(client(3)).expect("a place was given back");
-        assert_eq!(capped.open.get(), 3);
-        assert_eq!(capped.per_client.lock().unwrap().len(), 3);
+    async fn a_connection_over_the_bounds_is_closed_and_the_others_are_counted() {
+        let (mut capped, address) = listen().await;
+        let _first = TcpStream::connect(address).await.unwrap();
+        let (accepted, _) = capped.accept().await;
+        assert_eq!(capped.open.get(), 1);
+        let mut second = TcpStream::connect(address).await.unwrap();
+        tokio::select! {
+            _ = capped.accept() => panic!("one per client"),
+            read = second.read_u8() => assert!(read.is_err(), "it is closed"),
+        }
+        drop(accepted);
+        assert_eq!(capped.open.get(), 0);
+        let _third = TcpStream::connect(address).await.unwrap();
+        let _accepted = capped.accept().await;
+        assert_eq!(capped.open.get(), 1);
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use lockstep_core::types::{ChainId, NetworkId};
 use lockstep_execution::client::InvalidUrl;
 use lockstep_rpc::client::Endpoint;
 use lockstep_rpc::client::submitter::{Submitter, Validators};
+use lockstep_rpc::connections::Bounds;
 use lockstep_rpc::quota::QuotaConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -23,7 +24,7 @@ use crate::gate::Gate;
 use crate::limits::{
     CONNECTIONS_MAX, CONNECTIONS_PER_CLIENT_MAX, ENDPOINTS_MAX, IDLE_TIMEOUT, SHUTDOWN_TIMEOUT,
 };
-use crate::listener::{Capped, Caps, Peer};
+use crate::listener::{Capped, Peer};
 use crate::metrics::WalletMetrics;
 use crate::pool::{Gateway, Pool};
 use crate::server::{Port, router};
@@ -184,9 +185,12 @@ pub async fn serve_to(
     let (is_stopping, stopping) = watch::channel(false);
     let gate = Arc::new(Gate::new(Arc::clone(&pool), engine));
     let port = Port::new(gate, ws_url, stopping.clone());
-    let caps =
-        Caps { total: CONNECTIONS_MAX, per_client: CONNECTIONS_PER_CLIENT_MAX, idle: IDLE_TIMEOUT };
-    let listener = Capped::new(socket, caps, connections);
+    let bounds = Bounds {
+        total_max: CONNECTIONS_MAX,
+        per_client_max: CONNECTIONS_PER_CLIENT_MAX,
+        reserved: 0,
+    };
+    let listener = Capped::new(socket, bounds, IDLE_TIMEOUT, connections);
     let server = tokio::spawn(answer(listener, port, stopping));
     let background = [
         tokio::spawn(Arc::clone(&pool).resubmit_for_ever()),
