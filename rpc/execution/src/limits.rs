@@ -12,5 +12,3 @@ pub const ENGINE_TIMEOUT: Duration = Duration::from_secs(20);
 pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long connecting may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Contents of blocks kept from op-node's own payloads, to walk without asking the engine.
-pub const BLOCKS_KEPT_MAX: usize = 256;
