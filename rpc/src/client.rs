@@ -16,6 +16,7 @@ use crate::limits::{
 pub mod committee;
 mod ingress;
 mod log;
+pub mod remote;
 pub mod submitter;
 pub mod verified;
 

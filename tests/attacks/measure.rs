@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use lockstep_core::types::Height;
-use lockstep_node::bench::flood::{self, Load};
-use lockstep_node::bench::measure;
+use lockstep_devnet::bench::flood::{self, Load};
+use lockstep_devnet::bench::measure;
 use lockstep_rpc::client::{Endpoint, LogClient};
 use lockstep_tests::cluster::Cluster;
 use lockstep_tests::entries::{EVM_A, EVM_B};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lockstep_node::devnet::world::sidecar::WhenSilent;
+use lockstep_devnet::world::sidecar::WhenSilent;
 
 use crate::run::{PATIENCE, Run, head};
 
@@ -27,7 +27,7 @@ async fn expect_goes_on(run: &Run) {
     let hash = run.send(901, &run.transfer(901, 1, 0)).await;
     run.landed(901, hash, PATIENCE).await;
     // On time again.
-    lockstep_node::devnet::world::until(
+    lockstep_devnet::world::until(
         "the chain is on time again",
         Duration::from_secs(90),
         async || {

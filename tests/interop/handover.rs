@@ -1,8 +1,8 @@
 //! A standby op-node with an engine and a sidecar of its own takes over, and hands back: nothing is lost or doubled.
 
 use alloy_primitives::B256;
-use lockstep_node::devnet::world::options::Verifiers;
-use lockstep_node::devnet::world::rollup::Side;
+use lockstep_devnet::world::options::Verifiers;
+use lockstep_devnet::world::rollup::Side;
 use serde_json::{Value, json};
 
 use crate::load::Load;
@@ -13,7 +13,7 @@ async fn hand_over(from: &Side, to: &Side) {
     let stopped: Value =
         from.node().call("admin_stopSequencer", json!([])).await.expect("the sequencer stops");
     let hash: B256 = serde_json::from_value(stopped).expect("a hash");
-    lockstep_node::devnet::world::until("the standby has the head", PATIENCE, async || {
+    lockstep_devnet::world::until("the standby has the head", PATIENCE, async || {
         (head(to).await?.hash == hash).then_some(())
     })
     .await

@@ -1,7 +1,7 @@
 //! Twenty items that are invalid when their turn comes, in one window, among good ones: the good ones land in time.
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};
-use lockstep_node::devnet::world::accounts::Account;
+use lockstep_devnet::world::accounts::Account;
 use lockstep_rpc::client::{Endpoint, IngressClient};
 
 use crate::run::{PATIENCE, Run};

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use alloy_primitives::{Address, B256, keccak256};
-use lockstep_node::devnet::json_rpc::JsonRpc;
-use lockstep_node::devnet::world::accounts::Account;
-use lockstep_node::devnet::world::rollup::Rollup;
+use lockstep_devnet::json_rpc::JsonRpc;
+use lockstep_devnet::world::accounts::Account;
+use lockstep_devnet::world::rollup::Rollup;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};

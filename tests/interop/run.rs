@@ -8,12 +8,12 @@ use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use lockstep_core::entry::{Body, Entry, Transaction};
 use lockstep_core::params::ChainKind;
 use lockstep_core::types::{ChainId, UnixMillis};
-use lockstep_node::devnet::json_rpc::JsonRpc;
-use lockstep_node::devnet::world::accounts::Account;
-use lockstep_node::devnet::world::options::{Options, Verifiers};
-use lockstep_node::devnet::world::peers::Peers;
-use lockstep_node::devnet::world::rollup::{ChainOptions, Rollup, Side};
-use lockstep_node::devnet::world::{World, until};
+use lockstep_devnet::json_rpc::JsonRpc;
+use lockstep_devnet::world::accounts::Account;
+use lockstep_devnet::world::options::{Options, Verifiers};
+use lockstep_devnet::world::peers::Peers;
+use lockstep_devnet::world::rollup::{ChainOptions, Rollup, Side};
+use lockstep_devnet::world::{World, until};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alloy_primitives::{Address, Bytes};
-use lockstep_node::devnet::world::l1::Deposit;
+use lockstep_devnet::world::l1::Deposit;
 
 use crate::load::Load;
 use crate::run::{PATIENCE, Run, balance};

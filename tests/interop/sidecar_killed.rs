@@ -15,7 +15,7 @@ async fn kill(run: &mut Run, is_disk_lost: bool) -> Duration {
     run.world.start_process(&name).unwrap();
     let begun = Instant::now();
     let ready = format!("http://127.0.0.1:{}/readyz", side.ports.health);
-    lockstep_node::devnet::world::until("the sidecar is ready", PATIENCE, async || {
+    lockstep_devnet::world::until("the sidecar is ready", PATIENCE, async || {
         reqwest::get(&ready).await.ok().filter(|answer| answer.status().is_success())
     })
     .await

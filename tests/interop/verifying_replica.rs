@@ -6,8 +6,8 @@ use alloy_consensus::TxEip1559;
 use alloy_eips::eip2930::AccessList;
 use alloy_primitives::{Address, Bytes, TxKind, U256};
 
-use lockstep_node::devnet::json_rpc::JsonRpc;
-use lockstep_node::devnet::world::options::Verifiers;
+use lockstep_devnet::json_rpc::JsonRpc;
+use lockstep_devnet::world::options::Verifiers;
 use serde_json::{Value, json};
 
 use crate::load::Load;
@@ -22,7 +22,7 @@ async fn replica_refuses_what_left_its_slice_and_never_forks() {
     let load = Load::start(run.chain(901), &run.accounts[1..], 10);
     let verifier = run.chain(901).verifier.clone().expect("a replica");
     let honest = run.more_blocks(901, 15, PATIENCE).await.number;
-    lockstep_node::devnet::world::until("the replica follows by gossip", PATIENCE, async || {
+    lockstep_devnet::world::until("the replica follows by gossip", PATIENCE, async || {
         (head(&verifier).await?.number >= honest).then_some(())
     })
     .await
@@ -66,7 +66,7 @@ async fn replica_refuses_what_left_its_slice_and_never_forks() {
             .expect("text");
         crate::run::Metrics(text).get("lockstep_sidecar_foreign_total")
     };
-    lockstep_node::devnet::world::until("the replica refuses the block", PATIENCE, async || {
+    lockstep_devnet::world::until("the replica refuses the block", PATIENCE, async || {
         (foreign_count().await >= 1.0).then_some(())
     })
     .await

@@ -18,12 +18,13 @@ use lockstep_core::light_client::LightClient;
 use lockstep_core::params::Genesis;
 use lockstep_core::types::{BlockHash, Height};
 use lockstep_node::clock;
-use lockstep_node::commands::genesis::entry;
 use lockstep_node::config::{
     FaultOptions, FollowOptions, GrpcOptions, HttpOptions, LogOptions, NodeOptions, QuotaOptions,
     ValidatorOptions,
 };
-use lockstep_node::genesis::{ChainEntry, GenesisFile, Kind, ParamsEntry, split_network_address};
+use lockstep_node::genesis::{
+    ChainEntry, GenesisFile, Kind, ParamsEntry, entry, split_network_address,
+};
 use lockstep_node::keys::{self, VALIDATOR_KEY};
 use lockstep_proto::convert::log::{BlockAt, SlicesQuery};
 use lockstep_rpc::client::verified::VerifyingLog;

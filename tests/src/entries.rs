@@ -6,8 +6,8 @@ use lockstep_core::params::ChainKind;
 use lockstep_core::record::{Record, RecordBody};
 use lockstep_core::signing::SigningKey;
 use lockstep_core::types::{ChainId, NetworkId, UnixMillis};
+use lockstep_devnet::load::wallet::Wallet;
 use lockstep_node::clock;
-use lockstep_node::load::wallet::Wallet;
 
 /// An EVM chain.
 pub const EVM_A: ChainId = ChainId(901);

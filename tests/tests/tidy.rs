@@ -8,12 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lockstep_node::commands::sidecar::SidecarOptions;
+use lockstep_node::sidecar::SidecarOptions;
 use serde_json::Value as Json;
 use toml::{Table, Value as Toml};
 
 /// Our crates and which of ours each may know. `*` is all.
-const KNOWS: [(&str, &[&str]); 12] = [
+const KNOWS: [(&str, &[&str]); 14] = [
     ("lockstep-core", &[]),
     ("lockstep-proto", &["lockstep-core"]),
     ("lockstep-engine", &["lockstep-core", "lockstep-proto"]),
@@ -32,13 +32,28 @@ const KNOWS: [(&str, &[&str]); 12] = [
             "lockstep-wallet",
         ],
     ),
-    ("lockstep-node", &["*"]),
+    (
+        "lockstep-node",
+        &[
+            "lockstep-core",
+            "lockstep-proto",
+            "lockstep-consensus",
+            "lockstep-execution",
+            "lockstep-rpc",
+            "lockstep-sidecar",
+        ],
+    ),
+    (
+        "lockstep-devnet",
+        &["lockstep-core", "lockstep-proto", "lockstep-consensus", "lockstep-rpc", "lockstep-node"],
+    ),
+    ("lockstep-cli", &["*"]),
     ("lockstep-tests", &["*"]),
     ("lockstep-sim", &["lockstep-core", "lockstep-engine", "lockstep-consensus"]),
 ];
 
 /// Dependencies that only some of our crates may name. The first column is the beginning of the package's name.
-const KEPT: [(&str, &[&str]); 7] = [
+const KEPT: [(&str, &[&str]); 9] = [
     ("arc-malachitebft", &["lockstep-engine"]),
     ("ractor", &["lockstep-engine"]),
     (
@@ -47,10 +62,13 @@ const KEPT: [(&str, &[&str]); 7] = [
             "lockstep-engine",
             "lockstep-consensus",
             "lockstep-node",
+            "lockstep-devnet",
             "lockstep-tests",
             "lockstep-sim",
         ],
     ),
+    ("hdrhistogram", &["lockstep-devnet"]),
+    ("nfq", &["lockstep-devnet"]),
     ("rocksdb", &["lockstep-consensus"]),
     ("librocksdb-sys", &["lockstep-consensus"]),
     ("tonic", &["lockstep-proto", "lockstep-rpc", "lockstep-node", "lockstep-tests"]),

@@ -42,7 +42,7 @@ pub(crate) struct TooFew {
 ///
 /// # Errors
 /// If the system refuses.
-pub(crate) fn raise() -> eyre::Result<u64> {
+pub fn raise() -> eyre::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).wrap_err("reading RLIMIT_NOFILE")?;
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).wrap_err("raising RLIMIT_NOFILE")?;

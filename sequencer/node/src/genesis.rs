@@ -9,7 +9,8 @@ pub use file::{ChainEntry, ChainList, Kind, ParamsEntry, ValidatorEntry, Validat
 
 use std::path::{Path, PathBuf};
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, hex};
+use eyre::{WrapErr as _, bail};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use lockstep_core::params::{ChainParams, Genesis, InvalidGenesis};
@@ -18,6 +19,7 @@ use lockstep_core::validator_set::{Validator, ValidatorSet};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::keys;
 use crate::toml_file::{self, FileError};
 
 /// Bytes of a genesis file: 100 validators and 1,024 chains with all their keys fit.
@@ -175,6 +177,24 @@ fn addresses(field: &str, texts: &[String]) -> Result<Vec<Address>, Fault> {
     }
     addresses.sort();
     Ok(addresses)
+}
+
+/// The entry of the validator with these keys; `address` is without the peer id.
+///
+/// # Errors
+/// If the keys cannot be read, or the address cannot be dialled.
+pub fn entry(keys: &Path, address: &str, power: u64) -> eyre::Result<ValidatorEntry> {
+    let keys = keys::show(keys).wrap_err("reading keys")?;
+    let network_address = format!("{address}/p2p/{}", keys.peer_id);
+    if let Err(reason) = split_network_address(&network_address) {
+        bail!("--address: {reason} (the peer id is added)");
+    }
+    Ok(ValidatorEntry {
+        address: keys.address.to_string(),
+        public_key: hex::encode_prefixed(keys.public_key),
+        power,
+        network_address,
+    })
 }
 
 #[cfg(test)]

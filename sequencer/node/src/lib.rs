@@ -1,18 +1,15 @@
 #![doc = include_str!("../README.md")]
 
-pub mod bench;
-pub mod cli;
 pub mod clock;
-pub mod commands;
 pub mod config;
-mod descriptors;
-pub mod devnet;
+pub mod descriptors;
 pub mod genesis;
 pub mod home;
+pub mod init;
 pub mod keys;
-pub mod load;
 pub mod node;
 pub mod output;
+pub mod sidecar;
 pub mod stop;
 pub mod telemetry;
 pub mod toml_file;

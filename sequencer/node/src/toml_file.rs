@@ -2,9 +2,11 @@
 //!
 //! What the fields mean is for whoever reads one.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use eyre::{WrapErr as _, ensure};
 use serde::de::DeserializeOwned;
 
 /// Why a file was refused. The operator must mend it; the field is named.
@@ -61,4 +63,33 @@ pub fn read<T: DeserializeOwned>(file: &Path, bytes_max: u64) -> Result<T, FileE
     let text = fs::read_to_string(file).map_err(io)?;
     toml::from_str(&text)
         .map_err(|error| FileError::Syntax { file: file.to_owned(), reason: error.to_string() })
+}
+
+/// Writes a file that must not be there yet.
+///
+/// # Errors
+/// If it is there, or cannot be written.
+pub fn write_new(path: &Path, text: &str) -> eyre::Result<()> {
+    ensure!(!path.exists(), "{} exists: choose another --out, or remove it", path.display());
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .wrap_err_with(|| format!("writing {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_that_exists_is_not_overwritten() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("genesis.toml");
+        write_new(&path, "a").expect("writes");
+        let error = write_new(&path, "b").unwrap_err().to_string();
+        assert!(error.contains("genesis.toml exists"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).expect("reads"), "a");
+    }
 }

@@ -14,7 +14,7 @@ use lockstep_core::params::ChainKind;
 use lockstep_core::proposal::Payload;
 use lockstep_core::state::State;
 use lockstep_core::types::{BlockHash, Height, NetworkId, Round, UnixMillis};
-use lockstep_node::load::wallet::Wallet;
+use lockstep_devnet::load::wallet::Wallet;
 use lockstep_proto::v1;
 use lockstep_proto::v1::votes_frame::Message;
 use prost::Message as _;

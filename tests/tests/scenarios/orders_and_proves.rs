@@ -5,7 +5,7 @@ use std::time::Duration;
 use alloy_primitives::{B256, keccak256};
 use lockstep_core::entry::{Body, Entry};
 use lockstep_core::types::{ChainId, Height, UnixMillis};
-use lockstep_node::load::wallet;
+use lockstep_devnet::load::wallet;
 use lockstep_proto::convert::ingress::{Decided, EntryState, Milestone, Wait};
 use lockstep_rpc::client::verified::VerifyError;
 use lockstep_tests::cluster::Cluster;

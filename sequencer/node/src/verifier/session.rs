@@ -5,10 +5,10 @@ use lockstep_core::light_client::{LightClient, NotVerified};
 use lockstep_core::types::{BlockHash, ChainId, Height};
 use lockstep_proto::convert::log::{BlockAt, ProvenSlice};
 use lockstep_rpc::client::ClientError;
+use lockstep_rpc::client::remote::Remote;
 use lockstep_rpc::client::verified::{VerifyError, VerifyingLog};
 
 use super::{Fault, Proven};
-use crate::commands::endpoint::Remote;
 
 /// Why a session cannot go on.
 #[derive(Debug, thiserror::Error)]

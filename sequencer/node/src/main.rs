@@ -1,7 +1,0 @@
-//! The `lockstep` program.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    lockstep_node::cli::main()
-}
