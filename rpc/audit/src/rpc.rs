@@ -124,10 +124,11 @@ impl ChainRpc {
                 checked.map_err(|error| self.lied(error))
             }
             Source::Engine(blocks) => {
-                let Some(hash) = self.hash(number).await? else {
+                let Some(info) = self.header(number).await? else {
                     return Ok(None);
                 };
-                let block = blocks.get(hash).await.map_err(|error| self.away(error))?;
+                let block = blocks.content(info.header()).await;
+                let block = block.map_err(|error| self.away(error))?;
                 Ok(block.map(ChainBlock::from))
             }
         }

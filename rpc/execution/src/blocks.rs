@@ -1,17 +1,13 @@
-//! Contents of L2 blocks: from the payloads that op-node sends, else asked of the engine.
-
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+//! Headers and contents of L2 blocks, asked of the engine. It remembers nothing.
 
 use alloy_primitives::{B256, Bytes};
-use lockstep_core::cursor::L2Block;
+use lockstep_core::cursor::{L2Block, L2Header};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::attributes::Quantity;
 use crate::client::{Engine, EngineError};
-use crate::limits::{BLOCKS_KEPT_MAX, LOOK_UP_TIMEOUT};
-use crate::payload::Payload;
+use crate::limits::LOOK_UP_TIMEOUT;
 
 /// A block's header, as far as it is needed.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -38,6 +34,18 @@ impl BlockInfo {
     pub const fn timestamp(&self) -> u64 {
         self.timestamp.0
     }
+
+    /// The same for core.
+    #[must_use]
+    pub const fn header(&self) -> L2Header {
+        L2Header {
+            number: self.number.0,
+            hash: self.hash,
+            parent: self.parent_hash,
+            timestamp: self.timestamp.0,
+            gas_limit: self.gas_limit.0,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -45,63 +53,28 @@ struct Body {
     transactions: Vec<Bytes>,
 }
 
-#[derive(Debug, Default)]
-struct Kept {
-    blocks: BTreeMap<B256, L2Block>,
-    order: VecDeque<B256>,
-}
-
 /// The blocks of the chain, as its engine has them.
 #[derive(Debug)]
 pub struct Blocks {
     engine: Engine,
-    // Held for one map operation at a time.
-    kept: Mutex<Kept>,
 }
 
 impl Blocks {
     /// The blocks of an engine.
     #[must_use]
-    pub fn new(engine: Engine) -> Self {
-        Self { engine, kept: Mutex::default() }
+    pub const fn new(engine: Engine) -> Self {
+        Self { engine }
     }
 
-    /// Keeps the content of a payload.
-    pub fn keep(&self, payload: &Payload) {
-        let block = L2Block::from(payload.clone());
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.blocks.insert(block.hash, block).is_none() {
-            kept.order.push_back(payload.hash);
-        }
-        while kept.order.len() > BLOCKS_KEPT_MAX {
-            if let Some(oldest) = kept.order.pop_front() {
-                kept.blocks.remove(&oldest);
-            }
-        }
-    }
-
-    /// The block with this hash; `None` if the engine does not have it.
+    /// The content of the block with this header; `None` if the engine does not have it.
     ///
     /// # Errors
     /// [`EngineError`] if the engine cannot tell.
-    pub async fn get(&self, hash: B256) -> Result<Option<L2Block>, EngineError> {
-        if let Some(block) = self.kept(&hash) {
-            return Ok(Some(block));
-        }
-        let Some(info) = self.info(hash).await? else {
-            return Ok(None);
-        };
+    pub async fn content(&self, header: L2Header) -> Result<Option<L2Block>, EngineError> {
         let bodies: Vec<Option<Body>> =
-            self.look_up("engine_getPayloadBodiesByHashV1", ([hash],)).await?;
+            self.look_up("engine_getPayloadBodiesByHashV1", ([header.hash],)).await?;
         let body = bodies.into_iter().next().flatten();
-        Ok(body.map(|body| L2Block {
-            number: info.number(),
-            hash,
-            parent: info.parent_hash,
-            timestamp: info.timestamp(),
-            gas_limit: info.gas_limit.0,
-            transactions: body.transactions,
-        }))
+        Ok(body.map(|body| L2Block::new(header, body.transactions)))
     }
 
     /// The header of the block with this hash.
@@ -138,9 +111,5 @@ impl Blocks {
         let answer = timeout(LOOK_UP_TIMEOUT, self.engine.read(method, params)).await;
         let silent = |_| EngineError::Unreachable(format!("{method}: no answer in time"));
         answer.map_err(silent)?
-    }
-
-    fn kept(&self, hash: &B256) -> Option<L2Block> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).blocks.get(hash).cloned()
     }
 }

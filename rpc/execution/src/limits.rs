@@ -18,5 +18,3 @@ pub const CHAIN_TIMEOUT: Duration = Duration::from_secs(5);
 pub const CHAIN_ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Bytes of an engine's error that are shown.
 pub const MESSAGE_BYTES_MAX: usize = 256;
-/// Contents of blocks kept from op-node's own payloads, to walk without asking the engine.
-pub const BLOCKS_KEPT_MAX: usize = 256;

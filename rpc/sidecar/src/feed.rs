@@ -7,7 +7,6 @@
 //!
 //! It keeps the newest heights in memory and fetches older ones again. What the items mean for blocks is core's to say.
 
-mod book;
 mod follower;
 mod history;
 mod shelf;
@@ -18,6 +17,7 @@ use std::time::{Duration, Instant};
 use lockstep_core::header::Header;
 use lockstep_core::light_client::LightClient;
 use lockstep_core::params::ChainKind;
+use lockstep_core::records::RecordBook;
 use lockstep_core::slice::Slice;
 use lockstep_core::types::{BlockHash, ChainId, Height, UnixMillis};
 use lockstep_core::window::LogSlice;
@@ -27,7 +27,6 @@ use tokio::sync::watch;
 use tracing::error;
 
 use crate::limits::{LOG_BYTES_KEPT_MAX, OLDER_BYTES_KEPT_MAX};
-pub use book::RecordBook;
 pub use history::Recorded;
 use shelf::Shelf;
 
@@ -145,6 +144,12 @@ impl Feed {
         tasks
     }
 
+    /// The chain.
+    #[must_use]
+    pub const fn chain(&self) -> ChainId {
+        self.chain
+    }
+
     /// The newest height, and a way to wait for the next.
     #[must_use]
     pub fn newest(&self) -> watch::Receiver<Newest> {
@@ -176,14 +181,16 @@ impl Feed {
         self.endpoints.iter().map(|endpoint| endpoint.url.clone()).zip(states).collect()
     }
 
-    /// Reads what the log's records say of this chain.
-    pub fn with_book<T>(&self, read: impl FnOnce(&RecordBook) -> T) -> T {
-        read(&self.known().book)
+    /// Reads what the log's records say of this chain, the newest height, and how long ago it came, as they are at one time.
+    pub fn with_log<T>(&self, read: impl FnOnce(&RecordBook, Newest, Duration) -> T) -> T {
+        let known = self.known();
+        let newest = *self.newest.borrow();
+        read(&known.book, newest, self.silence())
     }
 
     /// Adds `Sealed` records that were found elsewhere, in log order.
-    pub fn note_records<'a>(&self, records: impl IntoIterator<Item = &'a history::Recorded>) {
-        self.known().book.note_records(records);
+    pub fn note_records(&self, records: &[Recorded]) {
+        self.known().book.note_found(records);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -224,7 +231,7 @@ impl Feed {
         if header.height != height.next() {
             return;
         }
-        known.book.note(&block);
+        known.book.note(&block.slice);
         known.trust = trust.clone();
         known.blocks.insert(block);
         *self.arrived.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();

@@ -71,9 +71,9 @@ pub async fn run(
 
 /// Age of the oldest item behind the newest block's cursor, in milliseconds of log time; 0 if nothing waits.
 fn backlog_ms(proxy: &Proxy) -> u64 {
-    let feed = proxy.chain().feed();
+    let feed = proxy.feed();
     let newest = feed.newest().borrow().timestamp;
-    let cursor = proxy.chain().ledger().newest(1).next().map(|(_, known)| known.begin.cursor);
+    let cursor = proxy.newest().map(|(_, known)| known.found.begin.cursor);
     let Some(cursor) = cursor else { return 0 };
     let before = cursor.height.previous().unwrap_or(Height::GENESIS);
     let blocks = feed.after(before);
@@ -85,10 +85,10 @@ fn backlog_ms(proxy: &Proxy) -> u64 {
 }
 
 async fn look(proxy: &Proxy, has_started: bool, metrics: &Metrics) -> Health {
-    let feed = proxy.chain().feed();
+    let feed = proxy.feed();
     let newest = *feed.newest().borrow();
-    let mode = *proxy.mode().borrow();
-    let engine = proxy.chain().blocks().head().await;
+    let mode = proxy.mode();
+    let engine = proxy.blocks().head().await;
     let states = feed.endpoints();
     let serving = states.iter().filter(|(_, state)| *state == EndpointState::Serving).count();
     metrics.log_height.set(i64::try_from(newest.height.0).unwrap_or(i64::MAX));
@@ -110,10 +110,10 @@ async fn look(proxy: &Proxy, has_started: bool, metrics: &Metrics) -> Health {
             (State::Partial, format!("execution mode is {}", mode.name()))
         }
         Ok(_) => match proxy.failing() {
-            Some((since, reason)) if since >= proxy.patience() => {
+            Some((since, reason)) => {
                 (State::Partial, format!("no block for {} s: {reason}", since.as_secs()))
             }
-            Some(_) | None => (State::Serving, String::new()),
+            None => (State::Serving, String::new()),
         },
     };
     let shown = |state: EndpointState| match state {

@@ -115,7 +115,7 @@ async fn call(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> 
         Parsed::Single(request) if is_reading(&request.method) => {
             return read(&shared.proxy, &request, body.clone()).await;
         }
-        Parsed::Single(request) => answer(&shared.proxy, &request),
+        Parsed::Single(request) => answer(&shared.proxy, &request).await,
         Parsed::Batch(_) => {
             json_rpc::error(None, INVALID_REQUEST, "expected one call, not a batch", None)
         }
@@ -141,9 +141,9 @@ struct Mode {
     execution_mode: String,
 }
 
-fn answer(proxy: &Proxy, request: &Request<'_>) -> String {
+async fn answer(proxy: &Arc<Proxy>, request: &Request<'_>) -> String {
     match request.method.as_ref() {
-        "miner_setMaxDASize" => return proxy.set_max_da_size(request),
+        "miner_setMaxDASize" => return proxy.set_max_da_size(request).await,
         "debug_getExecutionMode" => {}
         "debug_setExecutionMode" => {
             let mode = request
@@ -157,13 +157,13 @@ fn answer(proxy: &Proxy, request: &Request<'_>) -> String {
                 return json_rpc::error(request.id, INVALID_PARAMS, words, None);
             };
             info!(mode = mode.name(), "the execution mode was set");
-            proxy.mode().send_replace(mode);
+            proxy.switch(mode);
         }
         other => {
             let words = format!("the method {other} does not exist here");
             return json_rpc::error(request.id, METHOD_NOT_FOUND, &words, None);
         }
     }
-    let mode = Mode { execution_mode: proxy.mode().borrow().name().to_owned() };
+    let mode = Mode { execution_mode: proxy.mode().name().to_owned() };
     json_rpc::result(request.id, &to_raw_value(&mode).unwrap_or_default())
 }

@@ -1,17 +1,20 @@
 //! Keeps what is known for the next start: every second if it changed, and at once where something must be on disk first.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alloy_primitives::B256;
 use lockstep_core::light_client::LightClient;
+use lockstep_core::reader::LogView;
 use tokio::sync::{Mutex, watch};
 use tokio::time::sleep;
 use tracing::{error, warn};
 
-use crate::chain::Chain;
+use crate::feed::Feed;
 use crate::records::Records;
-use crate::state_file::{self, Open, StateFile};
+use crate::session::Session;
+use crate::session::effect::Kept;
+use crate::state_file::{Open, StateFile};
 
 /// Between two looks at whether what is known has to be kept.
 const KEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -19,9 +22,10 @@ const KEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Where what is known is kept; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Keeper {
-    chain: Arc<Chain>,
+    feed: Feed,
+    session: Arc<std::sync::Mutex<Session>>,
     records: Option<Records>,
-    // Held while the file is written: one is replaced after the other.
+    // Held while what is known is read and the file is written, so that an older one never replaces a newer one.
     file: Arc<Mutex<StateFile>>,
     safe: watch::Sender<Option<(B256, u64)>>,
 }
@@ -30,13 +34,14 @@ impl Keeper {
     /// Keeps what these know in a file.
     #[must_use]
     pub fn new(
-        chain: Arc<Chain>,
+        feed: Feed,
+        session: Arc<std::sync::Mutex<Session>>,
         records: Option<Records>,
         file: StateFile,
         safe: Option<(B256, u64)>,
     ) -> Self {
         let file = Arc::new(Mutex::new(file));
-        Self { chain, records, file, safe: watch::Sender::new(safe) }
+        Self { feed, session, records, file, safe: watch::Sender::new(safe) }
     }
 
     /// Keeps the highest safe head, by hash and number.
@@ -47,13 +52,11 @@ impl Keeper {
     /// Keeps what is known now. Whether it is on disk; a failure is logged.
     pub async fn write(&self) -> bool {
         let file = Arc::clone(&self.file).lock_owned().await;
-        let trust = self.chain.feed().trust();
-        let blocks = state_file::newest(&self.chain.ledger());
+        let trust = self.feed.trust();
         let waiting = self.records.as_ref().map(Records::waiting_bodies).unwrap_or_default();
-        let closed = self.chain.closed_blocks();
-        let safe = *self.safe.borrow();
+        let (kept, safe) = (self.kept(), *self.safe.borrow());
         let written = tokio::task::spawn_blocking(move || {
-            file.write(&trust, &blocks, &Open { records: &waiting, closed: &closed, safe })
+            file.write(&trust, &Open { kept: &kept, records: &waiting, safe })
         });
         match written.await {
             Ok(Ok(())) => return true,
@@ -63,16 +66,28 @@ impl Keeper {
         false
     }
 
+    fn kept(&self) -> Kept {
+        let mut session = self.session();
+        self.feed
+            .with_log(|book, newest, _| session.kept(LogView { book, newest: newest.timestamp }))
+    }
+
+    fn session(&self) -> MutexGuard<'_, Session> {
+        // A panic in a step is a fault of ours; what was known before it holds.
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Keeps what is known, whenever it changed.
     pub async fn run(self) {
         let mut last = (0, None, 0, None);
         loop {
             sleep(KEEP_INTERVAL).await;
-            let newest = self.chain.ledger().newest(1).next().map(|(hash, _)| hash);
+            let Kept { blocks, closed } = self.kept();
+            let newest = blocks.first().map(|(hash, _)| *hash);
             let waiting = self.records.as_ref().map_or(0, Records::waiting_count);
             let safe = *self.safe.borrow();
-            let now = (self.chain.closed_blocks().len(), newest, waiting, safe);
-            if (now != last || is_minute(&self.chain.feed().trust())) && self.write().await {
+            let now = (closed.len(), newest, waiting, safe);
+            if (now != last || is_minute(&self.feed.trust())) && self.write().await {
                 last = now;
             }
         }

@@ -3,20 +3,17 @@
 pub mod config;
 pub mod limits;
 
-pub mod chain;
 pub mod feed;
 pub mod keeper;
-pub mod ledger;
 pub mod records;
 pub mod state_file;
 
 pub mod build;
 pub mod failing;
-pub mod heads;
-pub mod jobs;
 pub mod precheck;
 pub mod proxy;
 pub mod safe_head;
+pub mod session;
 pub mod trial;
 
 pub mod health;

@@ -21,16 +21,21 @@ pub const JOBS_MAX: usize = 16;
 pub const REFUSALS_MAX: usize = 256;
 /// Times an engine may take a list of items that it refused before, in one job, until it is asked again later.
 pub const CONTRADICTIONS_MAX: usize = 3;
+/// How long the engine may take to tell a state: a job waits for it, and its window closed 700 ms before its time.
+pub const STATE_TIMEOUT: Duration = Duration::from_millis(300);
+/// Between two looks at a parent whose cursor is not known yet, and at an engine that cannot build now.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Between two looks at whether a block that was sealed without the log can be recorded.
+pub const RECORD_LATER: Duration = Duration::from_millis(500);
 /// Fewest refusals that guesses must save: a block that is built to prove them, and does not, costs as much as one.
 pub const GUESSES_MIN: usize = 4;
 
-/// Blocks whose cursor is remembered: over an hour at a block time of one second, and deeper than any reorg of
-/// unsafe blocks within the sequencing window's usual use. Older ones are found by records.
-pub const LEDGER_BLOCKS_MAX: usize = 8_192;
-/// Blocks that are walked at most from one known block to the next: what is behind it needs a record.
-pub const WALK_BLOCKS_MAX: usize = 4_096;
 /// Blocks out of the engine's own `getPayload` that are remembered.
 pub const BLOCKS_KEPT_MAX: usize = 256;
+/// Bytes of blocks that came by which are kept, to walk without asking the engine: minutes of full blocks.
+pub const BLOCK_BYTES_KEPT_MAX: usize = 64 << 20;
+/// Cursors that are kept for the next start: what a restart needs, and a reorg of some minutes.
+pub const CURSORS_KEPT_MAX: usize = 256;
 
 /// Bytes of the newest log blocks that are kept in memory: an hour and more of an idle log, a minute at 1 MiB a second. Older
 /// ones are asked for again.

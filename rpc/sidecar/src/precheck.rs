@@ -16,31 +16,22 @@ mod guess;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use alloy_consensus::{Transaction as _, TxEnvelope};
 use alloy_eips::eip2718::Decodable2718 as _;
-use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_primitives::{Address, Bytes, U256};
 use lockstep_core::deposit::Deposit;
 use lockstep_core::params::ChainKind;
 use lockstep_core::transaction;
 use lockstep_core::types::ChainId;
 use lockstep_core::window::Offered;
-use lockstep_execution::attributes::Quantity;
-use lockstep_execution::client::{Engine, EngineError};
-use lockstep_execution::gas::gas_min;
-use serde::Deserialize;
-use tokio::time::timeout;
 
-use crate::build::Order;
 pub use fees::Fees;
-pub use guess::{Guess, Guessing};
+pub use guess::{Ending, Guess, Guessing, accounts};
+use lockstep_execution::gas::gas_min;
 
 /// Transactions that are looked at; of a larger offer nothing is, because recovering senders would cost more than it saves.
 const TRANSACTIONS_MAX: usize = 2_000;
-/// How long the engine may take to tell a state: a job waits for it, and its window closed 700 ms before its time.
-const STATE_TIMEOUT: Duration = Duration::from_millis(300);
-
 /// What the rules need of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -225,73 +216,17 @@ fn is_hopeless(
     false
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct FeeHistory {
-    base_fee_per_gas: Vec<String>,
+/// Who sends, and so whose accounts the rules need.
+#[must_use]
+pub fn senders(facts: &[Option<Vec<Facts>>]) -> BTreeSet<Address> {
+    facts.iter().flatten().flatten().map(|facts| facts.sender).collect()
 }
 
-/// The state that the rules need, at `parent`; `number` is its number, if it need not be the engine's head.
-///
-/// # Errors
-/// [`EngineError`] if the engine cannot tell; the block is built without this then.
-async fn state(
-    engine: &Engine,
-    parent: B256,
-    number: Option<u64>,
-    facts: &[Option<Vec<Facts>>],
-) -> Result<State, EngineError> {
-    let senders: BTreeSet<Address> =
-        facts.iter().flatten().flatten().map(|facts| facts.sender).collect();
-    let block = serde_json::json!({ "blockHash": parent });
-    let mut calls = Vec::with_capacity(senders.len().saturating_mul(3).saturating_add(1));
-    for sender in &senders {
-        calls.push(("eth_getTransactionCount", serde_json::json!([sender, block])));
-        calls.push(("eth_getCode", serde_json::json!([sender, block])));
-        calls.push(("eth_getBalance", serde_json::json!([sender, block])));
-    }
-    let newest = number.map_or("latest".to_owned(), |number| format!("{number:#x}"));
-    calls.push(("eth_feeHistory", serde_json::json!(["0x1", newest, []])));
-    let mut answers = engine.batch(&calls).await?.into_iter();
-    let mut state = State::default();
-    for sender in senders {
-        let nonce: Quantity = Engine::parse(answers.next())?;
-        let code: Bytes = Engine::parse(answers.next())?;
-        let balance: U256 = Engine::parse(answers.next())?;
-        let account = Account { nonce: nonce.0, has_code: !code.is_empty(), balance };
-        state.accounts.insert(sender, account);
-    }
-    let fees: Option<FeeHistory> = Engine::parse(answers.next()).ok();
-    state.base_fee = fees
-        .and_then(|fees| fees.base_fee_per_gas.last().cloned())
-        .and_then(|fee| u128::from_str_radix(fee.strip_prefix("0x")?, 16).ok());
-    Ok(state)
-}
-
-/// What is known of an offer for the block of `order`; nothing if that cannot be told in time. `number` is the parent's, if
-/// it need not be the engine's head.
-pub async fn look(
-    engine: &Engine,
-    chain: ChainId,
-    order: &Order,
-    number: Option<u64>,
-    items: &[Offered],
-) -> Precheck {
+/// Whether an offer is looked at: of a large one, recovering senders would cost more than it saves.
+#[must_use]
+pub fn is_checked(items: &[Offered]) -> bool {
     let count: usize = items.iter().map(|item| item.item.hashes.len()).sum();
-    if count == 0 || count > TRANSACTIONS_MAX {
-        return Precheck::default();
-    }
-    let owned = items.to_vec();
-    let fees = Fees::of(&order.attributes.transactions);
-    let Ok(facts) = tokio::task::spawn_blocking(move || facts(chain, &owned, fees)).await else {
-        return Precheck::default();
-    };
-    let Ok(Ok(state)) = timeout(STATE_TIMEOUT, state(engine, order.parent, number, &facts)).await
-    else {
-        tracing::debug!(parent = %order.parent, "items are not checked before the build");
-        return Precheck::default();
-    };
-    Precheck::new(facts, order.attributes.transactions.clone(), state)
+    (1..=TRANSACTIONS_MAX).contains(&count)
 }
 
 #[cfg(test)]

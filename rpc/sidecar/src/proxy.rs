@@ -1,101 +1,83 @@
-//! What the sidecar does with each of op-node's calls. One thing is changed: a sequencing job. Everything else passes
-//! through byte for byte, and is only looked at.
+//! The proxy between op-node and its engine: carries out what the [`Session`] wants. Calls that are nothing to it pass through
+//! byte for byte.
 //!
-//! Two rules stand above all. No answer may make op-node exit or wedge: `-38003` and `INVALID` never reach a sequencing
-//! call. And no block is handed on that is not deposits and offered items in order. Source: design section 5.
+//! It decides nothing. Effects are begun in the order in which the session gives them; what is asked runs in tasks of its
+//! own, and comes back as an input.
 
-mod building;
-mod imports;
-mod sealing;
-mod sequencing;
-mod verifying;
+mod asking;
+mod notes;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use alloy_primitives::B256;
 use bytes::Bytes;
-use lockstep_core::record::{Limits, RecordBody, Sealed};
-use lockstep_core::types::UnixMillis;
-use lockstep_execution::attributes::{Attributes, Forkchoice, payload_id};
+use lockstep_core::reader::{Known, Rules};
+use lockstep_execution::attributes::{Attributes, Forkchoice, Quantity, payload_id};
+use lockstep_execution::blocks::Blocks;
 use lockstep_execution::client::{Engine, Reply};
 use lockstep_execution::json_rpc::{self, Malformed, Parsed, Request};
+use lockstep_execution::payload::Payload;
 use reqwest::StatusCode;
 use serde_json::value::RawValue;
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{debug, error};
 
-use crate::chain::Chain;
-use crate::config::{ExecutionMode, Role, WhenSilent};
-use crate::failing::Failing;
-use crate::feed::RecordBook;
-use crate::heads::Heads;
-use crate::jobs::Jobs;
+use crate::config::ExecutionMode;
+use crate::feed::Feed;
 use crate::keeper::Keeper;
-use crate::limits::{FAILURES_MAX, HOLD_MAX, PATIENCE_MIN};
 use crate::metrics::Metrics;
 use crate::records::Records;
-use crate::safe_head::SafeHeads;
+use crate::session::Session;
+use crate::session::effect::{self, CallId, Effect};
+use crate::session::input::{Call, Forwarded, Input, Log, Now};
 
 /// Everything that the proxy needs.
 #[derive(Debug)]
 pub struct Parts {
     /// The execution engine.
     pub engine: Engine,
-    /// The chain's cursors.
-    pub chain: Arc<Chain>,
+    /// The log.
+    pub feed: Feed,
+    /// The session, at its start.
+    pub session: Arc<Mutex<Session>>,
     /// Where records go; `None` without a sequencer key.
     pub records: Option<Records>,
     /// What is kept for the next start.
     pub keeper: Keeper,
-    /// The highest safe head before it, by hash and number.
-    pub safe: Option<(B256, u64)>,
     /// Where the hashes of skipped transactions go.
     pub skipped: mpsc::Sender<Vec<B256>>,
-    /// In front of a sequencer or of a replica.
-    pub role: Role,
-    /// What to do while the committee is silent.
-    pub when_silent: WhenSilent,
     /// Numbers.
     pub metrics: Metrics,
 }
 
-/// The proxy between op-node and its engine.
+/// The proxy.
 #[derive(Debug)]
 pub struct Proxy {
-    engine: Engine,
-    chain: Arc<Chain>,
-    records: Option<Records>,
-    keeper: Keeper,
-    skipped: mpsc::Sender<Vec<B256>>,
-    role: Role,
-    when_silent: WhenSilent,
-    metrics: Metrics,
-    jobs: Jobs,
-    heads: Arc<Heads>,
-    mode: watch::Sender<ExecutionMode>,
-    /// Taken by the judging of a block that the own engine built, and by the walk to a block that was imported.
-    judging: Arc<Semaphore>,
-    walking: Arc<Semaphore>,
-    /// Told when op-node brought a closed block back.
-    is_closed_taken: Notify,
-    // Held for a look or an assignment: op-node's calls come one after the other, jobs read between them.
-    seen: Mutex<Seen>,
+    parts: Parts,
+    blocks: Blocks,
+    /// op-node's calls that the session has.
+    calls: Mutex<BTreeMap<CallId, Waiting>>,
+    next_call: AtomicU64,
+    wake: watch::Sender<Option<Instant>>,
 }
 
-/// What op-node said and the engine answered, as far as later calls need it.
-#[derive(Debug, Default)]
-struct Seen {
-    /// The safe heads, for which jobs on older parents are put off.
-    safe: SafeHeads,
-    /// Blocks that were handed to op-node and not yet taken by the engine, and when their windows had closed.
-    sealing: BTreeMap<B256, (Sealed, Instant)>,
-    /// The version of `getPayload` that op-node used last, to take the next block with.
-    get_payload: Option<String>,
-    /// Since when jobs come to no block.
-    failing: Failing,
-    /// Hashes that came out of the engine's own `getPayload`.
-    own: std::collections::VecDeque<B256>,
+/// A call of op-node that waits for its answer.
+#[derive(Debug)]
+struct Waiting {
+    body: Bytes,
+    answer: oneshot::Sender<Answered>,
+}
+
+/// How a call of op-node is answered.
+#[derive(Debug)]
+enum Answered {
+    /// By the session.
+    Session(effect::Answer),
+    /// By the engine; whether the call waited before.
+    Pass { is_held: bool },
 }
 
 /// An answer to op-node.
@@ -113,55 +95,93 @@ impl Proxy {
     /// A proxy of these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { engine, chain, records, keeper, safe, skipped, role, when_silent, metrics } =
-            parts;
-        let seen = Seen { safe: SafeHeads::new(safe), ..Seen::default() };
+        let blocks = Blocks::new(parts.engine.clone());
         Self {
-            engine,
-            chain,
-            records,
-            keeper,
-            skipped,
-            role,
-            when_silent,
-            metrics,
-            jobs: Jobs::default(),
-            heads: Arc::default(),
-            mode: watch::Sender::new(ExecutionMode::Enabled),
-            judging: Arc::new(Semaphore::new(1)),
-            walking: Arc::new(Semaphore::new(1)),
-            is_closed_taken: Notify::new(),
-            seen: Mutex::new(seen),
+            parts,
+            blocks,
+            calls: Mutex::default(),
+            next_call: AtomicU64::new(0),
+            wake: watch::Sender::new(None),
         }
     }
 
     /// The debug switch.
-    pub const fn mode(&self) -> &watch::Sender<ExecutionMode> {
-        &self.mode
+    #[must_use]
+    pub fn mode(&self) -> ExecutionMode {
+        self.session().mode()
     }
 
-    /// The chain.
-    #[must_use]
-    pub const fn chain(&self) -> &Arc<Chain> {
-        &self.chain
+    /// Sets the debug switch.
+    pub fn switch(self: &Arc<Self>, mode: ExecutionMode) {
+        self.step(Input::Switched(mode));
     }
 
-    /// How many records the log does not show yet.
+    /// The log.
     #[must_use]
-    pub fn records_waiting(&self) -> usize {
-        self.records.as_ref().map_or(0, Records::waiting_count)
-    }
-
-    /// Since when jobs have come to no block, and why the last one has not; `None` if all is well.
-    #[must_use]
-    pub fn failing(&self) -> Option<(Duration, String)> {
-        self.seen().failing.since(Instant::now())
+    pub const fn feed(&self) -> &Feed {
+        &self.parts.feed
     }
 
     /// The engine.
     #[must_use]
     pub const fn engine(&self) -> &Engine {
-        &self.engine
+        &self.parts.engine
+    }
+
+    /// The engine's blocks.
+    #[must_use]
+    pub const fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
+    /// The rules of the chain's blocks.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        self.session().rules()
+    }
+
+    /// What is known of a block.
+    #[must_use]
+    pub fn known(&self, hash: &B256) -> Option<Known> {
+        self.session().known(hash).cloned()
+    }
+
+    /// The highest block with a known cursor.
+    #[must_use]
+    pub fn newest(&self) -> Option<(B256, Known)> {
+        self.session().newest()
+    }
+
+    /// How many records the log does not show yet.
+    #[must_use]
+    pub fn records_waiting(&self) -> usize {
+        self.parts.records.as_ref().map_or(0, Records::waiting_count)
+    }
+
+    /// How long jobs have come to no block, and why the last one has not; `None` if that is no more than a hiccup.
+    #[must_use]
+    pub fn failing(&self) -> Option<(Duration, String)> {
+        let session = self.session();
+        session.failing(Instant::now()).map(|(since, reason)| (since, reason.to_string()))
+    }
+
+    /// Tells the session of the log and of time, for ever.
+    pub async fn run(self: Arc<Self>) {
+        let (mut newest, mut wake) = (self.parts.feed.newest(), self.wake.subscribe());
+        loop {
+            let at = *wake.borrow_and_update();
+            let timer = async {
+                match at {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Ok(()) = newest.changed() => self.step(Input::LogAdvanced),
+                Ok(()) = wake.changed() => {}
+                () = timer => self.step(Input::Tick),
+            }
+        }
     }
 
     /// Answers one body of op-node.
@@ -173,7 +193,7 @@ impl Proxy {
             Parsed::Batch(_) | Parsed::Invalid(_) => self.pass(body).await,
         };
         if let Some(engine) = answer.engine {
-            self.metrics.added(started.elapsed().saturating_sub(engine));
+            self.parts.metrics.added(started.elapsed().saturating_sub(engine));
         }
         answer
     }
@@ -201,152 +221,178 @@ impl Proxy {
     }
 
     async fn route(self: &Arc<Self>, request: &Request<'_>, body: Bytes) -> Answer {
-        let params = request.positional();
-        let method = request.method.as_ref();
-        if method.starts_with("engine_forkchoiceUpdated") {
-            return self.forkchoice_updated(request, &params, body).await;
-        }
-        if method.starts_with("engine_getPayloadV") {
-            let job =
-                params.first().and_then(|raw| payload_id(raw)).and_then(|id| self.jobs.get(id));
-            return match job {
-                Some(job) => self.get_payload(request, &job).await,
-                None => self.get_own_payload(body).await,
-            };
-        }
-        if method.starts_with("engine_newPayload") {
-            return self.new_payload(request, &params, body).await;
-        }
-        if method == "miner_setMaxDASize" {
-            return ok(self.set_max_da_size(request));
-        }
-        self.pass(body).await
-    }
-
-    async fn forkchoice_updated(
-        self: &Arc<Self>,
-        request: &Request<'_>,
-        params: &[&RawValue],
-        body: Bytes,
-    ) -> Answer {
-        let forkchoice = params.first().and_then(|raw| Forkchoice::read(raw).ok());
-        let Some(forkchoice) = forkchoice else {
-            return self.pass(body).await;
+        let call = match request.method.as_ref() {
+            "miner_setMaxDASize" => return ok(self.set_max_da_size(request).await),
+            method if method.starts_with("engine_forkchoiceUpdated") => forkchoice(request),
+            method if method.starts_with("engine_getPayloadV") => get_payload(request),
+            method if method.starts_with("engine_newPayload") => new_payload(request),
+            _ => None,
         };
-        self.note_forkchoice(&forkchoice);
-        let is_held = self.heads.wait_for_jobs().await;
-        let attributes = match params.get(1).filter(|raw| raw.get() != "null") {
-            Some(raw) => Attributes::read(raw).ok().filter(Attributes::is_sequencing),
-            None => None,
-        };
-        let answer = match attributes {
-            Some(attributes) if self.is_rewritten(&attributes) => {
-                self.start_job(request, forkchoice, attributes).await
-            }
-            Some(attributes) if *self.mode.borrow() == ExecutionMode::DryRun => {
-                self.rehearse(forkchoice.head, attributes);
-                self.pass(body).await
-            }
-            Some(_) | None => self.pass(body).await,
-        };
-        // A call that waited for its turn says nothing of what the sidecar adds.
-        Answer { engine: answer.engine.filter(|_| !is_held), ..answer }
-    }
-
-    /// Whether a sequencing job is Lockstep's to fill: after the chain joined, and unless it is switched off.
-    fn is_rewritten(&self, attributes: &Attributes) -> bool {
-        attributes.timestamp >= self.chain.params().joins_at
-            && *self.mode.borrow() == ExecutionMode::Enabled
-    }
-
-    fn note_forkchoice(self: &Arc<Self>, forkchoice: &Forkchoice) {
-        let before = self.heads.note(forkchoice.clone());
-        let is_new = forkchoice.safe != B256::ZERO
-            && before.is_none_or(|before| before.safe != forkchoice.safe);
-        if is_new {
-            let (proxy, safe) = (Arc::clone(self), forkchoice.safe);
-            tokio::spawn(async move { proxy.note_safe(safe).await });
+        match call {
+            Some(call) => self.call(request.id, call, body).await,
+            None => self.pass(body).await,
         }
     }
 
-    /// Remembers the number of the highest safe head.
-    async fn note_safe(&self, safe: B256) {
-        let known = self.chain.ledger().get(&safe).map(|known| known.number);
-        let number = match known {
-            Some(number) => Some(number),
-            None => self.chain.blocks().info(safe).await.ok().flatten().map(|info| info.number()),
-        };
-        let Some(number) = number else { return };
-        if self.seen().safe.note(safe, number) {
-            self.keeper.note_safe((safe, number));
-        }
-    }
-
-    /// Turns the batcher's throttling into a `Limits` record, which all who follow the chain can see.
-    pub fn set_max_da_size(&self, request: &Request<'_>) -> String {
+    /// Turns the batcher's throttling into a record.
+    pub async fn set_max_da_size(self: &Arc<Self>, request: &Request<'_>) -> String {
         let read = |raw: Option<&&RawValue>| {
-            raw.and_then(|raw| {
-                serde_json::from_str::<lockstep_execution::attributes::Quantity>(raw.get()).ok()
-            })
+            raw.and_then(|raw| serde_json::from_str::<Quantity>(raw.get()).ok())
         };
         let params = request.positional();
         let (Some(tx), Some(block)) = (read(params.first()), read(params.get(1))) else {
             let words = "expected [max transaction bytes, max block bytes] as quantities";
             return json_rpc::error(request.id, json_rpc::INVALID_PARAMS, words, None);
         };
-        match &self.records {
-            Some(records) => {
-                let set_at_ms = UnixMillis(sequencing::now_ms());
-                let limits = Limits { tx_bytes: tx.0, block_bytes: block.0, set_at_ms };
-                let logged = self.chain.feed().with_book(RecordBook::newest_limits);
-                records.limits(limits, logged);
+        let call = Call::MaxDaSize { tx_bytes: tx.0, block_bytes: block.0 };
+        let answer = self.call(request.id, call, Bytes::new()).await;
+        String::from_utf8_lossy(&answer.body).into_owned()
+    }
+
+    /// Has the session answer a call.
+    async fn call(self: &Arc<Self>, id: Option<&RawValue>, call: Call, body: Bytes) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let name = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
+        self.calls().insert(name, Waiting { body: body.clone(), answer });
+        self.step(Input::Called(name, call));
+        match answered.await {
+            Ok(Answered::Session(answer)) => show(id, answer),
+            Ok(Answered::Pass { is_held }) => {
+                let answer = self.pass(body).await;
+                // A call that waited for its turn says nothing of what the sidecar adds.
+                Answer { engine: answer.engine.filter(|_| !is_held), ..answer }
             }
-            None => tracing::warn!(
-                "limits of the batcher are not recorded: this sidecar has no sequencer key"
-            ),
+            Err(_) => {
+                error!("the session gave a call no answer");
+                ok(json_rpc::error(id, json_rpc::SERVER_ERROR, "the call has no answer", None))
+            }
         }
-        let yes = RawValue::from_string("true".to_owned()).unwrap_or_default();
-        json_rpc::result(request.id, &yes)
+    }
+
+    /// One step of the session. What it wants is begun before another step is taken.
+    fn step(self: &Arc<Self>, input: Input) {
+        let mut effects = Vec::new();
+        let mut session = self.session();
+        self.parts.feed.with_log(|book, newest, silence| {
+            session.step(now(), Log { book, newest, silence }, input, &mut effects);
+        });
+        let at = session.wake();
+        self.wake.send_if_modified(|wake| std::mem::replace(wake, at) != at);
+        for effect in effects {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(self: &Arc<Self>, effect: Effect) {
+        let Parts { records, keeper, skipped, metrics, .. } = &self.parts;
+        match effect {
+            Effect::Ask(ask, question) => {
+                let proxy = Arc::clone(self);
+                tokio::spawn(async move {
+                    let reply = proxy.find_out(question).await;
+                    proxy.step(Input::Replied(ask, reply));
+                });
+            }
+            Effect::Answer(call, answer) => self.answer(call, Answered::Session(answer)),
+            Effect::Pass { call, is_held } => self.answer(call, Answered::Pass { is_held }),
+            Effect::Record(body) => {
+                if let Some(records) = records {
+                    records.submit(body);
+                }
+            }
+            Effect::Limit { limits, logged } => {
+                if let Some(records) = records {
+                    records.limits(limits, logged);
+                }
+            }
+            Effect::KeepSafe(hash, number) => keeper.note_safe((hash, number)),
+            Effect::Skipped(hashes) => {
+                if skipped.try_send(hashes).is_err() {
+                    debug!("the wallets' port does not hear of skipped items");
+                }
+            }
+            Effect::Note(note) => notes::take(note, metrics, now().unix_ms),
+            Effect::Measure(measure) => notes::measure(measure, metrics, now().unix_ms),
+        }
+    }
+
+    fn answer(&self, call: CallId, answer: Answered) {
+        // Nobody waits for it if op-node's call was torn down with its task.
+        if let Some(waiting) = self.calls().remove(&call) {
+            waiting.answer.send(answer).unwrap_or_default();
+        }
     }
 
     /// Carries a body to the engine and its answer back, as they are. 502 if the engine is away.
     async fn pass(&self, body: Bytes) -> Answer {
+        let Forwarded { status, body, time } = self.forward(body).await;
+        Answer { status, body, engine: Some(time) }
+    }
+
+    async fn forward(&self, body: Bytes) -> Forwarded {
         let started = Instant::now();
-        let (status, body) = match self.engine.forward(body).await {
+        let (status, body) = match self.parts.engine.forward(body).await {
             Ok(Reply { status, body }) => (status, body),
             Err(error) => {
-                self.metrics.engine_errors.inc();
+                self.parts.metrics.engine_errors.inc();
                 (StatusCode::BAD_GATEWAY, Bytes::from(error.to_string()))
             }
         };
-        Answer { status, body, engine: Some(started.elapsed()) }
+        Forwarded { status, body, time: started.elapsed() }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        // A panic elsewhere leaves what was seen whole: each change is one assignment.
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn session(&self) -> MutexGuard<'_, Session> {
+        // A panic in a step is a fault of ours; what was known before it holds.
+        self.parts.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn submit(&self, body: RecordBody) {
-        if let Some(records) = &self.records {
-            records.submit(body);
+    fn calls(&self) -> MutexGuard<'_, BTreeMap<CallId, Waiting>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn forkchoice(request: &Request<'_>) -> Option<Call> {
+    let params = request.positional();
+    let forkchoice = Forkchoice::read(params.first()?).ok()?;
+    let attributes = params.get(1).filter(|raw| raw.get() != "null");
+    let attributes = attributes.and_then(|raw| Attributes::read(raw).ok());
+    Some(Call::Forkchoice { method: request.method.clone().into_owned(), forkchoice, attributes })
+}
+
+fn get_payload(request: &Request<'_>) -> Option<Call> {
+    let id = request.positional().first().and_then(|raw| payload_id(raw));
+    Some(Call::GetPayload { method: request.method.clone().into_owned(), id })
+}
+
+fn new_payload(request: &Request<'_>) -> Option<Call> {
+    let params = request.positional();
+    let raw = params.first()?;
+    Some(Call::NewPayload {
+        method: request.method.clone().into_owned(),
+        payload: Payload::read(raw)?,
+        raw: (*raw).to_owned(),
+        beacon_root: params.get(2).map(|raw| (*raw).to_owned()),
+    })
+}
+
+fn show(id: Option<&RawValue>, answer: effect::Answer) -> Answer {
+    match answer {
+        effect::Answer::Engine(Forwarded { status, body, time }) => {
+            Answer { status, body, engine: Some(time) }
         }
-    }
-
-    /// How long jobs may come to no block before that is no hiccup: some block times, each job held for one.
-    #[must_use]
-    pub fn patience(&self) -> Duration {
-        self.hold().saturating_mul(FAILURES_MAX).max(PATIENCE_MIN)
-    }
-
-    /// How long `getPayload` is held at most.
-    fn hold(&self) -> Duration {
-        Duration::from_millis(self.chain.params().block_time_ms).min(HOLD_MAX)
+        effect::Answer::Result(raw) => ok(json_rpc::result(id, &raw)),
+        effect::Answer::Error { code, message } => ok(json_rpc::error(id, code, &message, None)),
     }
 }
 
 fn ok(body: String) -> Answer {
     Answer { status: StatusCode::OK, body: body.into(), engine: None }
+}
+
+fn now() -> Now {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let unix_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    Now { instant: Instant::now(), unix_ms }
 }
 
 /// One answer among others: what is no JSON-RPC, because the engine is away, would spoil them all.

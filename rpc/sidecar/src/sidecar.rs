@@ -1,15 +1,14 @@
 //! The whole sidecar: finds where its chain is in the log, then serves op-node, wallets and operators.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256};
 use lockstep_core::light_client::{InvalidStart, LightClient};
 use lockstep_core::params::ChainParams;
-use lockstep_core::record::{Cursor, Record, RecordBody};
+use lockstep_core::records::sealed;
 use lockstep_core::types::{ChainId, Height, UnixMillis};
-use lockstep_execution::blocks::Blocks;
 use lockstep_execution::client::{Engine, EngineError, InvalidUrl};
 use lockstep_proto::convert::log::RecordKind;
 use lockstep_rpc::client::committee::Committee;
@@ -22,7 +21,6 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use crate::chain::{Chain, Unresolved};
 use crate::config::{Config, Role};
 use crate::feed::{Feed, FeedError};
 use crate::health::{self, Health};
@@ -33,6 +31,8 @@ use crate::metrics::Metrics;
 use crate::proxy::{Parts, Proxy};
 use crate::records::Records;
 use crate::server;
+use crate::session::Session;
+use crate::session::state::Settings;
 use crate::state_file::StateFile;
 
 /// Between two attempts to find where the chain is.
@@ -127,50 +127,47 @@ pub async fn start(config: Config) -> Result<Sidecar, StartError> {
         Some(trust) => trust,
         None => LightClient::from_genesis(&config.genesis, now())?,
     };
+    let gas_max = params.transaction_gas_max;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let wallets = WalletMetrics::register(&mut registry);
     let engine = Engine::new(&config.engine_url, Some(config.engine_secret.clone()))?;
     let feed = Feed::new((config.chain, params.kind), config.endpoints.clone(), trust);
-    let blocks = Blocks::new(engine.clone());
-    let lead_ms = config.genesis.params.lead_ms;
-    let chain = Arc::new(Chain::new(params, lead_ms, feed.clone(), blocks));
-    for (hash, known) in kept.blocks {
-        chain.ledger().insert(hash, known);
-    }
-    for (hash, refused) in kept.closed {
-        chain.note_closed(hash, refused);
-        // If op-node never brought it back, the engine will not have it.
-        chain.take_closed(&hash);
-    }
+    let settings = Settings {
+        params,
+        lead_ms: config.genesis.params.lead_ms,
+        role: config.role,
+        when_silent: config.when_silent,
+        has_key: config.sequencer.is_some(),
+    };
+    let session = Arc::new(Mutex::new(Session::new(settings, kept.safe, kept.kept)));
     let records = config.sequencer.clone().map(|key| Records::new(network, config.chain, key));
     for body in kept.records {
         if let Some(records) = &records {
             records.submit(body);
         }
     }
-    let keeper = Keeper::new(Arc::clone(&chain), records.clone(), file, kept.safe);
+    let (session_, safe) = (Arc::clone(&session), kept.safe);
+    let keeper = Keeper::new(feed.clone(), session_, records.clone(), file, safe);
     let (skipped, skips) = mpsc::channel(SKIPS_WAITING_MAX);
     let proxy = Arc::new(Proxy::new(Parts {
         engine,
+        feed,
+        session,
         skipped,
-        chain: Arc::clone(&chain),
         records: records.clone(),
         keeper: keeper.clone(),
-        safe: kept.safe,
-        role: config.role,
-        when_silent: config.when_silent,
         metrics: metrics.clone(),
     }));
     let parts =
-        Running { config, chain, proxy, records, metrics, keeper, registry, wallets, skips };
+        Running { config, gas_max, proxy, records, metrics, keeper, registry, wallets, skips };
     parts.listen().await
 }
 
 /// Everything that is put to work.
 struct Running {
     config: Config,
-    chain: Arc<Chain>,
+    gas_max: u64,
     proxy: Arc<Proxy>,
     records: Option<Records>,
     metrics: Metrics,
@@ -182,9 +179,9 @@ struct Running {
 
 impl Running {
     async fn listen(self) -> Result<Sidecar, StartError> {
-        let Self { config, chain, proxy, records, metrics, keeper, registry, wallets, skips } =
+        let Self { config, gas_max, proxy, records, metrics, keeper, registry, wallets, skips } =
             self;
-        let wallet = match wallet_config(&config, chain.params().transaction_gas_max) {
+        let wallet = match wallet_config(&config, gas_max) {
             Some(options) => Some(wallet::serve(options, wallets).await?),
             None => None,
         };
@@ -208,7 +205,7 @@ impl Running {
         tasks.spawn(server::serve(engine, Arc::clone(&proxy), config.secret.clone()));
         tasks.spawn(http::serve(operators, Arc::clone(&proxy), health.clone(), render));
         tasks.spawn(health::run(Arc::clone(&proxy), has_started, health_sender, metrics));
-        let feed = chain.feed().clone();
+        let feed = proxy.feed().clone();
         if let Some(records) = records {
             let validators = Arc::new(Validators::new(config.endpoints.clone()));
             let committee = Arc::new(Committee::new(validators));
@@ -216,9 +213,9 @@ impl Running {
         }
         tasks.spawn(tell_skipped(wallet, skips));
         tasks.spawn(keeper.run());
-        tasks.spawn(Arc::clone(&proxy).record_closed());
+        tasks.spawn(Arc::clone(&proxy).run());
         tasks.spawn(async move {
-            let mut followers = find(&chain).await;
+            let mut followers = find(&proxy).await;
             started.send_replace(true);
             // Followers end only where their endpoint lied; the rest of the sidecar goes on without a log.
             while followers.join_next().await.is_some() {}
@@ -294,20 +291,18 @@ enum NotFound {
     Engine(#[from] EngineError),
     #[error("{0}")]
     Feed(#[from] FeedError),
-    #[error("{0}")]
-    Chain(#[from] Unresolved),
     #[error("the engine has no head")]
     NoHead,
 }
 
 /// Finds from which height on the log is needed, and follows it.
-async fn find(chain: &Arc<Chain>) -> JoinSet<()> {
+async fn find(proxy: &Proxy) -> JoinSet<()> {
     let mut said = String::new();
     loop {
-        match first_height(chain).await {
+        match first_height(proxy).await {
             Ok(height) => {
                 info!(%height, "the log is followed from here");
-                return chain.feed().follow(height);
+                return proxy.feed().follow(height);
             }
             Err(error) if error.to_string() != said => {
                 said = error.to_string();
@@ -319,41 +314,36 @@ async fn find(chain: &Arc<Chain>) -> JoinSet<()> {
     }
 }
 
-async fn first_height(chain: &Chain) -> Result<Height, NotFound> {
-    let head = chain.blocks().head().await?.ok_or(NotFound::NoHead)?;
-    if let Some(known) = chain.ledger().get(&head.hash) {
-        return Ok(known.begin.cursor.height);
+async fn first_height(proxy: &Proxy) -> Result<Height, NotFound> {
+    let head = proxy.blocks().head().await?.ok_or(NotFound::NoHead)?;
+    if let Some(known) = proxy.known(&head.hash) {
+        return Ok(known.found.begin.cursor.height);
     }
     let count = u32::try_from(RECORDS_LOOKED_AT_MAX).unwrap_or(u32::MAX);
-    let feed = chain.feed();
-    let sealed = feed.records(RecordKind::Sealed, None, count).await?;
-    feed.note_records(sealed.iter().rev());
-    for (_, record) in &sealed {
-        let RecordBody::Sealed(sealed) = &record.body else { continue };
+    let feed = proxy.feed();
+    let mut records = feed.records(RecordKind::Sealed, None, count).await?;
+    records.reverse();
+    feed.note_records(&records);
+    let newest_first = records.iter().rev().filter_map(|(_, record)| sealed(record));
+    for sealed in newest_first.clone() {
         if sealed.number <= head.number()
-            && chain.blocks().is_canonical(sealed.hash, sealed.number).await?
+            && proxy.blocks().is_canonical(sealed.hash, sealed.number).await?
         {
             return Ok(sealed.cursor.height);
         }
     }
     // An engine that is behind the newest record comes by there; what a block before it needs is asked for.
-    if let Some(begin) = sealed.iter().find_map(|(_, record)| cursor_of(record)) {
-        return Ok(begin.height);
+    if let Some(sealed) = newest_first.clone().next() {
+        return Ok(sealed.cursor.height);
     }
     // The block before the chain joined is at most one block time, a minute, older.
-    let end = chain.end(head.timestamp().min(chain.params().joins_at.saturating_sub(60)));
+    let rules = proxy.rules();
+    let end = rules.end(head.timestamp().min(rules.joins_at.saturating_sub(60)));
     let newest = feed.head().await?;
     if newest.timestamp_ms <= end {
         return Ok(newest.height.next());
     }
     Ok(feed.height_after(end).await?)
-}
-
-const fn cursor_of(record: &Record) -> Option<Cursor> {
-    match &record.body {
-        RecordBody::Sealed(sealed) => Some(sealed.cursor),
-        RecordBody::Limits(_) | RecordBody::Prepared(_) => None,
-    }
 }
 
 fn now() -> UnixMillis {

@@ -13,6 +13,7 @@ use alloy_rlp::Decodable;
 use lockstep_core::encoding::Canonical;
 use lockstep_core::header::Header;
 use lockstep_core::light_client::LightClient;
+use lockstep_core::reader::{Found, Known};
 use lockstep_core::record::{Cursor, RecordBody};
 use lockstep_core::types::{Height, NetworkId, UnixMillis};
 use lockstep_core::validator_set::ValidatorSet;
@@ -20,10 +21,7 @@ use lockstep_core::window::{Begin, Place};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::ledger::{Known, Ledger};
-
-/// Cursors that are kept: what a restart needs, and a reorg of some minutes.
-const CURSORS_KEPT_MAX: usize = 256;
+use crate::session::effect::Kept;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct File {
@@ -56,30 +54,28 @@ struct Block {
     refused: Vec<(u64, u32)>,
 }
 
-/// What is not settled yet.
+/// What is kept beside the trust.
 #[derive(Clone, Copy, Debug)]
 pub struct Open<'a> {
+    /// What the session knows.
+    pub kept: &'a Kept,
     /// Records that the log does not show.
     pub records: &'a [RecordBody],
-    /// Blocks that were sealed closed, each with what the engine refused to it.
-    pub closed: &'a [(B256, BTreeSet<Place>)],
     /// The highest safe head, by hash and number.
     pub safe: Option<(B256, u64)>,
 }
 
 /// What a start finds.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct Start {
     /// Whom to believe.
     pub trust: Option<LightClient>,
-    /// Cursors.
-    pub blocks: Vec<(B256, Known)>,
+    /// What the session knew.
+    pub kept: Kept,
     /// The highest safe head, by hash and number.
     pub safe: Option<(B256, u64)>,
     /// Records that the log did not show.
     pub records: Vec<RecordBody>,
-    /// Blocks that were sealed closed and are not recorded yet, each with what the engine refused to it.
-    pub closed: Vec<(B256, BTreeSet<Place>)>,
 }
 
 /// The file of one chain of one network.
@@ -102,21 +98,21 @@ impl StateFile {
 
     /// What was kept; nothing if there is no file, or none of this network and chain.
     #[must_use]
-    pub fn read(&self) -> Kept {
+    pub fn read(&self) -> Start {
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Kept::default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Start::default(),
             Err(error) => {
                 warn!(path = %self.path.display(), %error, "cannot read what was kept; it is fetched anew");
-                return Kept::default();
+                return Start::default();
             }
         };
         let file: Option<File> = serde_json::from_slice(&bytes).ok();
         match file.filter(|file| file.network == self.network.0 && file.chain == self.chain) {
-            Some(file) => kept(file),
+            Some(file) => start(file),
             None => {
                 warn!(path = %self.path.display(), "what was kept is not of this chain, or torn; it is fetched anew");
-                Kept::default()
+                Start::default()
             }
         }
     }
@@ -125,12 +121,7 @@ impl StateFile {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn write(
-        &self,
-        trust: &LightClient,
-        ledger: &[(B256, Known)],
-        open: &Open<'_>,
-    ) -> io::Result<()> {
+    pub fn write(&self, trust: &LightClient, open: &Open<'_>) -> io::Result<()> {
         let Some(header) = trust.head() else {
             return Ok(());
         };
@@ -140,10 +131,11 @@ impl StateFile {
             chain: self.chain,
             header: header.to_canonical().into(),
             validators: alloy_rlp::encode(validators).into(),
-            blocks: ledger.iter().map(|(hash, known)| block(*hash, known)).collect(),
+            blocks: open.kept.blocks.iter().map(|(hash, known)| block(*hash, known)).collect(),
             safe: open.safe,
             records: open.records.iter().map(|body| alloy_rlp::encode(body).into()).collect(),
             closed: open
+                .kept
                 .closed
                 .iter()
                 .map(|(hash, refused)| ClosedBlock { hash: *hash, refused: numbers(refused) })
@@ -159,12 +151,6 @@ impl StateFile {
     }
 }
 
-/// The newest cursors of a ledger, as they are kept.
-#[must_use]
-pub fn newest(ledger: &Ledger) -> Vec<(B256, Known)> {
-    ledger.newest(CURSORS_KEPT_MAX).map(|(hash, known)| (hash, known.clone())).collect()
-}
-
 fn numbers(places: &BTreeSet<Place>) -> Vec<(u64, u32)> {
     places.iter().map(|place| (place.height.0, place.item)).collect()
 }
@@ -174,7 +160,7 @@ fn places(numbers: &[(u64, u32)]) -> BTreeSet<Place> {
 }
 
 fn block(hash: B256, known: &Known) -> Block {
-    let Begin { cursor, refused } = &known.begin;
+    let Begin { cursor, refused } = &known.found.begin;
     Block {
         hash,
         number: known.number,
@@ -186,22 +172,22 @@ fn block(hash: B256, known: &Known) -> Block {
     }
 }
 
-fn kept(file: File) -> Kept {
+fn start(file: File) -> Start {
     let known = |block: &Block| Known {
         number: block.number,
         parent: block.parent,
         timestamp: block.timestamp,
-        begin: Begin {
+        found: Found::from(Begin {
             cursor: Cursor { height: Height(block.height), items: block.items },
             refused: places(&block.refused),
-        },
-        until: None,
+        }),
     };
-    Kept {
+    let blocks = file.blocks.iter().map(|block| (block.hash, known(block))).collect();
+    let closed = file.closed.iter().map(|block| (block.hash, places(&block.refused))).collect();
+    Start {
         trust: trust(&file),
+        kept: Kept { blocks, closed },
         safe: file.safe,
-        blocks: file.blocks.iter().map(|block| (block.hash, known(block))).collect(),
-        closed: file.closed.iter().map(|block| (block.hash, places(&block.refused))).collect(),
         records: file
             .records
             .iter()

@@ -1,5 +1,5 @@
 //! An offer before the engine that judges it: which of its items the next attempt holds, by what the engine said so far.
-//! Pure; [`build`](crate::build) carries the attempts out.
+//! Pure; [`attempts`](crate::session::attempts) carries them out.
 //!
 //! An item is blamed if the engine names it. If it names none, nothing is blamed before a block without items shows that
 //! the refusal is about items at all, and before the same list has been refused three times while the list without its
@@ -14,6 +14,7 @@
 //! | `Again` | up to the suspected item | a contradiction: `All` | the item is blamed |
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use lockstep_core::window::Offered;
 use lockstep_execution::refusal::Refused;
@@ -55,12 +56,12 @@ pub enum Stuck {
 
 /// An offer on its way to a block.
 #[derive(Clone, Debug)]
-pub struct Trial<'a> {
-    items: &'a [Offered],
+pub struct Trial {
+    items: Arc<[Offered]>,
     /// Transactions in front of the items.
     deposits: usize,
-    precheck: &'a Precheck,
-    guessing: &'a Guessing,
+    precheck: Precheck,
+    guessing: Guessing,
     /// Items that the engine refused, or that were left out before.
     refused: BTreeSet<usize>,
     /// What else is left out because of that.
@@ -70,16 +71,16 @@ pub struct Trial<'a> {
     contradictions: usize,
 }
 
-impl<'a> Trial<'a> {
+impl Trial {
     /// A trial of `items` behind `deposits` other transactions. Those in `left_out` count as refused already.
     #[must_use]
     pub fn new(
-        (items, deposits): (&'a [Offered], usize),
-        precheck: &'a Precheck,
-        guessing: &'a Guessing,
+        (items, deposits): (Arc<[Offered]>, usize),
+        precheck: Precheck,
+        guessing: Guessing,
         left_out: BTreeSet<usize>,
     ) -> Self {
-        let checked = precheck.check(&left_out, guessing);
+        let checked = precheck.check(&left_out, &guessing);
         Self {
             items,
             deposits,
@@ -91,6 +92,12 @@ impl<'a> Trial<'a> {
             refusals: 0,
             contradictions: 0,
         }
+    }
+
+    /// The offer.
+    #[must_use]
+    pub const fn items(&self) -> &Arc<[Offered]> {
+        &self.items
     }
 
     /// Items that the block does not hold.
@@ -190,7 +197,7 @@ impl<'a> Trial<'a> {
 
     fn blame(&mut self, item: usize) {
         self.refused.insert(item);
-        self.checked = self.precheck.check(&self.refused, self.guessing);
+        self.checked = self.precheck.check(&self.refused, &self.guessing);
         self.phase = Phase::All;
     }
 

@@ -24,11 +24,25 @@ use std::collections::BTreeSet;
 use alloy_primitives::{B256, Bytes, keccak256};
 
 use crate::deposit::is_deposit;
-use crate::header::Header;
 use crate::limits::{BACKLOG_MS_MAX, RECORD_SKIPPED_MAX, REFUSED_MAX};
 use crate::record::{Cursor, Limits, SealMode, Sealed, SkipReason, Skipped};
 use crate::types::UnixMillis;
-use crate::window::{self, Begin, InvalidBlock, Offer, Offered, Place, Window};
+use crate::window::{Begin, InvalidBlock, Offer, Offered, Place, Window};
+
+/// What matters here of an L2 block's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct L2Header {
+    /// Its number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+    /// Hash of its parent.
+    pub parent: B256,
+    /// Its timestamp, seconds.
+    pub timestamp: u64,
+    /// Its gas limit.
+    pub gas_limit: u64,
+}
 
 /// What matters here of an L2 block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +62,20 @@ pub struct L2Block {
 }
 
 impl L2Block {
+    /// A block of this header and these transactions.
+    #[must_use]
+    pub const fn new(header: L2Header, transactions: Vec<Bytes>) -> Self {
+        let L2Header { number, hash, parent, timestamp, gas_limit } = header;
+        Self { number, hash, parent, timestamp, gas_limit, transactions }
+    }
+
+    /// Its header.
+    #[must_use]
+    pub const fn header(&self) -> L2Header {
+        let Self { number, hash, parent, timestamp, gas_limit, .. } = *self;
+        L2Header { number, hash, parent, timestamp, gas_limit }
+    }
+
     /// The block's window; see [`Window::of`].
     ///
     /// # Errors
@@ -223,16 +251,6 @@ impl Kind {
             skipped: skipped.iter().take(free).copied().chain(behind).collect(),
         })
     }
-}
-
-/// The cursor of the parent of the block at which a chain joined: in front of the first item after that parent's window.
-///
-/// `first` is the first log block after the end of the parent's window, which the caller has checked against the log block
-/// before it. `None` if it is not after the end.
-#[must_use]
-pub fn join_cursor(parent_timestamp: u64, lead_ms: u64, first: &Header) -> Option<Cursor> {
-    let end = window::end(parent_timestamp, lead_ms);
-    window::is_closed(end, first.timestamp_ms).then_some(Cursor { height: first.height, items: 0 })
 }
 
 #[cfg(test)]

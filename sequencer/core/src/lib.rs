@@ -5,6 +5,7 @@ pub mod limits;
 pub mod merkle;
 pub mod params;
 pub mod planted;
+pub mod recent;
 pub mod signing;
 pub mod token_bucket;
 pub mod types;
@@ -27,6 +28,8 @@ pub mod slice;
 
 pub mod cursor;
 pub mod deposit;
+pub mod reader;
+pub mod records;
 pub mod weight;
 pub mod window;
 

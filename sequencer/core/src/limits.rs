@@ -97,6 +97,13 @@ pub const HANDOVERS_MAX: usize = 1_000;
 /// Age of a light client's trusted header, in milliseconds: 14 days.
 pub const TRUST_MS: u64 = 14 * 24 * 3_600 * 1_000;
 
+/// Blocks, records and limits of a chain that its reader remembers: over two hours at a block time of one second, and deeper
+/// than any reorg of unsafe blocks within the sequencing window's usual use. Older ones are found by records.
+pub const READER_BLOCKS_MAX: usize = 8_192;
+/// Blocks that are walked at most from one whose cursor is known to another: 18 hours at a block time of one second, 7 MiB of
+/// headers. What is behind that needs a record.
+pub const READER_WALK_MAX: usize = 1 << 16;
+
 const _: () =
     assert!(BACKLOG_MS_MAX <= EXPIRES_MS_MAX, "an offer spans no more than the dedup window");
 const _: () = assert!(TRANSACTION_BYTES_MAX * 2 < ENTRY_BYTES_MAX);

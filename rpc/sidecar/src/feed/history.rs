@@ -84,7 +84,7 @@ impl Feed {
             .collect();
         let mut known = self.known();
         for block in &blocks {
-            known.book.note(block);
+            known.book.note(&block.slice);
             known.older.insert(Arc::clone(block));
         }
         drop(known);
@@ -170,7 +170,7 @@ impl Feed {
     /// # Errors
     /// [`FeedError`] if no endpoint can tell.
     pub async fn learn_limits(&self, height: Height) -> Result<(), FeedError> {
-        let missing = || self.with_book(|book| book.limits_missing(height));
+        let missing = || self.with_log(|book, _, _| book.limits_missing(height));
         if missing().is_none() {
             return Ok(());
         }

@@ -8,12 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy_primitives::{Address, B256, Bytes, U256};
-use lockstep_execution::attributes::Quantity;
-use lockstep_execution::client::Engine;
-use tokio::time::timeout;
+use alloy_primitives::{Address, Bytes, U256};
 
-use super::{Account, Facts, STATE_TIMEOUT, State, raised_otherwise};
+use super::{Account, Facts, State, raised_otherwise};
 use crate::limits::GUESSES_MIN;
 
 /// Blocks that are built to prove guesses, before the engine judges all items.
@@ -158,10 +155,11 @@ fn missing(facts: &Facts, purses: &mut BTreeMap<Address, Purse>) -> Option<U256>
 
 /// An account in the state at the end of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ending {
-    /// In wei.
-    balance: U256,
-    nonce: u64,
+pub struct Ending {
+    /// Its balance, in wei.
+    pub balance: U256,
+    /// Its nonce.
+    pub nonce: u64,
 }
 
 /// The guesses that a block without these items does not prove, by the items that it lacks and the accounts at its end.
@@ -183,36 +181,10 @@ fn unproven(
     guesses.iter().filter(|(_, guess)| is_unproven(guess)).map(|(index, _)| *index).collect()
 }
 
-/// The accounts that [`unproven`] needs, in the state of `block`; those that the engine does not tell in time are left out.
-async fn endings(
-    engine: &Engine,
-    block: B256,
-    guesses: &BTreeMap<usize, Guess>,
-) -> BTreeMap<Address, Ending> {
-    let senders: BTreeSet<Address> = guesses.values().filter_map(Guess::account).collect();
-    if senders.is_empty() {
-        return BTreeMap::new();
-    }
-    let at = serde_json::json!({ "blockHash": block });
-    let methods = ["eth_getBalance", "eth_getTransactionCount"];
-    let calls: Vec<_> = senders
-        .iter()
-        .flat_map(|sender| methods.map(|method| (method, serde_json::json!([sender, at]))))
-        .collect();
-    let Ok(Ok(answers)) = timeout(STATE_TIMEOUT, engine.batch(&calls)).await else {
-        tracing::debug!(%block, "accounts are not known: the engine judges");
-        return BTreeMap::new();
-    };
-    let mut answers = answers.into_iter();
-    let mut endings = BTreeMap::new();
-    for sender in senders {
-        let balance = Engine::parse::<U256>(answers.next());
-        let nonce = Engine::parse::<Quantity>(answers.next());
-        if let (Ok(balance), Ok(Quantity(nonce))) = (balance, nonce) {
-            endings.insert(sender, Ending { balance, nonce });
-        }
-    }
-    endings
+/// The accounts whose state at a block's end proves guesses.
+#[must_use]
+pub fn accounts(guesses: &BTreeMap<usize, Guess>) -> BTreeSet<Address> {
+    guesses.values().filter_map(Guess::account).collect()
 }
 
 /// How many refusals these guesses would cost if they were left to the engine and are right: who cannot pay for one item
@@ -259,23 +231,21 @@ impl Guessing {
         self.is_over = self.blocks >= GUESSED_BLOCKS_MAX || !has_time;
     }
 
+    /// Nothing is guessed from now on: the engine gives no block that could prove it.
+    pub const fn end(&mut self) {
+        self.is_over = true;
+    }
+
     /// Whether a block proves every guess that was made for it. If not, another one is to be built, for which fewer are
-    /// made. `proof` is the block's hash and the items that it lacks; `None` if the engine has not got it.
-    pub async fn is_settled(
+    /// made. `absent` are the items that the block lacks, `endings` the accounts at its end, as far as they are known.
+    pub fn is_settled(
         &mut self,
-        engine: &Engine,
         guesses: &BTreeMap<usize, Guess>,
-        proof: Option<(B256, BTreeSet<usize>)>,
+        absent: &BTreeSet<usize>,
+        endings: &BTreeMap<Address, Ending>,
         has_time: bool,
     ) -> bool {
-        if guesses.is_empty() {
-            return true;
-        }
-        let Some((block, absent)) = proof else {
-            self.is_over = true;
-            return false;
-        };
-        let unproven = unproven(guesses, &absent, &endings(engine, block, guesses).await);
+        let unproven = unproven(guesses, absent, endings);
         self.give_up(&unproven, has_time);
         unproven.is_empty()
     }

@@ -34,7 +34,7 @@ fn offer(count: usize) -> Vec<Offered> {
 type Engine<'a> = &'a mut dyn FnMut(&[usize]) -> Option<Refused>;
 
 /// How a trial ends: what is left out, and after how many refusals.
-fn run(trial: &mut Trial<'_>, engine: Engine<'_>) -> Result<BTreeSet<usize>, Stuck> {
+fn run(trial: &mut Trial, engine: Engine<'_>) -> Result<BTreeSet<usize>, Stuck> {
     for _ in 0..ATTEMPTS_MAX {
         match engine(&trial.attempt()) {
             None if trial.taken()? => return Ok(trial.left_out()),
@@ -52,7 +52,7 @@ fn set(items: &[usize]) -> BTreeSet<usize> {
 /// Tries `count` items without any rule that needs no engine.
 fn judged(count: usize, engine: Engine<'_>) -> Result<BTreeSet<usize>, Stuck> {
     let (items, none, knows_nothing) = (offer(count), Guessing::none(), Precheck::default());
-    let mut trial = Trial::new((&items, 1), &knows_nothing, &none, BTreeSet::new());
+    let mut trial = Trial::new((items.into(), 1), knows_nothing, none, BTreeSet::new());
     run(&mut trial, engine)
 }
 
@@ -142,7 +142,7 @@ fn sender_costs_one_refusal_however_many_items_it_has() {
     let items = offer(facts.len());
     let precheck = Precheck::new(facts, Vec::new(), state(&accounts));
     let none = Guessing::none();
-    let mut trial = Trial::new((&items, 1), &precheck, &none, BTreeSet::new());
+    let mut trial = Trial::new((items.clone().into(), 1), precheck, none, BTreeSet::new());
     let all_are_bad = &mut |tried: &[usize]| tried.first().map(|_| Refused::Index(1));
     assert_eq!(run(&mut trial, all_are_bad), Ok((0..items.len()).collect()));
     assert_eq!(trial.refusals(), 5);
@@ -156,7 +156,12 @@ fn sender_with_code_costs_one_refusal_where_guesses_are_proven() {
     let items = offer(facts.len());
     let precheck = Precheck::new(facts, Vec::new(), state(&[(sender, 0, true)]));
     for (guessing, expected) in [(Guessing::default(), 1), (Guessing::none(), 64)] {
-        let mut trial = Trial::new((&items, 1), &precheck, &guessing, BTreeSet::new());
+        let mut trial = Trial::new(
+            (items.clone().into(), 1),
+            precheck.clone(),
+            guessing.clone(),
+            BTreeSet::new(),
+        );
         let all_are_bad = &mut |tried: &[usize]| tried.first().map(|_| Refused::Index(1));
         assert_eq!(run(&mut trial, all_are_bad), Ok((0..items.len()).collect()));
         assert_eq!(trial.refusals(), expected);
@@ -174,7 +179,7 @@ fn what_was_guessed_because_of_a_refused_item_is_tried_again() {
     let items = offer(facts.len());
     let precheck = Precheck::new(facts, Vec::new(), state(&accounts));
     let guessing = Guessing::default();
-    let mut trial = Trial::new((&items, 1), &precheck, &guessing, BTreeSet::new());
+    let mut trial = Trial::new((items.into(), 1), precheck, guessing, BTreeSet::new());
     assert_eq!(trial.left_out(), set(&[4, 5, 6, 7]));
     trial.refused(Refused::Index(1)).unwrap();
     assert!(trial.attempt().contains(&4));

@@ -3,8 +3,7 @@
 use alloy_primitives::Address;
 
 use super::*;
-use crate::header::Header;
-use crate::types::{BlockHash, Height, NetworkId, Round};
+use crate::types::Height;
 use crate::window::fixtures::*;
 use crate::window::{ClosedBy, LogSlice, offer};
 
@@ -355,24 +354,4 @@ fn a_record_names_no_more_skipped_items_than_it_may() {
         let sealed = Kind::Offered(outcome).sealed(&block, &offer, &none()).unwrap();
         assert_eq!(sealed.skipped, skipped(most));
     }
-}
-
-#[test]
-fn a_chain_joins_at_the_first_log_block_after_its_parents_window() {
-    let header = |timestamp_ms| Header {
-        network_id: NetworkId::ZERO,
-        height: Height(70),
-        round: Round(0),
-        parent: BlockHash::ZERO,
-        timestamp_ms: UnixMillis(timestamp_ms),
-        proposer: Address::ZERO,
-        validators_hash: B256::ZERO,
-        next_validators_hash: B256::ZERO,
-        set_since: Height(1),
-        cut_hash: B256::ZERO,
-        slices_root: B256::ZERO,
-        state_hash: B256::ZERO,
-    };
-    assert_eq!(join_cursor(T, LEAD, &header(END)), None);
-    assert_eq!(join_cursor(T, LEAD, &header(END + 1)), Some(cursor(70, 0)));
 }

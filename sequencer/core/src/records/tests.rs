@@ -1,30 +1,36 @@
-//! Which limits are known where, whatever the order in which they come.
+//! Which limits are known where, whatever the order in which they come, and which records of blocks count.
 
-use alloy_primitives::{Address, B256};
-use lockstep_core::header::Header;
-use lockstep_core::params::ChainKind;
-use lockstep_core::record::Record;
-use lockstep_core::signing::SigningKey;
-use lockstep_core::slice::Item;
-use lockstep_core::types::{BlockHash, ChainId, NetworkId, Round};
-use lockstep_core::window::LogSlice;
+use alloy_primitives::Address;
 
 use super::*;
+use crate::limits::BACKLOG_MS_MAX;
+use crate::params::ChainKind;
+use crate::record::Cursor;
+use crate::signing::SigningKey;
+use crate::slice::Item;
+use crate::types::{BlockHash, ChainId, NetworkId, Round};
 
 /// Log time of a height.
 fn time(height: u64) -> UnixMillis {
     UnixMillis(height * 100)
 }
 
-fn record(tx_bytes: u64) -> Record {
+fn sign(body: RecordBody) -> Record {
     let key = SigningKey::from_bytes([4; 32]).unwrap();
-    let body = RecordBody::Limits(Limits { tx_bytes, ..Limits::default() });
     Record::sign(NetworkId::ZERO, ChainId(901), body, &key)
 }
 
-/// The record at a height, as an endpoint shows it.
-fn recorded(height: u64, tx_bytes: u64) -> Recorded {
-    let header = Header {
+fn record(tx_bytes: u64) -> Record {
+    sign(RecordBody::Limits(Limits { tx_bytes, ..Limits::default() }))
+}
+
+/// The limits recorded at a height, as an endpoint shows them.
+fn recorded(height: u64, tx_bytes: u64) -> (Header, Record) {
+    (header(height), record(tx_bytes))
+}
+
+fn header(height: u64) -> Header {
+    Header {
         network_id: NetworkId::ZERO,
         height: Height(height),
         round: Round(0),
@@ -37,19 +43,17 @@ fn recorded(height: u64, tx_bytes: u64) -> Recorded {
         cut_hash: B256::ZERO,
         slices_root: B256::ZERO,
         state_hash: B256::ZERO,
-    };
-    (header, record(tx_bytes))
+    }
 }
 
 /// A log block with these limits, one record after the other.
-fn block(height: u64, limits: &[u64]) -> LogBlock {
+fn block(height: u64, limits: &[u64]) -> LogSlice {
     let item = |(index, tx_bytes): (u32, &u64)| Item {
         index,
         content: Content::Record(record(*tx_bytes)),
     };
     let items = (0u32..).zip(limits).map(item).collect();
-    let slice = LogSlice::new(Height(height), time(height), ChainKind::Evm, items);
-    LogBlock { hash: BlockHash::ZERO, slice }
+    LogSlice::new(Height(height), time(height), ChainKind::Evm, items)
 }
 
 fn at(book: &RecordBook, height: u64) -> u64 {
@@ -105,10 +109,70 @@ fn last_limits_of_a_log_block_count_whichever_way_they_come() {
 fn limits_that_are_forgotten_are_missing_again() {
     let mut book = RecordBook::default();
     book.note_limits(Height(1), &[], true);
-    let count = u64::try_from(LEDGER_BLOCKS_MAX).unwrap();
+    let count = u64::try_from(READER_BLOCKS_MAX).unwrap();
     for height in 1..=count + 2 {
         book.note(&block(height, &[height]));
     }
     assert_eq!(book.limits_missing(Height(3)), None);
     assert_eq!(book.limits_missing(Height(2)), Some(Some(Height(3))));
+}
+
+fn seal(number: u8, mode: SealMode, items: u32) -> Sealed {
+    Sealed {
+        number: number.into(),
+        hash: B256::with_last_byte(number),
+        parent: B256::ZERO,
+        timestamp: number.into(),
+        mode,
+        cursor: Cursor { height: Height(5), items },
+        skipped: Vec::new(),
+    }
+}
+
+#[test]
+fn found_records_that_contradict_each_other_tell_nothing() {
+    let (offered, closed) = (SealMode::Offered, SealMode::Closed);
+    for (others, expected) in [
+        (vec![], true),
+        (vec![seal(6, offered, 1)], true),
+        (vec![seal(5, closed, 0)], true),
+        (vec![seal(6, closed, 1)], false),
+        (vec![seal(6, offered, 2)], false),
+    ] {
+        let all: Vec<Sealed> = [seal(6, offered, 1)].into_iter().chain(others).collect();
+        let found: Vec<(Header, Record)> = (1..)
+            .zip(&all)
+            .map(|(height, sealed)| (header(height), sign(RecordBody::Sealed(sealed.clone()))))
+            .collect();
+        let mut book = RecordBook::default();
+        book.note_found(&found);
+        let recorded = book.sealed(&B256::with_last_byte(6));
+        assert_eq!(recorded.map(|it| it.time), expected.then_some(time(1)), "{all:?}");
+    }
+}
+
+#[test]
+fn first_record_of_a_block_counts() {
+    let item =
+        |index, sealed| Item { index, content: Content::Record(sign(RecordBody::Sealed(sealed))) };
+    let mut book = RecordBook::default();
+    for (height, items) in [(7, 1), (8, 2)] {
+        let items = vec![item(0, seal(6, SealMode::Offered, items))];
+        book.note(&LogSlice::new(Height(height), time(height), ChainKind::Evm, items));
+    }
+    let recorded = book.sealed(&B256::with_last_byte(6)).unwrap();
+    assert_eq!((recorded.time, recorded.sealed.cursor.items), (time(7), 1));
+}
+
+#[test]
+fn record_of_a_closed_block_that_may_be_late_is_no_place_to_begin() {
+    let end = UnixMillis(1_000);
+    for (mode, after, expected) in [
+        (SealMode::Offered, BACKLOG_MS_MAX + 1, true),
+        (SealMode::Closed, BACKLOG_MS_MAX, true),
+        (SealMode::Closed, BACKLOG_MS_MAX + 1, false),
+    ] {
+        let recorded = Recorded { time: end.plus(after), sealed: seal(6, mode, 1) };
+        assert_eq!(recorded.begin(end).is_some(), expected, "{mode:?} {after}");
+    }
 }
