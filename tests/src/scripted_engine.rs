@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-mod chain;
+pub mod chain;
 
 use chain::{Chain, Failure};
 

@@ -15,11 +15,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use alloy_primitives::B256;
 use bytes::Bytes;
 use lockstep_core::reader::{Known, Rules};
-use lockstep_execution::attributes::{Attributes, Forkchoice, Quantity, payload_id};
+use lockstep_execution::attributes::Quantity;
 use lockstep_execution::blocks::Blocks;
 use lockstep_execution::client::{Engine, Reply};
 use lockstep_execution::json_rpc::{self, Malformed, Parsed, Request};
-use lockstep_execution::payload::Payload;
 use reqwest::StatusCode;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -221,13 +220,10 @@ impl Proxy {
     }
 
     async fn route(self: &Arc<Self>, request: &Request<'_>, body: Bytes) -> Answer {
-        let call = match request.method.as_ref() {
-            "miner_setMaxDASize" => return ok(self.set_max_da_size(request).await),
-            method if method.starts_with("engine_forkchoiceUpdated") => forkchoice(request),
-            method if method.starts_with("engine_getPayloadV") => get_payload(request),
-            method if method.starts_with("engine_newPayload") => new_payload(request),
-            _ => None,
-        };
+        if request.method == "miner_setMaxDASize" {
+            return ok(self.set_max_da_size(request).await);
+        }
+        let call = Call::read(&request.method, &request.positional());
         match call {
             Some(call) => self.call(request.id, call, body).await,
             None => self.pass(body).await,
@@ -349,30 +345,6 @@ impl Proxy {
     fn calls(&self) -> MutexGuard<'_, BTreeMap<CallId, Waiting>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn forkchoice(request: &Request<'_>) -> Option<Call> {
-    let params = request.positional();
-    let forkchoice = Forkchoice::read(params.first()?).ok()?;
-    let attributes = params.get(1).filter(|raw| raw.get() != "null");
-    let attributes = attributes.and_then(|raw| Attributes::read(raw).ok());
-    Some(Call::Forkchoice { method: request.method.clone().into_owned(), forkchoice, attributes })
-}
-
-fn get_payload(request: &Request<'_>) -> Option<Call> {
-    let id = request.positional().first().and_then(|raw| payload_id(raw));
-    Some(Call::GetPayload { method: request.method.clone().into_owned(), id })
-}
-
-fn new_payload(request: &Request<'_>) -> Option<Call> {
-    let params = request.positional();
-    let raw = params.first()?;
-    Some(Call::NewPayload {
-        method: request.method.clone().into_owned(),
-        payload: Payload::read(raw)?,
-        raw: (*raw).to_owned(),
-        beacon_root: params.get(2).map(|raw| (*raw).to_owned()),
-    })
 }
 
 fn show(id: Option<&RawValue>, answer: effect::Answer) -> Answer {

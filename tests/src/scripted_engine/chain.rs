@@ -18,15 +18,19 @@ const ESTIMATE: u64 = 100;
 
 /// Why a call gives no result.
 #[derive(Clone, Debug)]
-pub(super) struct Failure {
-    pub(super) code: i64,
-    pub(super) message: String,
+pub struct Failure {
+    /// JSON-RPC's code.
+    pub code: i64,
+    /// For people.
+    pub message: String,
     /// `data.err`.
-    pub(super) data: Option<String>,
+    pub data: Option<String>,
 }
 
 impl Failure {
-    pub(super) fn new(code: i64, message: &str) -> Self {
+    /// A failure with this code and these words.
+    #[must_use]
+    pub fn new(code: i64, message: &str) -> Self {
         Self { code, message: message.to_owned(), data: None }
     }
 
@@ -35,33 +39,44 @@ impl Failure {
     }
 }
 
+/// A block of the chain.
 #[derive(Clone, Debug)]
-pub(super) struct Block {
-    number: u64,
-    parent: B256,
-    timestamp: u64,
+pub struct Block {
+    /// Its number.
+    pub number: u64,
+    /// Hash of its parent.
+    pub parent: B256,
+    /// Its timestamp, seconds.
+    pub timestamp: u64,
     gas_limit: u64,
-    pub(super) transactions: Vec<Bytes>,
+    /// Its transactions, deposits first.
+    pub transactions: Vec<Bytes>,
 }
 
-#[derive(Debug)]
-pub(super) struct Chain {
+/// The chain.
+#[derive(Clone, Debug)]
+pub struct Chain {
     kind: EngineKind,
-    pub(super) blocks: BTreeMap<B256, Block>,
-    pub(super) head: B256,
+    /// All blocks that it took.
+    pub blocks: BTreeMap<B256, Block>,
+    /// The head.
+    pub head: B256,
     safe: B256,
     finalized: B256,
     payloads: BTreeMap<String, Result<Value, Failure>>,
-    pub(super) refused: BTreeMap<B256, Refusal>,
-    pub(super) pool: Vec<Bytes>,
+    /// Transactions that it calls bad, by hash.
+    pub refused: BTreeMap<B256, Refusal>,
+    /// Transactions that it puts into blocks by itself, where it may.
+    pub pool: Vec<Bytes>,
     /// 0: the footprint is not checked.
-    pub(super) footprint_scalar: u64,
+    pub footprint_scalar: u64,
     /// Accounts that have nothing in the state of blocks up to a number.
-    pub(super) poor: BTreeMap<Address, u64>,
+    pub poor: BTreeMap<Address, u64>,
 }
 
 /// A payload status.
-pub(super) fn status(status: &str, valid: Option<B256>, error: Option<&str>) -> Value {
+#[must_use]
+pub fn status(status: &str, valid: Option<B256>, error: Option<&str>) -> Value {
     json!({ "status": status, "latestValidHash": valid, "validationError": error })
 }
 
@@ -82,7 +97,9 @@ fn invalid_params() -> Failure {
 }
 
 impl Chain {
-    pub(super) fn new(kind: EngineKind, timestamp: u64, gas_limit: u64) -> Self {
+    /// A chain of a genesis with this timestamp.
+    #[must_use]
+    pub fn new(kind: EngineKind, timestamp: u64, gas_limit: u64) -> Self {
         let genesis =
             Block { number: 0, parent: B256::ZERO, timestamp, gas_limit, transactions: Vec::new() };
         let head = keccak256(timestamp.to_be_bytes());
@@ -100,7 +117,8 @@ impl Chain {
         }
     }
 
-    pub(super) fn restart(&mut self, number: u64) {
+    /// Plays a crash: all payloads are lost, and so are blocks with a number above `number`.
+    pub fn restart(&mut self, number: u64) {
         self.payloads.clear();
         let at =
             |chain: &Self, hash| chain.blocks.get(&hash).map_or(0, |block: &Block| block.number);
@@ -118,7 +136,10 @@ impl Chain {
     }
 
     /// Does a call.
-    pub(super) fn call(&mut self, method: &str, params: &Value) -> Result<Value, Failure> {
+    ///
+    /// # Errors
+    /// [`Failure`] where op-geth answers an error.
+    pub fn call(&mut self, method: &str, params: &Value) -> Result<Value, Failure> {
         let first = params.get(0);
         match method {
             "eth_chainId" => Ok(json!("0x385")),

@@ -10,7 +10,7 @@ use lockstep_core::cursor::{L2Block, L2Header};
 use lockstep_core::reader::LogView;
 use lockstep_core::records::RecordBook;
 use lockstep_core::types::Height;
-use lockstep_execution::attributes::{Attributes, Forkchoice, JobId};
+use lockstep_execution::attributes::{Attributes, Forkchoice, JobId, payload_id};
 use lockstep_execution::client::EngineError;
 use lockstep_execution::payload::Payload;
 use reqwest::StatusCode;
@@ -101,6 +101,30 @@ pub enum Call {
         /// Greatest compressed bytes of a block; 0 for no limit.
         block_bytes: u64,
     },
+}
+
+impl Call {
+    /// Reads a call; `None` if it is nothing to the session, or can't be read.
+    #[must_use]
+    pub fn read(method: &str, params: &[&RawValue]) -> Option<Self> {
+        let first = *params.first()?;
+        let (name, method) = (method, method.to_owned());
+        if name.starts_with("engine_forkchoiceUpdated") {
+            let forkchoice = Forkchoice::read(first).ok()?;
+            let attributes = params.get(1).filter(|raw| raw.get() != "null");
+            let attributes = attributes.and_then(|raw| Attributes::read(raw).ok());
+            return Some(Self::Forkchoice { method, forkchoice, attributes });
+        }
+        if name.starts_with("engine_getPayloadV") {
+            return Some(Self::GetPayload { method, id: payload_id(first) });
+        }
+        if name.starts_with("engine_newPayload") {
+            let (payload, raw) = (Payload::read(first)?, first.to_owned());
+            let beacon_root = params.get(2).map(|raw| (*raw).to_owned());
+            return Some(Self::NewPayload { method, payload, raw, beacon_root });
+        }
+        None
+    }
 }
 
 /// What the engine answered to a call of op-node.

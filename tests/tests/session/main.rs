@@ -1,0 +1,5 @@
+//! The sidecar's session, stepped without a runtime: each call in each state, and random schedules.
+
+mod schedules;
+mod table;
+mod world;
