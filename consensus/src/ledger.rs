@@ -128,6 +128,16 @@ impl Ledger {
         decisions.all(|decision| decision == Some(first)).then_some(first)
     }
 
+    /// Those of a lane's entries that nothing in the dedup window took, each once, in their order.
+    #[must_use]
+    pub fn undecided(&self, entries: Vec<CheckedEntry>) -> Vec<CheckedEntry> {
+        let mut seen = BTreeSet::new();
+        let mut is_new = |entry: &CheckedEntry| seen.insert(entry.entry().id());
+        let is_taken =
+            |entry: &CheckedEntry| dedup::keys(entry).any(|key| self.decision(&key).is_some());
+        entries.into_iter().filter(|entry| !is_taken(entry) && is_new(entry)).collect()
+    }
+
     /// Of a decided block's entries that it leaves out as duplicates: where the log, with this block, took all of each, if
     /// one decision took it all. Entries whose block can't be read are not among them. Blocks the thread.
     #[must_use]

@@ -21,6 +21,8 @@ use super::{Durability, Scan, StoreError, WriteBatch};
 
 /// Ranges of passed-over batches that one call of [`LogStore::maintain`] removes at most.
 const RANGES_PRUNED_MAX: usize = 256;
+/// Passed-over ranges that a start looks at: each is a restart of some validator within the last blocks.
+const RANGES_READ_MAX: usize = 4_096;
 /// Bytes of shards that go into one write, so that others are not kept waiting.
 const SHARDS_WRITE_BYTES: usize = 1 << 20;
 
@@ -220,6 +222,34 @@ impl LogStore {
         let (from, to) = (schema::batch_after(decided), schema::batches_end(decided.owner));
         let scan = Scan::new(Space::Batch, from, to, LANE_AHEAD_BATCHES_MAX).bytes_max(bytes_max);
         Ok(self.store.scan(&scan)?.into_iter().map(|(_, raw)| raw).collect())
+    }
+
+    /// Bytes of an owner's batches that its lane passed over by jumping to later runs, in order of position, as long as they
+    /// are kept: at most [`LANE_AHEAD_BATCHES_MAX`], and `bytes_max` bytes together. Their entries may be undecided still.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the node must stop.
+    pub fn batches_passed(
+        &self,
+        owner: Address,
+        bytes_max: usize,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        let (from, to) = (schema::height(Height::GENESIS), schema::height(Height(u64::MAX)));
+        let passed = self.store.scan(&Scan::new(Space::Passed, from, to, RANGES_READ_MAX))?;
+        let mut batches = Vec::new();
+        let mut bytes_left = bytes_max;
+        for (key, value) in passed.iter().filter(|(key, _)| key.ends_with(owner.as_slice())) {
+            let Some((to, from)) = value.split_at_checked(PASSED_TO_BYTES) else {
+                return Err(damaged("passed-over range", key));
+            };
+            let free = LANE_AHEAD_BATCHES_MAX.saturating_sub(batches.len());
+            let scan = Scan::new(Space::Batch, from.to_vec(), to.to_vec(), free);
+            for (_, raw) in self.store.scan(&scan.bytes_max(bytes_left))? {
+                bytes_left = bytes_left.saturating_sub(raw.len());
+                batches.push(raw);
+            }
+        }
+        Ok(batches)
     }
 
     /// Takes a new incarnation for the own lane: `max(stored + 1, decided + 1, now)`. It is synced before this

@@ -631,10 +631,17 @@ fn runs_that_were_passed_over_are_removed_later_and_decided_ones_stay() {
         assert_eq!(log.maintain(Height(2)).unwrap().ranges_pruned, 0);
         let is_there = |batch: &CheckedBatch| log.batch(&batch.position()).unwrap().is_some();
         assert!(old.iter().chain(&middle).chain(&new).all(is_there));
+        // What the lane jumped over is read by who owns it, as long as it is kept.
+        let passed = |owner| log.batches_passed(owner, usize::MAX).unwrap();
+        let jumped = old[1..].iter().chain(&middle).map(|batch| batch.raw().clone());
+        assert!(passed(key(1).address()).into_iter().eq(jumped));
+        assert!(passed(key(2).address()).is_empty());
+        assert_eq!(log.batches_passed(key(1).address(), 1).unwrap().len(), 1);
         assert_eq!(log.maintain(Height(3)).unwrap().ranges_pruned, 1);
         assert_eq!(log.maintain(Height(3)).unwrap().ranges_pruned, 0);
         assert!([&old[0], &new[0], &new[1]].into_iter().all(is_there));
         assert!(![&old[1], &old[2], &middle[0]].into_iter().any(is_there));
+        assert!(passed(key(1).address()).is_empty());
     });
 }
 

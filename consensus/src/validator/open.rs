@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, Bytes};
 use lockstep_core::batch::CheckedBatch;
 use lockstep_core::certificate::{Proposal, Vote, VoteType};
 use lockstep_core::limits::LANE_AHEAD_BYTES_MAX;
@@ -140,8 +140,10 @@ pub(super) async fn load_lanes(
     let incarnation = blocking(move || store.next_incarnation(decided, now())).await??;
     let mut own = OwnLane::new(me, incarnation, state.clone());
     let batches = undecided_batches(ledger, checker, &state).await?;
+    let passed = passed_batches(ledger, checker, me).await?;
     let mine = batches.iter().filter(|batch| batch.position().owner == me);
-    own.restore(mine.flat_map(|batch| batch.entries().iter().cloned()));
+    let mine = passed.iter().chain(mine).flat_map(|batch| batch.entries().iter().cloned());
+    own.restore(ledger.undecided(mine.collect()));
     for batch in batches {
         table.insert(batch);
     }
@@ -157,14 +159,32 @@ async fn undecided_batches(
     for lane in state.committed.lanes.clone() {
         let store = ledger.store().clone();
         let raw = blocking(move || store.batches_after(&lane, LANE_AHEAD_BYTES_MAX)).await??;
-        for raw in raw {
-            match checker.check_batch(raw.into()).await {
-                Ok(batch) => batches.push(batch),
-                Err(reason) => warn!(%reason, "a stored batch is invalid"),
-            }
-        }
+        check(checker, raw, &mut batches).await;
     }
     Ok(batches)
+}
+
+/// What this validator's lane jumped over: a batch of a later run may be decided before it holds all that an earlier run's
+/// batches held, and a crash then leaves the rest nowhere else.
+async fn passed_batches(
+    ledger: &Arc<Ledger>,
+    checker: &Checker,
+    me: Address,
+) -> Result<Vec<CheckedBatch>, StartError> {
+    let store = ledger.store().clone();
+    let raw = blocking(move || store.batches_passed(me, LANE_AHEAD_BYTES_MAX)).await??;
+    let mut batches = Vec::new();
+    check(checker, raw, &mut batches).await;
+    Ok(batches)
+}
+
+async fn check(checker: &Checker, raw: Vec<Bytes>, batches: &mut Vec<CheckedBatch>) {
+    for raw in raw {
+        match checker.check_batch(raw.into()).await {
+            Ok(batch) => batches.push(batch),
+            Err(reason) => warn!(%reason, "a stored batch is invalid"),
+        }
+    }
 }
 
 #[cfg(test)]

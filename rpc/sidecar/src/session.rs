@@ -364,7 +364,7 @@ impl Session {
                 (verifying.block(), verifying.poll(cx, &mut self.state))
         {
             if let Verdict::Bad(reason) = verdict {
-                cx.note(Note::Foreign { block, reason });
+                cx.note(Note::Foreign { block, reason, is_refused: false });
             }
             self.watching = None;
         }

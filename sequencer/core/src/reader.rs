@@ -300,3 +300,6 @@ const fn is_in_time(log: LogView<'_>, offer: &Offer) -> bool {
 pub const fn join(first: Height) -> Cursor {
     Cursor { height: first, items: 0 }
 }
+
+#[cfg(test)]
+mod tests;

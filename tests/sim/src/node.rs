@@ -281,6 +281,12 @@ impl Node {
         let incarnation =
             store.next_incarnation(decided, self.clock.show(now)).map_err(|e| e.to_string())?;
         let (mut own, mut mine) = (OwnLane::new(me, incarnation, state.clone()), Vec::new());
+        let passed = store.batches_passed(me, LANE_AHEAD_BYTES_MAX).map_err(|e| e.to_string())?;
+        for raw in passed {
+            let batch = Batch::decode(state.network_id, raw).and_then(Batch::check);
+            let batch = batch.map_err(|error| format!("a stored batch is invalid: {error}"))?;
+            mine.extend_from_slice(batch.entries());
+        }
         for lane in lanes {
             let raw = store.batches_after(lane, LANE_AHEAD_BYTES_MAX).map_err(|e| e.to_string())?;
             for raw in raw {
@@ -292,7 +298,7 @@ impl Node {
                 table.insert(batch);
             }
         }
-        own.restore(mine);
+        own.restore(ledger.undecided(mine));
         Ok((table, own))
     }
 }

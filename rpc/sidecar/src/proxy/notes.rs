@@ -66,9 +66,12 @@ pub(super) fn take(note: Note, metrics: &Metrics, now_ms: u64) {
         }
         Note::JobEnded { job, parent, reason } => ended(&(job, parent), &reason),
         Note::Rehearsed { parent, items } => rehearsed(&parent, items),
-        Note::Foreign { block, reason } => {
+        Note::Foreign { block, reason, is_refused } => {
             metrics.foreign.inc();
-            error!(%block, %reason, "a block is not of its slice");
+            match is_refused {
+                true => error!(%block, %reason, "refused a block that is not of its slice"),
+                false => error!(%block, %reason, "a block derived from L1 left its slice"),
+            }
         }
         Note::NotAhead { parent: hash, reason }
         | Note::NotRecorded { block: hash, reason }

@@ -277,6 +277,8 @@ pub enum Note {
         block: B256,
         /// Why.
         reason: String,
+        /// Whether it was refused.
+        is_refused: bool,
     },
     /// A block cannot be compared with the log yet.
     NotComparable {

@@ -90,7 +90,7 @@ impl Importing {
             Status { status: "INVALID", latest_valid_hash: None, validation_error: &reason };
         let answer = to_raw_value(&status).unwrap_or_default();
         cx.answer(self.call, Answer::Result(answer));
-        cx.note(Note::Foreign { block: self.payload.hash, reason });
+        cx.note(Note::Foreign { block: self.payload.hash, reason, is_refused: true });
         Brought::Out
     }
 
