@@ -15,7 +15,7 @@ use crate::log::LogReader;
 use crate::rpc::ChainRpc;
 use crate::start::{Search, Start};
 use crate::summary::Summary;
-use crate::walk::{Loose, Outcome, Step, Walk};
+use crate::walk::{Audited, Loose, Outcome, Step, Walk};
 
 /// Where a chain's blocks are.
 #[derive(Debug)]
@@ -79,10 +79,11 @@ impl Auditor {
         let Config { genesis, trust, endpoints, chain, others, from, to, is_live } = config;
         let common = Common { genesis: &genesis, trust: &trust, endpoints: &endpoints };
         let params = common.params(chain.chain)?;
+        let id = params.id;
         let head = head(&chain.rpc).await?;
-        let mut log = common.log(params.id);
-        let lead_ms = genesis.params.lead_ms;
-        let mut search = Search { log: &mut log, rpc: &chain.rpc, params: &params, lead_ms };
+        let mut log = common.log(id);
+        let audited = common.audited(params);
+        let mut search = Search::new(&mut log, &chain.rpc, &audited);
         let start = search.find(from, &head).await?;
         let last = (!is_live).then(|| to.unwrap_or_else(|| head.number()));
         let parent =
@@ -91,12 +92,11 @@ impl Auditor {
         for other in others {
             walks.push(common.other(other, parent.timestamp()).await?);
         }
-        let network = genesis.network_id();
         Ok(Self {
-            bundles: Bundles::new(params.id),
+            bundles: Bundles::new(id),
             findings: Vec::new(),
-            summary: Summary::new(params.id.0, &start),
-            main: Walk::new((params, lead_ms), network, &start, log, chain.rpc),
+            summary: Summary::new(id.0, &start),
+            main: Walk::new(audited, &start, log, chain.rpc),
             others: walks,
             last,
         })
@@ -261,6 +261,10 @@ impl Common<'_> {
         }
     }
 
+    fn audited(&self, params: ChainParams) -> Audited {
+        Audited::new(self.genesis.network_id(), params, self.genesis.params.lead_ms)
+    }
+
     fn log(&self, chain: ChainId) -> LogReader {
         LogReader::new(chain, self.endpoints, self.trust.clone())
     }
@@ -270,12 +274,12 @@ impl Common<'_> {
         let ChainSource { chain, rpc } = source;
         let params = self.params(chain)?;
         let mut log = self.log(chain);
-        let lead_ms = self.genesis.params.lead_ms;
+        let audited = self.audited(params);
         let head = head(&rpc).await?;
-        let mut search = Search { log: &mut log, rpc: &rpc, params: &params, lead_ms };
+        let mut search = Search::new(&mut log, &rpc, &audited);
         let from = search.last_before(timestamp, &head).await?.number();
         let start: Start = search.find(Some(from), &head).await?;
-        Ok(Walk::new((params, lead_ms), self.genesis.network_id(), &start, log, rpc))
+        Ok(Walk::new(audited, &start, log, rpc))
     }
 }
 

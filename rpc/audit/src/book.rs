@@ -1,29 +1,30 @@
-//! What the log says of a chain, as far as an audit has read it: records, limits, and where each transaction is. Pure.
+//! What the log says of a chain, as far as an audit has read it. Pure.
+//!
+//! The records themselves, and which of them count, are core's [`RecordBook`]. What an audit alone asks is here: where each
+//! record stands and who signed it, which blocks share a number, which records were not compared with the chain yet, and
+//! where each transaction is.
 //!
 //! Slices are noted in order, each once; noting one again changes nothing, so a walk may go back and read again. It
 //! is bounded: the oldest is forgotten first.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use alloy_primitives::B256;
-use lockstep_core::record::{Limits, Record, RecordBody, Sealed};
-use lockstep_core::slice::Content;
+use lockstep_core::header::Header;
+use lockstep_core::recent::Recent;
+use lockstep_core::record::{Record, Sealed};
+use lockstep_core::records::{First, RecordBook};
 use lockstep_core::types::{Height, NetworkId, UnixMillis};
-use lockstep_core::weight::Weighed;
-use lockstep_core::window::{self, LogSlice, Place};
+use lockstep_core::window::{LogSlice, Place};
 
 use crate::finding::{Finding, RecordId};
 use crate::limits::{RECORDS_MAX, SEEN_MAX};
 
-/// A `Sealed` record and its place in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded {
-    /// Its log time.
-    pub time: UnixMillis,
+/// The first `Sealed` record of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded<'a> {
     /// What a finding says of it.
     pub id: RecordId,
     /// What it says.
-    pub sealed: Sealed,
+    pub sealed: &'a Sealed,
 }
 
 /// Where the log has a transaction.
@@ -35,132 +36,88 @@ pub struct Seen {
     pub time: UnixMillis,
 }
 
+/// A block's number and its first record.
+#[derive(Clone, Copy, Debug)]
+struct Numbered {
+    number: u64,
+    id: RecordId,
+}
+
 /// What the log says of one chain.
 #[derive(Clone, Debug)]
 pub struct Book {
     network: NetworkId,
     noted: Height,
+    records: RecordBook,
     /// The first record of each block, by the block's hash.
-    sealed: BTreeMap<B256, Recorded>,
+    firsts: Recent<B256, Numbered>,
     /// The first record of each number.
-    numbers: BTreeMap<u64, Recorded>,
-    /// The order in which records came.
-    order: VecDeque<B256>,
-    /// Records that were not compared with the chain yet.
-    fresh: VecDeque<Recorded>,
-    limits: VecDeque<(UnixMillis, Limits)>,
-    seen: BTreeMap<B256, Seen>,
-    seen_order: VecDeque<B256>,
+    numbers: Recent<u64, RecordId>,
+    /// First records, by their blocks' hashes, that were not compared with the chain yet.
+    fresh: Recent<B256, Numbered>,
+    seen: Recent<B256, Seen>,
 }
 
 impl Book {
     /// An empty book of a chain in this network.
     #[must_use]
-    pub const fn new(network: NetworkId) -> Self {
+    pub fn new(network: NetworkId) -> Self {
         Self {
             network,
             noted: Height::GENESIS,
-            sealed: BTreeMap::new(),
-            numbers: BTreeMap::new(),
-            order: VecDeque::new(),
-            fresh: VecDeque::new(),
-            limits: VecDeque::new(),
-            seen: BTreeMap::new(),
-            seen_order: VecDeque::new(),
+            records: RecordBook::default(),
+            firsts: Recent::new(RECORDS_MAX),
+            numbers: Recent::new(RECORDS_MAX),
+            fresh: Recent::new(RECORDS_MAX),
+            seen: Recent::new(SEEN_MAX),
         }
     }
 
-    /// Limits that were in force before the first slice.
-    pub fn begin_with(&mut self, time: UnixMillis, limits: Limits) {
-        self.limits.push_front((time, limits));
+    /// Begins at a height, below which these are the newest limits, newest first, as far as they are known.
+    pub fn begin_with(&mut self, height: Height, limits: &[(Header, Record)]) {
+        self.records.note_limits(height, limits, true);
+    }
+
+    /// The records, as core reads them.
+    #[must_use]
+    pub const fn records(&self) -> &RecordBook {
+        &self.records
     }
 
     /// Notes a slice. Gives the equivocations that it shows.
     pub fn note(&mut self, slice: &LogSlice) -> Vec<Finding> {
-        let mut found = Vec::new();
         if slice.height <= self.noted {
-            return found;
+            return Vec::new();
         }
         self.noted = slice.height;
         for (item, weighed) in (0u32..).zip(&slice.items) {
             let place = Place { height: slice.height, item };
-            match &weighed.item.content {
-                Content::Transaction { .. } | Content::Leg { .. } => {
-                    self.note_transactions(weighed, Seen { place, time: slice.timestamp });
-                }
-                Content::Record(record) => {
-                    found.extend(self.note_record(record, place, slice.timestamp));
-                }
+            for hash in &weighed.hashes {
+                self.seen.insert(*hash, Seen { place, time: slice.timestamp });
             }
         }
-        found
+        let firsts = self.records.note(slice);
+        firsts.into_iter().filter_map(|first| self.note_first(first)).collect()
     }
 
-    fn note_transactions(&mut self, weighed: &Weighed, seen: Seen) {
-        for hash in &weighed.hashes {
-            if self.seen.insert(*hash, seen).is_none() {
-                self.seen_order.push_back(*hash);
-            }
-        }
-        while self.seen_order.len() > SEEN_MAX {
-            if let Some(oldest) = self.seen_order.pop_front() {
-                self.seen.remove(&oldest);
-            }
-        }
-    }
-
-    fn note_record(&mut self, record: &Record, place: Place, time: UnixMillis) -> Option<Finding> {
-        match &record.body {
-            RecordBody::Sealed(sealed) => {
-                let id = RecordId {
-                    recorded: place.into(),
-                    block: sealed.hash,
-                    parent: sealed.parent,
-                    signer: record.signer(self.network).ok(),
-                };
-                self.note_sealed(Recorded { time, id, sealed: sealed.clone() })
-            }
-            RecordBody::Limits(limits) => {
-                self.limits.push_back((time, *limits));
-                while self.limits.len() > RECORDS_MAX {
-                    self.limits.pop_front();
-                }
-                None
-            }
-            RecordBody::Prepared(_) => None,
-        }
-    }
-
-    fn note_sealed(&mut self, recorded: Recorded) -> Option<Finding> {
-        let (number, hash) = (recorded.sealed.number, recorded.sealed.hash);
-        if self.sealed.contains_key(&hash) {
+    fn note_first(&mut self, First { place, record, sealed }: First<'_>) -> Option<Finding> {
+        let (number, hash) = (sealed.number, sealed.hash);
+        let signer = record.signer(self.network).ok();
+        let id = RecordId { recorded: place.into(), block: hash, parent: sealed.parent, signer };
+        self.firsts.insert(hash, Numbered { number, id });
+        self.fresh.insert(hash, Numbered { number, id });
+        let Some(&first) = self.numbers.get(&number) else {
+            self.numbers.insert(number, id);
             return None;
-        }
-        let first = self.numbers.entry(number).or_insert_with(|| recorded.clone());
-        let equivocation = (first.sealed.hash != hash).then_some(Finding::Equivocation {
-            number,
-            first: first.id,
-            second: recorded.id,
-        });
-        self.sealed.insert(hash, recorded.clone());
-        self.order.push_back(hash);
-        self.fresh.push_back(recorded);
-        while self.order.len() > RECORDS_MAX {
-            if let Some(oldest) = self.order.pop_front().and_then(|hash| self.sealed.remove(&hash))
-            {
-                self.numbers.remove(&oldest.sealed.number);
-            }
-        }
-        while self.fresh.len() > RECORDS_MAX {
-            self.fresh.pop_front();
-        }
-        equivocation
+        };
+        (first.block != hash).then_some(Finding::Equivocation { number, first, second: id })
     }
 
     /// The first record for the block with this hash.
     #[must_use]
-    pub fn sealed(&self, hash: &B256) -> Option<&Recorded> {
-        self.sealed.get(hash)
+    pub fn sealed(&self, hash: &B256) -> Option<Recorded<'_>> {
+        let Numbered { id, .. } = *self.firsts.get(hash)?;
+        Some(Recorded { id, sealed: &self.records.sealed(hash)?.sealed })
     }
 
     /// Where the log has a transaction, as far as it was read.
@@ -169,35 +126,24 @@ impl Book {
         self.seen.get(hash)
     }
 
-    /// The limits in force for a window that ends at `end`.
-    #[must_use]
-    pub fn limits_at(&self, end: UnixMillis) -> Limits {
-        window::limits_at(end, self.limits.iter().copied())
-    }
-
     /// Compares the records that were not compared yet with the chain: `canonical` gives the hash of the block with a
     /// number, if it is known.
     pub fn compare(&mut self, head: u64, canonical: impl Fn(u64) -> Option<B256>) -> Vec<Finding> {
-        let mut found = Vec::new();
-        self.fresh.retain(|recorded| {
-            let number = recorded.sealed.number;
-            match canonical(number) {
-                Some(canonical) if canonical != recorded.sealed.hash => {
-                    found.push(Finding::NotCanonical { number, record: recorded.id, canonical });
-                    false
-                }
-                Some(_) => false,
-                None => number > head,
-            }
-        });
+        let differs = |(hash, Numbered { number, id }): (&B256, &Numbered)| {
+            let canonical = canonical(*number).filter(|canonical| canonical != hash)?;
+            Some(Finding::NotCanonical { number: *number, record: *id, canonical })
+        };
+        let found = self.fresh.iter().filter_map(differs).collect();
+        self.fresh.retain(|_, fresh| canonical(fresh.number).is_none() && fresh.number > head);
         found
     }
 
     /// Has the records of blocks after a number compared again: the chain went back to it.
     pub fn reopen(&mut self, number: u64) {
-        self.fresh.retain(|recorded| recorded.sealed.number <= number);
-        let again = self.order.iter().filter_map(|hash| self.sealed.get(hash));
-        self.fresh.extend(again.filter(|recorded| recorded.sealed.number > number).cloned());
+        self.fresh.retain(|_, fresh| fresh.number <= number);
+        for (hash, first) in self.firsts.iter().filter(|(_, first)| first.number > number) {
+            self.fresh.insert(*hash, *first);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! From a block, its offer and its record to what is wrong with it. Pure.
 //!
-//! What kind of block it is, core says ([`cursor::classify`]). Here each of its transactions is looked at, where core
+//! What kind of block it is, core says ([`Reader::classify`]). Here each of its transactions is looked at, where core
 //! stops at the first that is not in its turn, and what the chain's record says is held against the block.
 //!
 //! | a user's transaction that is not in its turn | is |
@@ -15,8 +15,9 @@
 use std::collections::BTreeSet;
 
 use alloy_primitives::B256;
-use lockstep_core::cursor::{self, Kind, Testimony};
+use lockstep_core::cursor::{self, Kind};
 use lockstep_core::limits::RECORD_SKIPPED_MAX;
+use lockstep_core::reader::{self, LogView, Reader};
 use lockstep_core::record::{SealMode, Sealed, SkipReason, Skipped};
 use lockstep_core::slice::Content;
 use lockstep_core::types::{EntryId, Height, UnixMillis};
@@ -27,24 +28,20 @@ use crate::block::ChainBlock;
 use crate::book::{Book, Recorded};
 use crate::finding::{At, BlockId, Finding, InBlock, Reason};
 
-/// A block, its offer and what it is.
+/// A block and what core says of it.
 #[derive(Clone, Debug)]
 pub struct Judged {
-    /// The block.
+    /// The block, as its endpoint shows it.
     pub block: ChainBlock,
-    /// When its window ended.
-    pub end: UnixMillis,
-    /// What it was offered.
-    pub offer: Offer,
-    /// What it is.
-    pub kind: Kind,
+    /// Its window and offer, and what it is.
+    pub core: reader::Judged,
 }
 
 /// What the log says of how a block was sealed.
 #[derive(Clone, Copy, Debug)]
 pub enum Word<'a> {
     /// The first record of its hash.
-    Recorded(&'a Recorded),
+    Recorded(Recorded<'a>),
     /// No record, and it is too late for one.
     Never,
     /// No record yet.
@@ -82,10 +79,15 @@ pub struct LegSeen {
 impl Judged {
     /// Judges a block with this window and offer.
     #[must_use]
-    pub fn new(block: ChainBlock, window: &Window, offer: Offer, testimony: &Testimony) -> Self {
-        let l2_block = block.l2_block(Some(&offer));
-        let kind = cursor::classify(&l2_block, window, &offer, testimony);
-        Self { block, end: window.end, offer, kind }
+    pub fn new(
+        reader: &Reader,
+        log: LogView<'_>,
+        block: ChainBlock,
+        window: Window,
+        offer: Offer,
+    ) -> Self {
+        let core = reader.classify(log, block.l2_block(Some(&offer)), window, offer);
+        Self { block, core }
     }
 
     /// The block by number and hash.
@@ -97,7 +99,7 @@ impl Judged {
     /// Whether it is too late for a record of the block, once the log has come to this time.
     #[must_use]
     pub const fn is_past(&self, newest: UnixMillis) -> bool {
-        !cursor::is_timely(newest, self.offer.closed_at)
+        !cursor::is_timely(newest, self.core.offer.closed_at)
     }
 
     /// Whether items are missing for which only a record can give the reason.
@@ -107,7 +109,7 @@ impl Judged {
     }
 
     fn skipped(&self) -> &[Skipped] {
-        match &self.kind {
+        match &self.core.kind {
             Kind::Offered(outcome) => &outcome.skipped,
             Kind::Closed | Kind::Foreign { .. } | Kind::Ambiguous => &[],
         }
@@ -115,7 +117,7 @@ impl Judged {
 
     /// What became of the legs of its offer. `item` gives the items of the chain's slices.
     pub fn legs<'a>(&self, item: impl Fn(Place) -> Option<&'a Weighed>) -> Vec<LegSeen> {
-        let Kind::Offered(outcome) = &self.kind else {
+        let Kind::Offered(outcome) = &self.core.kind else {
             return Vec::new();
         };
         let included = outcome.included.iter().map(|included| (included.place, None));
@@ -142,7 +144,7 @@ const fn place(skipped: &Skipped) -> Place {
 #[must_use]
 pub fn strays(judged: &Judged, book: &Book) -> Vec<Finding> {
     let users: Vec<(u32, B256)> = judged.block.users().collect();
-    let stray = out_of_turn(&users, &judged.offer);
+    let stray = out_of_turn(&users, &judged.core.offer);
     let mut found = Vec::new();
     if let Some(&(index, transaction)) = stray.first() {
         let at = InBlock { block: judged.id(), index, transaction };
@@ -152,8 +154,12 @@ pub fn strays(judged: &Judged, book: &Book) -> Vec<Finding> {
     let mut parts = BTreeSet::new();
     for (index, transaction) in stray {
         let at = InBlock { block: judged.id(), index, transaction };
-        let offered =
-            judged.offer.items.iter().find(|offered| offered.item.hashes.contains(&transaction));
+        let offered = judged
+            .core
+            .offer
+            .items
+            .iter()
+            .find(|offered| offered.item.hashes.contains(&transaction));
         match offered.and_then(|offered| part_of_leg(at, offered, &here)) {
             Some(part) => {
                 if offered.is_some_and(|offered| parts.insert(offered.place)) {
@@ -206,7 +212,7 @@ fn part_of_leg(at: InBlock, offered: &Offered, here: &BTreeSet<B256>) -> Option<
 
 fn unordered(at: InBlock, judged: &Judged, book: &Book) -> Finding {
     match book.seen(&at.transaction) {
-        Some(seen) if seen.time <= judged.end => {
+        Some(seen) if seen.time <= judged.core.window.end => {
             Finding::Reordered { at, ordered: seen.place.into() }
         }
         later => Finding::Extra { at, ordered_later: later.map(|seen| seen.place.into()) },
@@ -265,7 +271,7 @@ fn is_unexplained(skipped: &Skipped, word: Word<'_>) -> bool {
 }
 
 fn missing(judged: &Judged, skipped: &Skipped) -> Finding {
-    let offered = judged.offer.items.iter().find(|offered| offered.place == place(skipped));
+    let offered = judged.core.offer.items.iter().find(|offered| offered.place == place(skipped));
     Finding::Missing {
         block: judged.id(),
         ordered: At::from(skipped),
@@ -274,11 +280,10 @@ fn missing(judged: &Judged, skipped: &Skipped) -> Finding {
 }
 
 /// The first field in which a record differs from the block.
-fn disagreement(judged: &Judged, recorded: &Recorded) -> Option<Finding> {
-    let block = judged.block.l2_block(Some(&judged.offer));
-    let listed = recorded.sealed.begin().refused;
-    let expected = judged.kind.sealed(&block, &judged.offer, &listed)?;
-    let (field, expected, got) = difference(&expected, &recorded.sealed)?;
+fn disagreement(judged: &Judged, recorded: Recorded<'_>) -> Option<Finding> {
+    let reader::Judged { block, offer, kind, .. } = &judged.core;
+    let expected = kind.sealed(block, offer, &recorded.sealed.begin().refused)?;
+    let (field, expected, got) = difference(&expected, recorded.sealed)?;
     let recorded = recorded.id.recorded;
     Some(Finding::RecordDisagrees { block: judged.id(), recorded, field, expected, got })
 }

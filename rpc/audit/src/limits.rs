@@ -1,6 +1,8 @@
 //! Every bound of the auditor, with the arithmetic that gave it. None changes what is found, unless a chain is reorganised
 //! further back, or a record comes later, than is remembered.
 
+use lockstep_core::limits::READER_BLOCKS_MAX;
+
 /// Committee nodes that are asked.
 pub const ENDPOINTS_MAX: usize = 16;
 /// Heights that are asked for at a time: a minute of an idle log.
@@ -15,9 +17,9 @@ pub const CALLS_AT_ONCE: usize = 8;
 /// Blocks to which the walk can go back when the chain is reorganised: an hour at a block time of one second.
 pub const HISTORY_MAX: usize = 4_096;
 
-/// Records of blocks that are remembered, and as many of limits: over an hour at a block time of one second.
-pub const RECORDS_MAX: usize = 8_192;
-/// Transactions whose place in the log is remembered: 100 bytes each, so 26 MB.
+/// Records of blocks that are remembered, and as many of limits: as many as core's book has.
+pub const RECORDS_MAX: usize = READER_BLOCKS_MAX;
+/// Transactions whose place in the log is remembered: 150 bytes each, so 40 MB.
 pub const SEEN_MAX: usize = 1 << 18;
 /// Bundles that wait for their other legs; the oldest is judged by what is known then.
 pub const BUNDLES_MAX: usize = 1 << 16;

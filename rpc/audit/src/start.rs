@@ -1,14 +1,17 @@
-//! Where an audit begins: at the block with which the chain joined, or at a block whose cursor a record tells.
+//! Where an audit begins: at the block with which the chain joined, or at a block whose cursor a record tells. It fetches;
+//! with which records a walk may begin, core says ([`begins`]).
 //!
 //! A record is the word of the chain's own sequencer, so an audit from a record shows that the chain kept to its slices
 //! since then, if it did before. From the joining block on, nothing of the sequencer's is believed. The limits in force
 //! at a record are the newest that an endpoint names; an endpoint that names none may keep some to itself.
 
 use alloy_primitives::B256;
-use lockstep_core::params::ChainParams;
-use lockstep_core::record::{Cursor, Limits, Record, RecordBody, SealMode, Sealed};
-use lockstep_core::types::{Height, UnixMillis};
-use lockstep_core::window::{self, Begin};
+use lockstep_core::header::Header;
+use lockstep_core::reader::{Rules, join};
+use lockstep_core::record::Record;
+use lockstep_core::records::begins;
+use lockstep_core::types::{ChainId, Height, UnixMillis};
+use lockstep_core::window::Begin;
 use lockstep_execution::blocks::BlockInfo;
 use lockstep_proto::convert::log::RecordKind;
 use serde::Serialize;
@@ -17,6 +20,7 @@ use crate::error::AuditError;
 use crate::limits::RECORDS_LOOKED_AT;
 use crate::log::LogReader;
 use crate::rpc::ChainRpc;
+use crate::walk::Audited;
 
 /// Blocks behind the head at which an audit begins that is not told where.
 pub const BLOCKS_BACK: u64 = 1_000;
@@ -44,34 +48,35 @@ pub struct Start {
     pub origin: Origin,
     /// The first block of the report, at or after the first that is walked.
     pub first: u64,
-    /// Limits in force there, and since when, if any are known.
-    pub limits: Option<(UnixMillis, Limits)>,
+    /// The newest limits below the height where they begin; none if none are known.
+    pub limits: Vec<(Header, Record)>,
 }
 
 /// What a start is looked for with.
 pub(crate) struct Search<'a> {
-    pub(crate) log: &'a mut LogReader,
-    pub(crate) rpc: &'a ChainRpc,
-    pub(crate) params: &'a ChainParams,
-    pub(crate) lead_ms: u64,
+    log: &'a mut LogReader,
+    rpc: &'a ChainRpc,
+    chain: ChainId,
+    rules: Rules,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    pub(crate) const fn new(log: &'a mut LogReader, rpc: &'a ChainRpc, audited: &Audited) -> Self {
+        Self { log, rpc, chain: audited.params.id, rules: audited.rules }
+    }
+
     /// The start of an audit from block `from` on; by default from [`BLOCKS_BACK`] behind `head`.
     pub(crate) async fn find(
         &mut self,
         from: Option<u64>,
         head: &BlockInfo,
     ) -> Result<Start, AuditError> {
-        if head.timestamp() < self.params.joins_at {
-            return Err(AuditError::NotJoined {
-                chain: self.params.id,
-                joins_at: self.params.joins_at,
-            });
+        if head.timestamp() < self.rules.joins_at {
+            return Err(AuditError::NotJoined { chain: self.chain, joins_at: self.rules.joins_at });
         }
         let from = from.unwrap_or_else(|| head.number().saturating_sub(BLOCKS_BACK)).max(1);
         let before = self.header(from.saturating_sub(1)).await?;
-        if before.timestamp() >= self.params.joins_at
+        if before.timestamp() >= self.rules.joins_at
             && let Some(start) = self.by_record(from, &before).await?
         {
             return Ok(start);
@@ -103,14 +108,14 @@ impl Search<'_> {
 
     async fn by_join(&mut self, from: u64, head: &BlockInfo) -> Result<Start, AuditError> {
         // A chain that joins with its own genesis has no block before it: block 0 holds no transaction.
-        let parent = self.last_before(self.params.joins_at.saturating_sub(1), head).await?;
-        let end = window::end(parent.timestamp(), self.lead_ms);
+        let parent = self.last_before(self.rules.joins_at.saturating_sub(1), head).await?;
+        let end = self.rules.end(parent.timestamp());
         let height =
             self.log.height_after(end).await?.ok_or(AuditError::AheadOfLog(parent.number()))?;
         Ok(Start {
             parent: parent.number(),
             hash: parent.hash,
-            begin: Cursor { height, items: 0 }.into(),
+            begin: join(height).into(),
             origin: Origin::Join,
             first: from.max(parent.number().saturating_add(1)),
             limits: self.limits(height).await?,
@@ -126,12 +131,8 @@ impl Search<'_> {
         let time = UnixMillis(before.timestamp().saturating_mul(1_000)).plus(2_000);
         let height = self.log.height_after(time).await?;
         let records = self.log.records(RecordKind::Sealed, height, RECORDS_LOOKED_AT).await?;
-        let sealed: Vec<&Sealed> =
-            records.iter().filter_map(|(_, record)| sealed(record)).collect();
-        for candidate in &sealed {
-            if is_usable(candidate, &sealed, from)
-                && self.rpc.hash(candidate.number).await? == Some(candidate.hash)
-            {
+        for candidate in begins(&records, from.saturating_sub(1)) {
+            if self.rpc.hash(candidate.number).await? == Some(candidate.hash) {
                 return Ok(Some(Start {
                     parent: candidate.number,
                     hash: candidate.hash,
@@ -146,65 +147,7 @@ impl Search<'_> {
     }
 
     /// The newest limits below a height: those at it are in the slices that are read.
-    async fn limits(&mut self, height: Height) -> Result<Option<(UnixMillis, Limits)>, AuditError> {
-        let records = self.log.records(RecordKind::Limits, Some(height), 1).await?;
-        let limits = records.first().and_then(|(header, record)| match &record.body {
-            RecordBody::Limits(limits) => Some((header.timestamp_ms, *limits)),
-            RecordBody::Sealed(_) | RecordBody::Prepared(_) => None,
-        });
-        Ok(limits)
-    }
-}
-
-const fn sealed(record: &Record) -> Option<&Sealed> {
-    match &record.body {
-        RecordBody::Sealed(sealed) => Some(sealed),
-        RecordBody::Limits(_) | RecordBody::Prepared(_) => None,
-    }
-}
-
-/// Whether a record tells the cursor of a block before `from`. One that says closed may have come too late to count, and
-/// one that another record contradicts is no word at all.
-fn is_usable(candidate: &Sealed, all: &[&Sealed], from: u64) -> bool {
-    let contradicts = |other: &Sealed| {
-        other.hash == candidate.hash
-            && (other.mode, other.cursor) != (candidate.mode, candidate.cursor)
-    };
-    candidate.number < from
-        && candidate.mode == SealMode::Offered
-        && !all.iter().any(|other| contradicts(other))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(number: u64, mode: SealMode, items: u32) -> Sealed {
-        Sealed {
-            number,
-            hash: B256::with_last_byte(u8::try_from(number).expect("is small")),
-            parent: B256::ZERO,
-            timestamp: number,
-            mode,
-            cursor: Cursor { height: Height(5), items },
-            skipped: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn record_to_begin_with_is_of_an_offered_block_before_the_first_and_undisputed() {
-        let candidate = record(6, SealMode::Offered, 1);
-        for (from, others, expected) in [
-            (7, vec![], true),
-            (6, vec![], false),
-            (7, vec![record(5, SealMode::Closed, 0)], true),
-            (7, vec![candidate.clone()], true),
-            (7, vec![record(6, SealMode::Closed, 1)], false),
-            (7, vec![record(6, SealMode::Offered, 2)], false),
-        ] {
-            let all: Vec<&Sealed> = others.iter().collect();
-            assert_eq!(is_usable(&candidate, &all, from), expected, "{from} {others:?}");
-        }
-        assert!(!is_usable(&record(6, SealMode::Closed, 1), &[], 7));
+    async fn limits(&mut self, height: Height) -> Result<Vec<(Header, Record)>, AuditError> {
+        Ok(self.log.records(RecordKind::Limits, Some(height), 1).await?)
     }
 }

@@ -126,7 +126,7 @@ impl Summary {
         self.last = Some(judged.block.number);
         add(&mut self.blocks, 1);
         add(&mut self.transactions, judged.block.users().count());
-        match &judged.kind {
+        match &judged.core.kind {
             Kind::Offered(outcome) => {
                 add(&mut self.offered, 1);
                 add(&mut self.included, outcome.included.len());

@@ -1,16 +1,16 @@
-//! One chain, walked block by block beside its slices. It fetches and keeps its place; what is wrong with a block,
-//! [`judge`](crate::judge) says.
+//! One chain, walked block by block beside its slices. It fetches and keeps its place. What a block is, core's [`Reader`]
+//! says; what is wrong with it, [`judge`](crate::judge).
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use alloy_primitives::B256;
-use lockstep_core::cursor::{Kind, Testimony};
+use lockstep_core::cursor::Kind;
 use lockstep_core::params::ChainParams;
+use lockstep_core::reader::{LogView, Reader, Rules};
 use lockstep_core::record::Cursor;
 use lockstep_core::types::{Height, NetworkId, UnixMillis};
 use lockstep_core::weight::Weighed;
-use lockstep_core::window::{self, Begin, LogSlice, Offer, Place, Window};
+use lockstep_core::window::{self, Begin, LogSlice, Place};
 
 use crate::block::ChainBlock;
 use crate::book::Book;
@@ -71,11 +71,31 @@ pub struct Loose {
     pub settled: Vec<(u64, Settled)>,
 }
 
+/// What a walk knows of its chain from the genesis.
+#[derive(Clone, Debug)]
+pub struct Audited {
+    /// The network.
+    pub network: NetworkId,
+    /// The chain's parameters.
+    pub params: ChainParams,
+    /// How its windows lie.
+    pub rules: Rules,
+}
+
+impl Audited {
+    /// A chain of a network with this lead, in milliseconds.
+    #[must_use]
+    pub const fn new(network: NetworkId, params: ChainParams, lead_ms: u64) -> Self {
+        let rules = Rules { lead_ms, joins_at: params.joins_at };
+        Self { network, params, rules }
+    }
+}
+
 /// The walk.
 #[derive(Debug)]
 pub struct Walk {
     params: ChainParams,
-    lead_ms: u64,
+    reader: Reader,
     log: LogReader,
     rpc: ChainRpc,
     /// Number of the chain's head when it was asked for last.
@@ -95,25 +115,18 @@ pub struct Walk {
 impl Walk {
     /// A walk of the chain from a start on.
     #[must_use]
-    pub fn new(
-        (params, lead_ms): (ChainParams, u64),
-        network: NetworkId,
-        start: &Start,
-        log: LogReader,
-        rpc: ChainRpc,
-    ) -> Self {
+    pub fn new(chain: Audited, start: &Start, log: LogReader, rpc: ChainRpc) -> Self {
+        let Audited { network, params, rules } = chain;
         let Start { parent: number, hash, ref begin, .. } = *start;
         let Begin { cursor, refused } = begin.clone();
         // The first block of a log has height 1.
         let passed = cursor.height.max(Height(1));
         let reached = Reached { number, hash, cursor, passed, refused };
         let mut book = Book::new(network);
-        if let Some((time, limits)) = start.limits {
-            book.begin_with(time, limits);
-        }
+        book.begin_with(cursor.height, &start.limits);
         Self {
             params,
-            lead_ms,
+            reader: Reader::new(rules),
             log,
             rpc,
             head: 0,
@@ -177,18 +190,16 @@ impl Walk {
         if block.parent != self.reached.hash {
             return Ok(Step::WentBack(self.go_back().await?));
         }
-        let end = window::end(block.timestamp, self.lead_ms);
-        while !window::is_closed(end, self.newest) {
+        let end = self.reader.rules().end(block.timestamp);
+        while !self.view().is_closed(end) {
             if !self.read().await? {
                 return Ok(Step::NoLog);
             }
         }
         loop {
-            let judged = self.judge(block.clone(), end)?;
-            let recorded = self.book.sealed(&judged.block.hash);
-            let listed = recorded.map(|recorded| recorded.sealed.begin().refused);
-            if let Some(begin) = judged.kind.begin(&judged.offer, &listed.unwrap_or_default()) {
-                return Ok(Step::Judged(Box::new(self.take(judged, begin))));
+            let judged = self.judge(block.clone())?;
+            if let Some(found) = judged.core.found.clone() {
+                return Ok(Step::Judged(Box::new(self.take(judged, found.begin))));
             }
             if !self.read().await? {
                 return Ok(Step::NoLog);
@@ -243,37 +254,32 @@ impl Walk {
         Loose { findings, ..Loose::default() }
     }
 
-    fn judge(&self, block: ChainBlock, end: UnixMillis) -> Result<Judged, AuditError> {
-        let number = block.number;
-        let window = block
-            .l2_block(None)
-            .window(self.lead_ms, self.book.limits_at(end))
-            .map_err(|error| AuditError::NotOp { number, error })?;
-        let offer = self.offer(&window)?;
-        let recorded = self.book.sealed(&block.hash);
-        let record = recorded.map(|recorded| (recorded.time, recorded.sealed.mode));
-        let testimony = Testimony { record, newest: self.newest };
-        Ok(Judged::new(block, &window, offer, &testimony))
+    const fn view(&self) -> LogView<'_> {
+        LogView { book: self.book.records(), newest: self.newest }
     }
 
-    /// The offer from the cursor on. Heights that are passed hold nothing behind it, so they need not be looked at again.
-    fn offer(&self, window: &Window) -> Result<Offer, AuditError> {
+    fn judge(&self, block: ChainBlock) -> Result<Judged, AuditError> {
+        let (number, log) = (block.number, self.view());
+        let window = self
+            .reader
+            .rules()
+            .window(log.book, &block.l2_block(None))
+            .map_err(|error| AuditError::NotOp { number, error })?;
         let Reached { cursor, passed, refused, .. } = &self.reached;
-        let (refused, from) = (refused.clone(), Cursor { height: *passed, items: 0 });
-        let begin = Begin { cursor: (*cursor).max(from), refused: refused.clone() };
-        let offer = window::offer(begin.clone(), &self.slices, window)?;
-        let end = if offer.end == begin.cursor { *cursor } else { offer.end };
-        Ok(Offer { begin: Begin { cursor: *cursor, refused }, end, ..offer })
+        let begin = Begin { cursor: *cursor, refused: refused.clone() };
+        let offer = window::offer_from(begin, *passed, &self.slices, &window)?;
+        Ok(Judged::new(&self.reader, log, block, window, offer))
     }
 
     fn take(&mut self, judged: Judged, Begin { cursor, refused }: Begin) -> Outcome {
-        let findings = match &judged.kind {
+        let findings = match &judged.core.kind {
             Kind::Foreign { .. } => strays(&judged, &self.book),
             Kind::Offered(_) | Kind::Closed | Kind::Ambiguous => Vec::new(),
         };
         let legs = judged.legs(|place| self.item(place));
         let (number, hash) = (judged.block.number, judged.block.hash);
-        let passed = passed(&self.slices, cursor, judged.end).unwrap_or(self.next_height);
+        let next = window::next_height(&self.slices, cursor, judged.core.window.end);
+        let passed = next.unwrap_or(self.next_height);
         self.reached = Reached { number, hash, cursor, passed, refused };
         self.history.insert(number, self.reached.clone());
         while self.history.len() > HISTORY_MAX {
@@ -344,21 +350,3 @@ impl Walk {
         Err(AuditError::TooDeep(self.reached.number))
     }
 }
-
-/// The first height with an item behind a cursor, or after a window's end; `None` if it was not read yet. The slices are
-/// in order, and none before the cursor holds an item behind it.
-fn passed(slices: &VecDeque<LogSlice>, cursor: Cursor, end: UnixMillis) -> Option<Height> {
-    let holds_more = |slice: &&LogSlice| {
-        let items = slice.items.len();
-        let behind = match slice.height.cmp(&cursor.height) {
-            Ordering::Less => 0,
-            Ordering::Equal => items.saturating_sub(cursor.items as usize),
-            Ordering::Greater => items,
-        };
-        behind > 0 || window::is_closed(end, slice.timestamp)
-    };
-    slices.iter().find(holds_more).map(|slice| slice.height)
-}
-
-#[cfg(test)]
-mod tests;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256};
 use lockstep_core::light_client::{InvalidStart, LightClient};
 use lockstep_core::params::ChainParams;
-use lockstep_core::records::sealed;
+use lockstep_core::records::{begins, sealed};
 use lockstep_core::types::{ChainId, Height, UnixMillis};
 use lockstep_execution::client::{Engine, EngineError, InvalidUrl};
 use lockstep_proto::convert::log::RecordKind;
@@ -321,19 +321,17 @@ async fn first_height(proxy: &Proxy) -> Result<Height, NotFound> {
     }
     let count = u32::try_from(RECORDS_LOOKED_AT_MAX).unwrap_or(u32::MAX);
     let feed = proxy.feed();
-    let mut records = feed.records(RecordKind::Sealed, None, count).await?;
-    records.reverse();
-    feed.note_records(&records);
-    let newest_first = records.iter().rev().filter_map(|(_, record)| sealed(record));
-    for sealed in newest_first.clone() {
-        if sealed.number <= head.number()
-            && proxy.blocks().is_canonical(sealed.hash, sealed.number).await?
-        {
+    let newest_first = feed.records(RecordKind::Sealed, None, count).await?;
+    let in_order: Vec<_> = newest_first.iter().rev().cloned().collect();
+    feed.note_records(&in_order);
+    let newest = newest_first.iter().find_map(|(_, record)| sealed(record));
+    for sealed in begins(&newest_first, head.number()) {
+        if proxy.blocks().is_canonical(sealed.hash, sealed.number).await? {
             return Ok(sealed.cursor.height);
         }
     }
     // An engine that is behind the newest record comes by there; what a block before it needs is asked for.
-    if let Some(sealed) = newest_first.clone().next() {
+    if let Some(sealed) = newest {
         return Ok(sealed.cursor.height);
     }
     // The block before the chain joined is at most one block time, a minute, older.

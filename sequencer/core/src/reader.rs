@@ -18,7 +18,7 @@ use crate::recent::Recent;
 use crate::record::{Cursor, SealMode, Sealed};
 use crate::records::{RecordBook, Recorded};
 use crate::types::{Height, UnixMillis};
-use crate::window::{self, Begin, LogSlice, MissingLog, Offer, Place, Window};
+use crate::window::{self, Begin, InvalidBlock, LogSlice, MissingLog, Offer, Place, Window};
 
 pub use walk::{Need, Next, Walk};
 
@@ -37,7 +37,7 @@ pub enum Unresolved {
         /// Its hash.
         hash: B256,
         /// Why.
-        reason: window::InvalidBlock,
+        reason: InvalidBlock,
     },
     /// A block's window is not closed in the log yet.
     #[error("block {hash} is ahead of the log: its window ends at {end}")]
@@ -69,6 +69,14 @@ impl Rules {
     #[must_use]
     pub const fn end(&self, timestamp: u64) -> UnixMillis {
         window::end(timestamp, self.lead_ms)
+    }
+
+    /// The window of a block, or of a job for one, by the limits in force at its end.
+    ///
+    /// # Errors
+    /// [`InvalidBlock`] if its deposits cannot be read.
+    pub fn window(&self, book: &RecordBook, block: &L2Block) -> Result<Window, InvalidBlock> {
+        block.window(self.lead_ms, book.limits_at(self.end(block.timestamp)))
     }
 }
 
@@ -231,9 +239,8 @@ impl Reader {
     /// # Errors
     /// [`Unresolved::Block`] if its deposits cannot be read.
     pub fn window(&self, log: LogView<'_>, block: &L2Block) -> Result<Window, Unresolved> {
-        let limits = log.book.limits_at(self.rules.end(block.timestamp));
-        block
-            .window(self.rules.lead_ms, limits)
+        self.rules
+            .window(log.book, block)
             .map_err(|reason| Unresolved::Block { hash: block.hash, reason })
     }
 
@@ -253,6 +260,18 @@ impl Reader {
             return Err(Unresolved::AheadOfLog { hash: block.hash, end: window.end });
         }
         let offer = window::offer(begin, slices, &window)?;
+        Ok(self.classify(log, block, window, offer))
+    }
+
+    /// What a block is, by its window and its offer.
+    #[must_use]
+    pub fn classify(
+        &self,
+        log: LogView<'_>,
+        block: L2Block,
+        window: Window,
+        offer: Offer,
+    ) -> Judged {
         let own = self.refused(&block.hash).filter(|_| is_in_time(log, &offer));
         let (record, listed, until) = match (log.book.sealed(&block.hash), own) {
             (Some(Recorded { time, sealed }), _) => {
@@ -267,7 +286,7 @@ impl Reader {
         let testimony = Testimony { record, newest: log.newest };
         let kind = cursor::classify(&block, &window, &offer, &testimony);
         let found = kind.begin(&offer, &listed).map(|begin| Found { begin, until });
-        Ok(Judged { block, window, offer, kind, found })
+        Judged { block, window, offer, kind, found }
     }
 
     /// The record of a block that the owner sealed closed; `None` if nobody would heed it any more.

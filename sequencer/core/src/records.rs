@@ -15,7 +15,7 @@ use crate::recent::Recent;
 use crate::record::{Limits, Record, RecordBody, SealMode, Sealed};
 use crate::slice::Content;
 use crate::types::{Height, UnixMillis};
-use crate::window::{self, Begin, LogSlice};
+use crate::window::{self, Begin, LogSlice, Place};
 
 /// The first `Sealed` record of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,17 @@ impl Recorded {
         let is_sure = self.sealed.mode == SealMode::Offered || is_timely(self.time, end);
         is_sure.then(|| self.sealed.begin())
     }
+}
+
+/// A `Sealed` record of a block of which none was known before.
+#[derive(Clone, Copy, Debug)]
+pub struct First<'a> {
+    /// Where it is in the log.
+    pub place: Place,
+    /// The record.
+    pub record: &'a Record,
+    /// What it says.
+    pub sealed: &'a Sealed,
 }
 
 /// The records of one chain, as far as they were read. Bounded; the oldest are forgotten first.
@@ -55,12 +66,19 @@ impl Default for RecordBook {
 }
 
 impl RecordBook {
-    /// Notes the records of a log block. Doing it twice changes nothing, if heights are noted in order.
-    pub fn note(&mut self, slice: &LogSlice) {
-        for weighed in &slice.items {
+    /// Notes the records of a log block. Doing it twice changes nothing, if heights are noted in order. Gives the `Sealed`
+    /// records that count from now on.
+    pub fn note<'a>(&mut self, slice: &'a LogSlice) -> Vec<First<'a>> {
+        let mut firsts = Vec::new();
+        for (item, weighed) in (0u32..).zip(&slice.items) {
             let Content::Record(record) = &weighed.item.content else { continue };
             match &record.body {
-                RecordBody::Sealed(sealed) => self.note_sealed(slice.timestamp, sealed),
+                RecordBody::Sealed(sealed) => {
+                    if self.note_sealed(slice.timestamp, sealed) {
+                        let place = Place { height: slice.height, item };
+                        firsts.push(First { place, record, sealed });
+                    }
+                }
                 RecordBody::Limits(limits) => {
                     self.limits.insert(slice.timestamp, (slice.height, *limits));
                     self.forget_limits();
@@ -68,6 +86,7 @@ impl RecordBook {
                 RecordBody::Prepared(_) => {}
             }
         }
+        firsts
     }
 
     /// Notes `Sealed` records that were found elsewhere, in log order.
@@ -84,10 +103,13 @@ impl RecordBook {
         }
     }
 
-    fn note_sealed(&mut self, time: UnixMillis, sealed: &Sealed) {
-        if !self.sealed.contains(&sealed.hash) {
+    /// Whether it is the first one of its block.
+    fn note_sealed(&mut self, time: UnixMillis, sealed: &Sealed) -> bool {
+        let is_first = !self.sealed.contains(&sealed.hash);
+        if is_first {
             self.sealed.insert(sealed.hash, Recorded { time, sealed: sealed.clone() });
         }
+        is_first
     }
 
     /// Heights whose limits are to be noted before a walk may begin at `height`: those below the result. `None` if all are
@@ -172,6 +194,21 @@ pub fn disputed<'a>(records: impl IntoIterator<Item = &'a Sealed>) -> BTreeSet<B
         }
     }
     disputed
+}
+
+/// The records with which a walk to a block after number `last` may begin, of those that were found, in their order: each
+/// tells the cursor of its block, if the block is on the chain.
+///
+/// A record that says closed may have come too late to count. Of records that contradict each other it is not known which
+/// came first.
+pub fn begins(records: &[(Header, Record)], last: u64) -> impl Iterator<Item = &Sealed> {
+    let records = records.iter().filter_map(|(_, record)| sealed(record));
+    let disputed = disputed(records.clone());
+    records.filter(move |sealed| {
+        sealed.number <= last
+            && sealed.mode == SealMode::Offered
+            && !disputed.contains(&sealed.hash)
+    })
 }
 
 #[cfg(test)]

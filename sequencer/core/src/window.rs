@@ -308,6 +308,38 @@ pub fn offer<'a>(
     Err(MissingLog::Open { end: window.end, newest: before.map(|slice| slice.timestamp) })
 }
 
+/// The same where no item lies between the cursor and the height `passed`: no slice before that height is needed.
+///
+/// # Errors
+/// [`MissingLog`] while the slices do not show all that the offer depends on.
+pub fn offer_from<'a>(
+    begin: impl Into<Begin>,
+    passed: Height,
+    slices: impl IntoIterator<Item = &'a LogSlice>,
+    window: &Window,
+) -> Result<Offer, MissingLog> {
+    let begin = begin.into();
+    let from = begin.cursor.max(Cursor { height: passed, items: 0 });
+    let offer = offer(Begin { cursor: from, ..begin.clone() }, slices, window)?;
+    let end = if offer.end == from { begin.cursor } else { offer.end };
+    Ok(Offer { begin, end, ..offer })
+}
+
+/// The first height with an item behind a cursor, or after a window's end; `None` if the slices do not come to it. They are in
+/// order, and none before them holds an item behind the cursor.
+pub fn next_height<'a>(
+    slices: impl IntoIterator<Item = &'a LogSlice>,
+    cursor: Cursor,
+    end: UnixMillis,
+) -> Option<Height> {
+    let holds_more = |slice: &&LogSlice| {
+        let last = u32::try_from(slice.items.len()).unwrap_or(u32::MAX).checked_sub(1);
+        let last = last.map(|item| Place { height: slice.height, item });
+        last.is_some_and(|last| last.is_behind(cursor)) || is_closed(end, slice.timestamp)
+    };
+    slices.into_iter().find(holds_more).map(|slice| slice.height)
+}
+
 fn check_order(
     cursor: Cursor,
     before: Option<&LogSlice>,

@@ -1,8 +1,10 @@
 //! What the book remembers, and what records show of one another.
 
+use lockstep_core::record::{Cursor, Limits, RecordBody, SealMode};
+use lockstep_core::slice::Content;
+
 use super::*;
 use crate::judge::tests::{hash, loose, record, slice};
-use lockstep_core::record::{Cursor, SealMode};
 
 fn sealed(number: u64, hash: u8) -> Content {
     record(RecordBody::Sealed(Sealed {
@@ -16,8 +18,8 @@ fn sealed(number: u64, hash: u8) -> Content {
     }))
 }
 
-fn limits(tx_bytes: u64) -> Content {
-    record(RecordBody::Limits(Limits { tx_bytes, ..Limits::default() }))
+fn limits() -> Content {
+    record(RecordBody::Limits(Limits::default()))
 }
 
 fn book() -> Book {
@@ -44,9 +46,9 @@ fn second_block_of_a_number_is_an_equivocation() {
 fn first_record_of_a_block_counts() {
     let mut book = book();
     book.note(&slice(5, 10, vec![sealed(7, 1)]));
-    book.note(&slice(6, 20, vec![sealed(7, 1)]));
-    let recorded = book.sealed(&B256::repeat_byte(1)).expect("a record");
-    assert_eq!(recorded.time, UnixMillis(10));
+    assert_eq!(book.note(&slice(6, 20, vec![sealed(7, 1)])), []);
+    let Recorded { id, sealed } = book.sealed(&B256::repeat_byte(1)).expect("a record");
+    assert_eq!((id.recorded.height, sealed.hash), (5, id.block));
 }
 
 #[test]
@@ -69,20 +71,9 @@ fn record_of_a_block_that_is_not_on_the_chain_is_told_once_the_chain_is_known() 
 }
 
 #[test]
-fn limits_are_those_of_the_newest_record_that_is_not_later() {
-    let mut book = book();
-    book.note(&slice(5, 10, vec![limits(1), limits(2)]));
-    book.note(&slice(6, 20, vec![limits(3)]));
-    book.begin_with(UnixMillis(5), Limits { tx_bytes: 9, ..Limits::default() });
-    for (end, expected) in [(4, 0), (5, 9), (9, 9), (10, 2), (19, 2), (20, 3), (99, 3)] {
-        assert_eq!(book.limits_at(UnixMillis(end)).tx_bytes, expected, "{end}");
-    }
-}
-
-#[test]
 fn transaction_is_found_where_it_is_ordered() {
     let mut book = book();
-    book.note(&slice(5, 10, vec![limits(1), loose(1)]));
+    book.note(&slice(5, 10, vec![limits(), loose(1)]));
     let place = Place { height: Height(5), item: 1 };
     assert_eq!(book.seen(&hash(1)), Some(&Seen { place, time: UnixMillis(10) }));
     assert_eq!(book.seen(&hash(2)), None);

@@ -7,7 +7,9 @@ use lockstep_core::bundle::Guarantee;
 use lockstep_core::deposit::DEPOSITOR;
 use lockstep_core::limits::BACKLOG_MS_MAX;
 use lockstep_core::params::ChainKind;
-use lockstep_core::record::{Cursor, Limits, Record, RecordBody};
+use lockstep_core::reader::Rules;
+use lockstep_core::record::{Cursor, Record, RecordBody};
+use lockstep_core::records::RecordBook;
 use lockstep_core::signing::SigningKey;
 use lockstep_core::slice::Item;
 use lockstep_core::types::{ChainId, NetworkId};
@@ -99,10 +101,12 @@ fn block(users: &[u64]) -> ChainBlock {
 /// A block of these transactions whose parent's cursor is before all of the log.
 fn judged(users: &[u64], newest: u64) -> Judged {
     let block = block(users);
-    let window = block.l2_block(None).window(LEAD, Limits::default()).expect("a window");
+    let (rules, book) = (Rules { lead_ms: LEAD, joins_at: 0 }, RecordBook::default());
+    let window = rules.window(&book, &block.l2_block(None)).expect("a window");
     let begin = Cursor { height: Height(5), items: 0 };
     let offer = offer(begin, &log(), &window).expect("an offer");
-    Judged::new(block, &window, offer, &Testimony { record: None, newest: UnixMillis(newest) })
+    let log = LogView { book: &book, newest: UnixMillis(newest) };
+    Judged::new(&Reader::new(rules), log, block, window, offer)
 }
 
 fn book() -> Book {
@@ -159,8 +163,8 @@ fn every_transaction_that_is_not_in_its_turn_is_named() {
         assert_eq!(found, expected, "{users:?}");
         assert_eq!(strays, expected.len(), "{users:?}");
         // The first one is the same that core names.
-        let is_same = matches!(judged.kind, Kind::Foreign { index, .. } if index == at.index);
-        assert!(is_same, "{users:?} {:?}", judged.kind);
+        let is_same = matches!(judged.core.kind, Kind::Foreign { index, .. } if index == at.index);
+        assert!(is_same, "{users:?} {:?}", judged.core.kind);
     }
 }
 
@@ -168,21 +172,26 @@ fn every_transaction_that_is_not_in_its_turn_is_named() {
 fn block_of_its_offer_has_no_stray() {
     for users in [&[1, 2, 3, 4][..], &[1, 4], &[2, 3], &[4], &[1]] {
         let judged = judged(users, CLOSED_AT);
-        assert!(matches!(judged.kind, Kind::Offered(_)), "{users:?}");
+        assert!(matches!(judged.core.kind, Kind::Offered(_)), "{users:?}");
         assert_eq!(strays(&judged, &book()), [], "{users:?}");
     }
 }
 
-fn recorded(sealed: Sealed) -> Recorded {
+/// A book with a record, and the hash of its block.
+fn recorded(sealed: Sealed) -> (Book, B256) {
     let mut book = Book::new(NetworkId::ZERO);
     let hash = sealed.hash;
     book.note(&slice(9, CLOSED_AT + 1, vec![record(RecordBody::Sealed(sealed))]));
-    book.sealed(&hash).expect("a record").clone()
+    (book, hash)
+}
+
+fn word((book, hash): &(Book, B256)) -> Word<'_> {
+    Word::Recorded(book.sealed(hash).expect("a record"))
 }
 
 fn sealed(judged: &Judged) -> Sealed {
-    let block = judged.block.l2_block(Some(&judged.offer));
-    judged.kind.sealed(&block, &judged.offer, &BTreeSet::new()).expect("is known")
+    let reader::Judged { block, offer, kind, .. } = &judged.core;
+    kind.sealed(block, offer, &BTreeSet::new()).expect("is known")
 }
 
 const STALE: (Place, Option<Reason>) = (Place { height: Height(5), item: 0 }, Some(Reason::Stale));
@@ -204,7 +213,7 @@ fn skipped_item_is_missing_unless_a_record_names_it_or_may_come() {
         transactions: vec![hash(2), hash(3)],
     };
     for (word, reason, expected) in [
-        (Word::Recorded(&full), Some(Reason::Invalid), vec![]),
+        (word(&full), Some(Reason::Invalid), vec![]),
         (Word::NotYet, None, vec![]),
         (Word::Never, None, vec![missing.clone()]),
     ] {
@@ -213,7 +222,7 @@ fn skipped_item_is_missing_unless_a_record_names_it_or_may_come() {
         assert_eq!(settled.findings, expected, "{word:?}");
     }
     let silent = recorded(Sealed { skipped: vec![], ..sealed(&judged) });
-    let found = settle(&judged, Word::Recorded(&silent)).findings;
+    let found = settle(&judged, word(&silent)).findings;
     assert!(matches!(found[0], Finding::RecordDisagrees { field: "skipped", .. }), "{found:?}");
     assert_eq!(found[1..], [missing]);
 }
@@ -227,7 +236,7 @@ fn item_behind_a_full_list_of_skipped_ones_needs_no_reason() {
     let is_missing = |count| {
         let skipped = (0..count).map(item).collect();
         let full = recorded(Sealed { skipped, ..sealed(&judged) });
-        let found = settle(&judged, Word::Recorded(&full)).findings;
+        let found = settle(&judged, word(&full)).findings;
         found.iter().any(|finding| matches!(finding, Finding::Missing { .. }))
     };
     assert!(!is_missing(most));
@@ -238,7 +247,7 @@ fn item_behind_a_full_list_of_skipped_ones_needs_no_reason() {
 fn record_that_says_something_else_than_the_block_is_found() {
     let judged = judged(&[1, 2, 3, 4], CLOSED_AT);
     let right = sealed(&judged);
-    assert_eq!(settle(&judged, Word::Recorded(&recorded(right.clone()))).findings, []);
+    assert_eq!(settle(&judged, word(&recorded(right.clone()))).findings, []);
     let cases = [
         ("number", Sealed { number: 8, ..right.clone() }),
         ("parent", Sealed { parent: B256::ZERO, ..right.clone() }),
@@ -248,7 +257,7 @@ fn record_that_says_something_else_than_the_block_is_found() {
         ("skipped", Sealed { skipped: vec![], ..right }),
     ];
     for (expected, wrong) in cases {
-        let found = settle(&judged, Word::Recorded(&recorded(wrong))).findings;
+        let found = settle(&judged, word(&recorded(wrong))).findings;
         let [Finding::RecordDisagrees { field, recorded, .. }] = found.as_slice() else {
             panic!("{expected}: {found:?}")
         };
@@ -260,9 +269,9 @@ fn record_that_says_something_else_than_the_block_is_found() {
 fn record_of_a_foreign_block_says_closed() {
     let judged = judged(&[9], CLOSED_AT);
     let right = sealed(&judged);
-    assert_eq!(settle(&judged, Word::Recorded(&recorded(right.clone()))).findings, []);
+    assert_eq!(settle(&judged, word(&recorded(right.clone()))).findings, []);
     let wrong = recorded(Sealed { mode: SealMode::Offered, ..right });
-    assert_eq!(settle(&judged, Word::Recorded(&wrong)).findings.len(), 1);
+    assert_eq!(settle(&judged, word(&wrong)).findings.len(), 1);
 }
 
 #[test]
@@ -288,9 +297,9 @@ fn legs_are_told_with_what_became_of_them() {
 fn block_without_users_transactions_waits_for_its_record() {
     let deadline = CLOSED_AT + BACKLOG_MS_MAX;
     let waiting = judged(&[], deadline);
-    assert_eq!(waiting.kind, Kind::Ambiguous);
+    assert_eq!(waiting.core.kind, Kind::Ambiguous);
     assert!(!waiting.is_past(UnixMillis(deadline)));
     let past = judged(&[], deadline + 1);
-    assert!(matches!(past.kind, Kind::Offered(_)));
+    assert!(matches!(past.core.kind, Kind::Offered(_)));
     assert!(past.needs_word() && past.is_past(UnixMillis(deadline + 1)));
 }

@@ -152,13 +152,49 @@ fn found_records_that_contradict_each_other_tell_nothing() {
 }
 
 #[test]
+fn walk_begins_with_an_undisputed_record_of_an_offered_block_before_its_goal() {
+    let (offered, closed) = (SealMode::Offered, SealMode::Closed);
+    let candidate = seal(6, offered, 1);
+    for (last, others, expected) in [
+        (6, vec![], vec![6]),
+        (7, vec![], vec![6]),
+        (5, vec![], vec![]),
+        (6, vec![seal(5, closed, 0)], vec![6]),
+        (6, vec![seal(5, offered, 0), seal(7, offered, 1)], vec![6, 5]),
+        (6, vec![candidate.clone()], vec![6, 6]),
+        (6, vec![seal(6, closed, 1)], vec![]),
+        (6, vec![seal(6, offered, 2)], vec![]),
+        (5, vec![seal(6, offered, 2), seal(5, offered, 0)], vec![5]),
+    ] {
+        let newest_first: Vec<(Header, Record)> = [candidate.clone()]
+            .into_iter()
+            .chain(others)
+            .map(|sealed| (header(9), sign(RecordBody::Sealed(sealed))))
+            .collect();
+        let numbers: Vec<u64> = begins(&newest_first, last).map(|sealed| sealed.number).collect();
+        assert_eq!(numbers, expected, "{last} {newest_first:?}");
+    }
+    let closed = [(header(9), sign(RecordBody::Sealed(seal(6, closed, 1))))];
+    assert_eq!(begins(&closed, 6).next(), None);
+}
+
+#[test]
 fn first_record_of_a_block_counts() {
     let item =
         |index, sealed| Item { index, content: Content::Record(sign(RecordBody::Sealed(sealed))) };
     let mut book = RecordBook::default();
-    for (height, items) in [(7, 1), (8, 2)] {
-        let items = vec![item(0, seal(6, SealMode::Offered, items))];
-        book.note(&LogSlice::new(Height(height), time(height), ChainKind::Evm, items));
+    let slice =
+        |height: u64, items| LogSlice::new(Height(height), time(height), ChainKind::Evm, items);
+    let offered = SealMode::Offered;
+    let first = vec![item(0, seal(6, offered, 1)), item(2, seal(6, offered, 3))];
+    let second = vec![item(0, seal(6, offered, 2)), item(1, seal(7, offered, 2))];
+    for (slice, (height, place, number)) in
+        [slice(7, first), slice(8, second)].iter().zip([(7, 0, 6), (8, 1, 7)])
+    {
+        let firsts = book.note(slice);
+        let [First { place: at, sealed, .. }] = firsts.as_slice() else { panic!("{firsts:?}") };
+        assert_eq!((*at, sealed.number), (Place { height: Height(height), item: place }, number));
+        assert!(book.note(slice).is_empty(), "once is enough");
     }
     let recorded = book.sealed(&B256::with_last_byte(6)).unwrap();
     assert_eq!((recorded.time, recorded.sealed.cursor.items), (time(7), 1));

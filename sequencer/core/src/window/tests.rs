@@ -403,6 +403,33 @@ fn drawn(draw: &Draw) -> Vec<LogSlice> {
     log(blocks.collect())
 }
 
+#[test]
+fn next_height_is_that_of_an_item_behind_the_cursor_or_after_the_windows_end() {
+    let log = [
+        slice(4, 5, vec![]),
+        slice(5, 10, vec![gas(1, 21_000), gas(2, 21_000)]),
+        slice(6, 20, vec![]),
+        slice(7, 30, vec![gas(3, 21_000)]),
+        slice(8, 40, vec![]),
+    ];
+    for (items, end, expected) in
+        [(1, 35, Some(5)), (2, 35, Some(7)), (2, 29, Some(7)), (2, 19, Some(6)), (2, 9, Some(5))]
+    {
+        let next = next_height(&log, cursor(5, items), UnixMillis(end));
+        assert_eq!(next, expected.map(Height), "{items} {end}");
+    }
+    let next = next_height(&log[..3], cursor(5, 2), UnixMillis(99));
+    assert_eq!(next, None, "all that was read is passed where nothing waits");
+}
+
+#[test]
+fn offer_of_nothing_leaves_the_cursor_where_it_is() {
+    let log = log(vec![(END - 9, vec![gas(1, 21_000)]), (END - 8, vec![])]);
+    let offer = offer_from(cursor(1, 1), Height(3), &log[2..], &plain()).unwrap();
+    assert_eq!((offer.begin.cursor, offer.end), (cursor(1, 1), cursor(1, 1)));
+    assert!(offer_from(cursor(1, 1), Height(2), &log[2..], &plain()).is_err());
+}
+
 proptest! {
     /// The whole rule once more, item by item and without state.
     #[test]
@@ -472,6 +499,18 @@ proptest! {
         let later = (0..more as u64).map(|n| slice(next + n, END + 300 + n, vec![gas(n, 21_000)]));
         let longer: Vec<_> = log.iter().cloned().chain(later).collect();
         prop_assert_eq!(&offer(begin, &longer, &plain()).unwrap(), &expected);
+    }
+
+    /// A reader that forgets the slices in front of what a block's children need comes to the same offers.
+    #[test]
+    fn offer_needs_no_slice_before_the_next_height(draw in draw(), before in 0u64..4_000) {
+        let log = drawn(&draw);
+        let first = Window { end: UnixMillis(END - before), ..plain() };
+        let begin = offer(cursor(1, 0), &log, &first).unwrap().after();
+        let next = next_height(&log, begin.cursor, first.end).unwrap();
+        let rest = &log[next.0 as usize - 1..];
+        let expected = offer(begin.clone(), &log, &plain()).unwrap();
+        prop_assert_eq!(offer_from(begin, next, rest, &plain()).unwrap(), expected);
     }
 
     /// A block is empty of items only where its window is, whatever came before.
