@@ -1,7 +1,7 @@
 //! From a block, its offer and its record to what is wrong with it. Pure.
 //!
-//! What kind of block it is, core says ([`Reader::classify`]). Here each of its transactions is looked at, where core
-//! stops at the first that is not in its turn, and what the chain's record says is held against the block.
+//! What kind of block it is, core says ([`Reader::classify`]), and which transactions are not in their turn
+//! ([`landing::strays`]). Here each of these is looked at, and what the chain's record says is held against the block.
 //!
 //! | a user's transaction that is not in its turn | is |
 //! |---|---|
@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 
 use alloy_primitives::B256;
 use lockstep_core::cursor::{self, Kind};
+use lockstep_core::landing;
 use lockstep_core::limits::RECORD_SKIPPED_MAX;
 use lockstep_core::reader::{self, LogView, Reader};
 use lockstep_core::record::{SealMode, Sealed, SkipReason, Skipped};
@@ -144,13 +145,16 @@ const fn place(skipped: &Skipped) -> Place {
 #[must_use]
 pub fn strays(judged: &Judged, book: &Book) -> Vec<Finding> {
     let users: Vec<(u32, B256)> = judged.block.users().collect();
-    let stray = out_of_turn(&users, &judged.core.offer);
+    let hashes: Vec<B256> = users.iter().map(|(_, hash)| *hash).collect();
+    let stray = landing::strays(&hashes, &judged.core.offer.hashes());
+    let stray: Vec<(u32, B256)> =
+        stray.into_iter().filter_map(|at| users.get(at)).copied().collect();
     let mut found = Vec::new();
     if let Some(&(index, transaction)) = stray.first() {
         let at = InBlock { block: judged.id(), index, transaction };
         found.push(Finding::Foreign { at, strays: stray.len() });
     }
-    let here: BTreeSet<B256> = users.iter().map(|(_, hash)| *hash).collect();
+    let here: BTreeSet<B256> = hashes.into_iter().collect();
     let mut parts = BTreeSet::new();
     for (index, transaction) in stray {
         let at = InBlock { block: judged.id(), index, transaction };
@@ -170,28 +174,6 @@ pub fn strays(judged: &Judged, book: &Book) -> Vec<Finding> {
         }
     }
     found
-}
-
-/// The transactions that are not in their turn.
-fn out_of_turn(users: &[(u32, B256)], offer: &Offer) -> Vec<(u32, B256)> {
-    let (mut rest, mut items) = (users, offer.items.as_slice());
-    let mut strays = Vec::new();
-    while let Some((first, others)) = rest.split_first() {
-        let begins = |offered: &Offered| {
-            let here = rest.iter().take(offered.item.hashes.len()).map(|(_, hash)| hash);
-            here.eq(&offered.item.hashes)
-        };
-        let next =
-            items.iter().position(begins).and_then(|place| items.get(place..)?.split_first());
-        match next.and_then(|(item, later)| Some((later, rest.get(item.item.hashes.len()..)?))) {
-            Some((later, behind)) => (items, rest) = (later, behind),
-            None => {
-                strays.push(*first);
-                rest = others;
-            }
-        }
-    }
-    strays
 }
 
 /// The finding that only a part of a leg is in the block, if that is so.

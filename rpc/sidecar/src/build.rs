@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use alloy_primitives::Bytes;
+use lockstep_core::landing::{Landed, land};
 use lockstep_core::window::{Offered, Place};
 use lockstep_execution::attributes::Attributes;
 use lockstep_execution::client::EngineError;
@@ -82,7 +84,8 @@ pub enum Outcome {
     Foreign,
 }
 
-/// Compares a payload with what it was to be built from.
+/// Compares a payload with what it was to be built from. What is in it, core's [`landing`](lockstep_core::landing) says, as to
+/// everybody who reads the chain.
 #[must_use]
 pub fn outcome(
     payload: &Payload,
@@ -90,33 +93,24 @@ pub fn outcome(
     items: &[Offered],
     left_out: &BTreeSet<usize>,
 ) -> Outcome {
-    let Some(mut rest) = payload.transactions.strip_prefix(attributes.transactions.as_slice())
-    else {
+    let Some(users) = payload.transactions.strip_prefix(attributes.transactions.as_slice()) else {
         return Outcome::Foreign;
     };
-    let (mut missing, mut torn) = (BTreeSet::new(), BTreeSet::new());
-    for index in kept(items, left_out) {
-        let Some(item) = items.get(index) else { continue };
-        let mut found = 0usize;
-        let transactions = item.item.item.transactions();
-        for transaction in transactions {
-            if let Some((first, behind)) = rest.split_first()
-                && first == transaction
-            {
-                rest = behind;
-                found = found.saturating_add(1);
-            }
+    let kept: Vec<(usize, &[Bytes])> = kept(items, left_out)
+        .into_iter()
+        .filter_map(|index| Some((index, items.get(index)?.item.item.transactions())))
+        .collect();
+    let transactions: Vec<&[Bytes]> = kept.iter().map(|(_, transactions)| *transactions).collect();
+    match land(users, &transactions) {
+        Landed::Whole(landed) => {
+            let missing = kept.iter().zip(landed).filter(|(_, first)| first.is_none());
+            Outcome::Good(missing.map(|((index, _), _)| *index).collect())
         }
-        if found == 0 {
-            missing.insert(index);
-        } else if found < transactions.len() {
-            torn.insert(index);
+        Landed::Torn { items: torn, .. } => {
+            let index = |item: usize| kept.get(item).map(|(index, _)| *index);
+            Outcome::Torn(torn.into_iter().filter_map(index).collect())
         }
-    }
-    match (rest.is_empty(), torn.is_empty()) {
-        (false, _) => Outcome::Foreign,
-        (true, false) => Outcome::Torn(torn),
-        (true, true) => Outcome::Good(missing),
+        Landed::Foreign { .. } => Outcome::Foreign,
     }
 }
 

@@ -1,9 +1,11 @@
-//! What is known of a block's transactions: eight bytes of each hash, in order.
+//! What is known of a block's transactions: eight bytes of each hash, in order. Whether a leg is among them, core's
+//! [`landing`] says.
 //!
 //! Two transactions with equal leading bytes take more work to find than they are worth: who sent them would only be
 //! told a wrong index.
 
 use alloy_primitives::B256;
+use lockstep_core::landing;
 
 /// What is known of a block's transactions.
 #[derive(Debug)]
@@ -33,14 +35,9 @@ impl Prefixes {
         self.0.len()
     }
 
-    /// Index of a leg's first transaction, if all of them are there.
+    /// Index of a leg's first transaction, if the leg is there whole and in its order.
     pub(super) fn index_of(&self, transactions: &[B256]) -> Option<u32> {
-        let place = |hash| self.0.iter().position(|there| *there == prefix(hash));
-        let (first, others) = transactions.split_first()?;
-        let first = place(first)?;
-        if !others.iter().all(|hash| place(hash).is_some()) {
-            return None;
-        }
-        u32::try_from(first).ok()
+        let leg: Vec<u64> = transactions.iter().map(prefix).collect();
+        u32::try_from(landing::find(&self.0, &leg)?).ok()
     }
 }

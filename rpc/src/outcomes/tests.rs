@@ -382,6 +382,7 @@ fn a_leg_is_there_with_all_its_transactions_or_not_at_all() {
     let skipped = LegState::Skipped { block: id(11, 'a'), reason: None };
     assert_eq!(leg(&[2, 9]), skipped);
     assert_eq!(leg(&[9, 2]), skipped);
+    assert_eq!(leg(&[3, 2]), skipped, "no such block takes its offer");
 }
 
 #[test]

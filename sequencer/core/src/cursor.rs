@@ -17,6 +17,7 @@
 //!
 //! A closed block's first record may list items of its offer that an engine refused, so that the chain gets on where refusals
 //! have no end: see [`Kind::begin`].
+//! Which of its offer's items a block holds, [`landing`](crate::landing) says.
 //! Nothing here checks signatures of records, or asks an engine which blocks are canonical.
 
 use std::collections::BTreeSet;
@@ -24,8 +25,9 @@ use std::collections::BTreeSet;
 use alloy_primitives::{B256, Bytes, keccak256};
 
 use crate::deposit::is_deposit;
+use crate::landing::{Landed, land};
 use crate::limits::{BACKLOG_MS_MAX, RECORD_SKIPPED_MAX, REFUSED_MAX};
-use crate::record::{Cursor, Limits, SealMode, Sealed, SkipReason, Skipped};
+use crate::record::{Cursor, Limits, SealMode, Sealed, Skipped};
 use crate::types::UnixMillis;
 use crate::window::{Begin, InvalidBlock, Offer, Offered, Place, Window};
 
@@ -167,28 +169,27 @@ pub fn classify(block: &L2Block, window: &Window, offer: &Offer, testimony: &Tes
     }
 }
 
-/// Finds each offered item in the block: one after the other, each whole.
+/// What the block's users' transactions are of its offer.
 fn compare(users: &[(u32, B256)], offer: &Offer) -> Kind {
-    let mut rest = users;
+    let hashes: Vec<B256> = users.iter().map(|(_, hash)| *hash).collect();
+    let landed = match land(&hashes, &offer.hashes()) {
+        Landed::Whole(landed) => landed,
+        Landed::Torn { first, .. } | Landed::Foreign { first } => {
+            let (index, hash) = *users.get(first).expect("the stray is one of them");
+            return Kind::Foreign { index, hash };
+        }
+    };
     let mut outcome = Outcome { skipped: offer.passed.clone(), ..Outcome::default() };
-    for Offered { place, item } in &offer.items {
-        let here = rest.iter().take(item.hashes.len()).map(|(_, hash)| hash);
-        let included = rest.first().filter(|_| here.eq(&item.hashes)).and_then(|(index, _)| {
+    for (Offered { place, item }, first) in offer.items.iter().zip(landed) {
+        let included = first.and_then(|first| {
+            let (index, _) = *users.get(first)?;
             let count = u32::try_from(item.hashes.len()).ok()?;
-            rest = rest.get(item.hashes.len()..)?;
-            Some(Included { place: *place, index: *index, count })
+            Some(Included { place: *place, index, count })
         });
         match included {
             Some(included) => outcome.included.push(included),
-            None => outcome.skipped.push(Skipped {
-                height: place.height,
-                item: place.item,
-                reason: SkipReason::Invalid,
-            }),
+            None => outcome.skipped.push(Skipped::refused(*place)),
         }
-    }
-    if let Some(&(index, hash)) = rest.first() {
-        return Kind::Foreign { index, hash };
     }
     outcome.skipped.sort_unstable_by_key(|skipped| (skipped.height, skipped.item));
     Kind::Offered(outcome)

@@ -28,6 +28,7 @@ pub mod slice;
 
 pub mod cursor;
 pub mod deposit;
+pub mod landing;
 pub mod reader;
 pub mod records;
 pub mod weight;

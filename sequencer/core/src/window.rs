@@ -21,7 +21,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use alloy_primitives::Bytes;
+use alloy_primitives::{B256, Bytes};
 
 use crate::deposit::{Deposit, InvalidDeposit, InvalidL1Info, L1Info, is_deposit};
 use crate::limits::BACKLOG_MS_MAX;
@@ -241,6 +241,12 @@ pub struct Offer {
 }
 
 impl Offer {
+    /// The hashes of each item's transactions, as [`land`](crate::landing::land) wants them.
+    #[must_use]
+    pub fn hashes(&self) -> Vec<&[B256]> {
+        self.items.iter().map(|offered| offered.item.hashes.as_slice()).collect()
+    }
+
     /// Where the offers of a block's children begin if the block takes this one.
     #[must_use]
     pub fn after(&self) -> Begin {

@@ -3,6 +3,7 @@
 use alloy_primitives::Address;
 
 use super::*;
+use crate::record::SkipReason;
 use crate::types::Height;
 use crate::window::fixtures::*;
 use crate::window::{ClosedBy, LogSlice, offer};

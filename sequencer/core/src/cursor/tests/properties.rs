@@ -7,6 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::record::SkipReason;
 use crate::types::UnixMillis;
 use crate::window::end;
 
