@@ -13,13 +13,18 @@ use serde_json::Value as Json;
 use toml::{Table, Value as Toml};
 
 /// Our crates and which of ours each may know. `*` is all.
-const KNOWS: [(&str, &[&str]); 14] = [
+const KNOWS: [(&str, &[&str]); 15] = [
     ("lockstep-core", &[]),
     ("lockstep-proto", &["lockstep-core"]),
     ("lockstep-engine", &["lockstep-core", "lockstep-proto"]),
     ("lockstep-consensus", &["lockstep-core", "lockstep-proto", "lockstep-engine"]),
     ("lockstep-execution", &["lockstep-core"]),
-    ("lockstep-rpc", &["lockstep-core", "lockstep-proto", "lockstep-execution"]),
+    // The last one for its tests.
+    (
+        "lockstep-rpc",
+        &["lockstep-core", "lockstep-proto", "lockstep-execution", "lockstep-test-log"],
+    ),
+    ("lockstep-test-log", &["lockstep-core", "lockstep-proto", "lockstep-rpc"]),
     ("lockstep-wallet", &["lockstep-core", "lockstep-proto", "lockstep-execution", "lockstep-rpc"]),
     ("lockstep-audit", &["lockstep-core", "lockstep-proto", "lockstep-execution", "lockstep-rpc"]),
     (
@@ -78,7 +83,10 @@ const KEPT: [(&str, &[&str]); 9] = [
     ("nfq", &["lockstep-devnet"]),
     ("rocksdb", &["lockstep-consensus"]),
     ("librocksdb-sys", &["lockstep-consensus"]),
-    ("tonic", &["lockstep-proto", "lockstep-rpc", "lockstep-node", "lockstep-tests"]),
+    (
+        "tonic",
+        &["lockstep-proto", "lockstep-rpc", "lockstep-node", "lockstep-test-log", "lockstep-tests"],
+    ),
     (
         "axum",
         &[

@@ -16,7 +16,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::listening::tls;
-use crate::network::{A, Node, entry};
+use crate::network::{A, Node, entry, fill};
 
 /// What an HTTP/2 client says first: the preface, and settings that change nothing.
 const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -89,7 +89,7 @@ async fn calls_beyond_a_connections_share_are_refused_at_once() {
 #[tokio::test]
 async fn a_stream_too_many_waits_until_another_of_its_connection_ends() {
     let node = Node::start().await;
-    node.log.fill(1);
+    fill(&node.log, 1);
     let client = node.log_client().await;
     let open = || {
         let mut client = client.clone();
@@ -155,7 +155,7 @@ async fn the_limits_of_a_connection_are_announced() {
 #[tokio::test]
 async fn who_says_nothing_holds_nobody_up_and_is_let_go() {
     let plain = Node::start().await;
-    plain.log.fill(1);
+    fill(&plain.log, 1);
     let tls = Node::with(ServerConfig { tls: Some(tls()), ..ServerConfig::default() }).await;
     // The first bytes of a handshake whose record is to be 512 bytes long.
     let hello: Vec<u8> = [&[0x16, 3, 1, 2, 0][..], &[0; 40]].concat();

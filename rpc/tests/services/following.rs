@@ -6,19 +6,19 @@ use futures::StreamExt;
 use lockstep_core::types::Height;
 use lockstep_proto::convert::log::ProvenSlice;
 
-use crate::network::{A, Node};
+use crate::network::{A, Node, fill};
 
 #[tokio::test]
 async fn slices_come_from_history_and_then_live_without_a_gap() {
     let node = Node::start().await;
-    node.log.fill(5);
+    fill(&node.log, 5);
     let set = lockstep_rpc::node::Log::genesis(node.log.as_ref()).validators.clone();
     let mut slices = node.log_client().await.stream_slices(A, Some(Height(2))).await.unwrap();
     let log = std::sync::Arc::clone(&node.log);
     // Blocks are decided while history is read, and after.
     let deciding = tokio::spawn(async move {
         for height in 6..=40 {
-            log.fill(height);
+            fill(&log, height);
             if height % 8 == 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -46,11 +46,11 @@ async fn slices_come_from_history_and_then_live_without_a_gap() {
 #[tokio::test]
 async fn a_stream_without_a_height_begins_behind_the_head() {
     let node = Node::start().await;
-    node.log.fill(3);
+    fill(&node.log, 3);
     let mut client = node.log_client().await;
     let mut slices = client.stream_slices(A, None).await.unwrap();
     let mut blocks = client.stream_blocks(None).await.unwrap();
-    node.log.fill(4);
+    fill(&node.log, 4);
     assert_eq!(slices.next().await.unwrap().unwrap().block().header.height, Height(4));
     assert_eq!(blocks.next().await.unwrap().unwrap().height, Height(4));
 }
@@ -59,7 +59,7 @@ async fn a_stream_without_a_height_begins_behind_the_head() {
 async fn a_stream_may_begin_ahead_of_the_head() {
     let node = Node::start().await;
     let mut blocks = node.log_client().await.stream_blocks(Some(Height(3))).await.unwrap();
-    node.log.fill(5);
+    fill(&node.log, 5);
     for height in 3..=5 {
         assert_eq!(blocks.next().await.unwrap().unwrap().height, Height(height));
     }
@@ -69,7 +69,7 @@ async fn a_stream_may_begin_ahead_of_the_head() {
 #[tokio::test]
 async fn a_reader_that_does_not_read_does_not_stop_others() {
     let node = Node::start().await;
-    node.log.fill(200);
+    fill(&node.log, 200);
     let mut client = node.log_client().await;
     let mut sleeping = client.stream_blocks(Some(Height(1))).await.unwrap();
     let mut reading = client.stream_blocks(Some(Height(1))).await.unwrap();
@@ -84,7 +84,7 @@ async fn a_reader_that_does_not_read_does_not_stop_others() {
 #[tokio::test]
 async fn streams_end_when_the_server_shuts_down() {
     let node = Node::start().await;
-    node.log.fill(1);
+    fill(&node.log, 1);
     let mut slices = node.log_client().await.stream_slices(A, Some(Height(1))).await.unwrap();
     slices.next().await.unwrap().unwrap();
     let began = std::time::Instant::now();

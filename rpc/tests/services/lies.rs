@@ -11,8 +11,10 @@ use lockstep_core::types::{ChainId, Height, Round, UnixMillis};
 use lockstep_proto::convert::log::{Handovers, ProvenSlice, SliceRange};
 use lockstep_rpc::client::verified::{Shown, VerifyError, VerifyingLog};
 use lockstep_rpc::node::{BlockSlices, Log};
+use lockstep_test_log::MemoryLog;
+use lockstep_test_log::keys::{certify, set_of, strangers};
 
-use crate::network::{A, B, Lies, MemoryLog, NONE, Node, certify, entry, set_of, strangers};
+use crate::network::{A, B, Lies, NONE, Node, entry, fill, light_client};
 
 /// A node of six heights: at odd ones [`A`] has two items and [`B`] one, at even ones [`B`] has one.
 async fn node() -> Node {
@@ -28,7 +30,7 @@ async fn node() -> Node {
 }
 
 async fn lied_to(node: &Node, lies: Lies) -> VerifyingLog {
-    VerifyingLog::new(node.liar(lies).await, node.log.light_client())
+    VerifyingLog::new(node.liar(lies).await, light_client(&node.log))
 }
 
 fn assert_named(error: &VerifyError, expected: &str, what: &str) {
@@ -287,7 +289,8 @@ async fn a_lie_about_what_a_chain_has_at_a_height_is_refused() {
     let at_3 = LIES_OF_A_SLICE.into_iter().chain(LIES_OF_ABSENCE_BESIDE_OTHERS).map(|lie| (3, lie));
     let at_4 = LIES_OF_AN_ABSENCE.into_iter().map(|lie| (4, lie));
     for (height, (expected, slice)) in at_3.chain(at_4) {
-        let mut log = lied_to(&node, Lies { slice, ..Lies::NONE }).await;
+        let slice_at = Some(Height(height));
+        let mut log = lied_to(&node, Lies { slice, slice_at, ..Lies::NONE }).await;
         let error = log.slice(A, Height(height)).await.unwrap_err();
         assert_named(&error, expected, "asked for");
         let error = log.follow(A, Height(height)).await.unwrap().next().await.unwrap_err();
@@ -508,7 +511,7 @@ type HandoverLie = (&'static str, fn(Height, &mut Handovers));
 async fn a_lie_about_a_handover_is_refused() {
     let node = node().await;
     node.log.hand_over();
-    node.log.fill(10);
+    fill(&node.log, 10);
     let honest = lied_to(&node, Lies::NONE).await.slice(A, Height(10)).await;
     assert_eq!(honest.unwrap().1, None);
     let lies: [HandoverLie; 4] = [
@@ -539,7 +542,7 @@ async fn a_lie_about_a_handover_is_refused() {
 #[tokio::test]
 async fn a_fork_shows_to_who_has_seen_the_other_side() {
     let node = node().await;
-    let mut log = VerifyingLog::new(node.log_client().await, node.log.light_client());
+    let mut log = VerifyingLog::new(node.log_client().await, light_client(&node.log));
     let seen = log.head().await.unwrap();
     let block = |log: &MemoryLog, told: &mut CertifiedHeader| {
         told.header.timestamp_ms = told.header.timestamp_ms.plus(1);

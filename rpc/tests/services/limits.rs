@@ -12,7 +12,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use crate::network::{A, Node, entry};
+use crate::network::{A, Node, entry, fill};
 
 /// Sends bytes as they are.
 #[derive(Default)]
@@ -83,7 +83,7 @@ async fn malformed_protobuf_is_refused_with_a_typed_error() {
             assert_eq!(typed(&status), expected, "{method} {bytes:?}");
         }
     }
-    node.log.fill(1);
+    fill(&node.log, 1);
     call(&channel, "Log/GetHead", Vec::new()).await.expect("the server lives");
 }
 

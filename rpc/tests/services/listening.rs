@@ -20,7 +20,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use crate::network::{Node, parts};
+use crate::network::{Node, fill, parts};
 
 pub(crate) fn tls_file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/services/tls").join(name)
@@ -98,7 +98,7 @@ async fn files_of_tls_that_do_not_serve_are_named() {
 #[tokio::test]
 async fn tls_serves_those_who_trust_its_authority_and_no_plaintext() {
     let node = Node::with(ServerConfig { tls: Some(tls()), ..ServerConfig::default() }).await;
-    node.log.fill(1);
+    fill(&node.log, 1);
     let port = node.server.local_addr().port();
     let mut endpoint = Endpoint::new(format!("https://localhost:{port}"));
     endpoint.authority = Some(tls_file("authority.pem"));

@@ -8,7 +8,7 @@ use lockstep_proto::convert::log::{BlockAt, ProvenSlice, SlicesQuery};
 use lockstep_rpc::client::ClientError;
 use lockstep_rpc::node::{ErrorCode, Log};
 
-use crate::network::{A, B, NONE, Node, bundle, entry};
+use crate::network::{A, B, NONE, Node, bundle, entry, fill};
 
 fn refused(error: &ClientError) -> (ErrorCode, &str) {
     let refusal = error.refusal().unwrap_or_else(|| panic!("not a refusal: {error}"));
@@ -21,7 +21,7 @@ async fn blocks_are_read_by_height_and_hash() {
     let node = Node::start().await;
     let mut log = node.log_client().await;
     assert!(log.head().await.unwrap_err().is_not_found(), "nothing is decided yet");
-    node.log.fill(3);
+    fill(&node.log, 3);
     let head = log.head().await.unwrap();
     assert_eq!(head, node.log.certified(Height(3)));
     let by_height = log.block(BlockAt::Height(Height(2))).await.unwrap();
@@ -61,7 +61,7 @@ async fn a_slice_or_its_absence_is_proven() {
 #[tokio::test]
 async fn a_range_ends_at_the_head_and_is_proven() {
     let node = Node::start().await;
-    node.log.fill(10);
+    fill(&node.log, 10);
     let set = node.log.genesis().validators.clone();
     let mut log = node.log_client().await;
     let query = SlicesQuery { chain: A, from: Height(4), to: Height(500) };
@@ -129,9 +129,9 @@ async fn a_transaction_is_proven_loose_and_in_a_leg() {
 #[tokio::test]
 async fn sets_chains_genesis_and_handovers_are_read() {
     let node = Node::start().await;
-    node.log.fill(3);
+    fill(&node.log, 3);
     node.log.hand_over();
-    node.log.fill(6);
+    fill(&node.log, 6);
     let genesis = node.log.genesis();
     let mut log = node.log_client().await;
     assert_eq!(log.genesis().await.unwrap(), *genesis);
@@ -154,7 +154,7 @@ async fn sets_chains_genesis_and_handovers_are_read() {
 #[tokio::test]
 async fn a_full_block_is_what_value_sync_carries() {
     let node = Node::start().await;
-    node.log.fill(1);
+    fill(&node.log, 1);
     let full = node.log.full_block(Height(1)).unwrap().unwrap();
     let value = SyncedValue::decode(&full.synced_value.clone().into()).unwrap();
     let mut blocks = node.log_client().await.stream_blocks(Some(Height(1))).await.unwrap();

@@ -9,7 +9,7 @@ use lockstep_rpc::client::ClientError;
 use lockstep_rpc::client::verified::{VerifyError, VerifyingLog};
 use lockstep_rpc::node::{EntryState, ErrorCode};
 
-use crate::network::{A, B, Lies, Node, entry, record};
+use crate::network::{A, B, Lies, Node, entry, light_client, record};
 
 fn sealed(number: u64) -> RecordBody {
     RecordBody::Sealed(Sealed {
@@ -44,7 +44,7 @@ type Lie = fn(&mut Vec<u64>);
 
 async fn verifying(node: &Node, record_heights: Lie) -> VerifyingLog {
     let lies = Lies { record_heights, ..Lies::NONE };
-    VerifyingLog::new(node.liar(lies).await, node.log.light_client())
+    VerifyingLog::new(node.liar(lies).await, light_client(&node.log))
 }
 
 #[tokio::test]

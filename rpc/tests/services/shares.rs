@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 
 use crate::listening::{tls, tls_file};
-use crate::network::{A, Node, entry};
+use crate::network::{A, Node, entry, fill};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough for a stream to end that has lost its place.
@@ -86,7 +86,7 @@ async fn count_ended(held: &mut [Watch]) -> usize {
 #[tokio::test]
 async fn streams_are_refused_to_who_has_its_share_and_never_to_who_has_none() {
     let node = Node::start().await;
-    node.log.fill(1);
+    fill(&node.log, 1);
     let mut held = Vec::new();
     let greedy = u8::try_from((STREAMS_MAX - STREAMS_RESERVED) / STREAMS_PER_CLIENT_MAX).unwrap();
     for host in 2..2 + greedy {
@@ -137,7 +137,7 @@ async fn reads_of_one_client_do_not_stand_before_those_of_another() {
     const READS: usize = 4 * 60;
     let node = Node::start().await;
     // Height 1 is read by each call for itself.
-    node.log.fill(RECENT_HEIGHTS_MAX + 1);
+    fill(&node.log, RECENT_HEIGHTS_MAX + 1);
     node.log.take_for_each_read(Duration::from_millis(200));
     let answered = Arc::new(AtomicUsize::new(0));
     let mut reading = JoinSet::new();

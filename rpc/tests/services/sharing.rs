@@ -10,7 +10,7 @@ use lockstep_rpc::client::LogClient;
 use lockstep_rpc::limits::RECENT_HEIGHTS_MAX;
 use lockstep_rpc::node::{ErrorCode, Log};
 
-use crate::network::{A, B, EVM, NONE, Node, entry};
+use crate::network::{A, B, EVM, NONE, Node, entry, fill};
 
 /// Chains with a slice in some blocks, and chains before, between and behind them.
 const CHAINS: [ChainId; 6] = [ChainId(1), EVM, A, B, NONE, ChainId(903_000)];
@@ -114,7 +114,7 @@ async fn calls_share_what_streams_read_and_one_another() {
 #[tokio::test]
 async fn older_heights_are_read_by_each_call_for_itself() {
     let node = Node::start().await;
-    node.log.fill(RECENT_HEIGHTS_MAX + 2);
+    fill(&node.log, RECENT_HEIGHTS_MAX + 2);
     let mut client = node.log_client().await;
     for _ in 0..2 {
         for height in 1..=3 {
@@ -128,7 +128,7 @@ async fn older_heights_are_read_by_each_call_for_itself() {
 #[tokio::test]
 async fn a_recent_height_that_is_not_here_is_refused_each_time() {
     let node = Node::start().await;
-    node.log.fill(4);
+    fill(&node.log, 4);
     node.log.forget_below(3);
     let mut client = node.log_client().await;
     for _ in 0..3 {

@@ -4,7 +4,7 @@ use lockstep_core::types::{Height, UnixMillis};
 use lockstep_rpc::client::ClientError;
 use lockstep_rpc::client::verified::{VerifyError, VerifyingLog};
 
-use crate::network::{A, Lies, NONE, Node};
+use crate::network::{A, Lies, NONE, Node, fill, light_client};
 
 fn time_of(node: &Node, height: u64) -> UnixMillis {
     node.log.certified(Height(height)).header.timestamp_ms
@@ -15,15 +15,15 @@ type Lie = fn(&mut u64);
 
 async fn lied_to(node: &Node, height_at: Lie) -> VerifyingLog {
     let lies = Lies { height_at, ..Lies::NONE };
-    VerifyingLog::new(node.liar(lies).await, node.log.light_client())
+    VerifyingLog::new(node.liar(lies).await, light_client(&node.log))
 }
 
 #[tokio::test]
 async fn every_time_leads_to_the_first_height_after_it() {
     for heights in 1..=9 {
         let node = Node::start().await;
-        node.log.fill(heights);
-        let mut log = VerifyingLog::new(node.log_client().await, node.log.light_client());
+        fill(&node.log, heights);
+        let mut log = VerifyingLog::new(node.log_client().await, light_client(&node.log));
         assert_eq!(log.height_after(A, UnixMillis(0)).await, Ok(Height(1)));
         for height in 1..=heights {
             let at = time_of(&node, height);
@@ -52,7 +52,7 @@ async fn a_node_without_blocks_does_not_know() {
 #[tokio::test]
 async fn a_node_that_joined_late_does_not_guess() {
     let node = Node::start().await;
-    node.log.fill(9);
+    fill(&node.log, 9);
     let (first, second) = (time_of(&node, 5), time_of(&node, 6));
     node.log.forget_below(5);
     let mut log = node.log_client().await;
@@ -67,7 +67,7 @@ async fn a_node_that_joined_late_does_not_guess() {
 #[tokio::test]
 async fn another_height_is_a_lie() {
     let node = Node::start().await;
-    node.log.fill(9);
+    fill(&node.log, 9);
     let timestamp = time_of(&node, 4);
     let not_first = |height: u64, at: u64| VerifyError::NotFirstAfter {
         timestamp,

@@ -5,10 +5,10 @@ use lockstep_core::types::Height;
 use lockstep_rpc::client::ClientError;
 use lockstep_rpc::client::verified::{VerifyError, VerifyingLog};
 
-use crate::network::{A, B, Node, bundle, entry, now};
+use crate::network::{A, B, Node, bundle, entry, fill, light_client, now};
 
 async fn verifying(node: &Node) -> VerifyingLog {
-    VerifyingLog::new(node.log_client().await, node.log.light_client())
+    VerifyingLog::new(node.log_client().await, light_client(&node.log))
 }
 
 #[tokio::test]
@@ -17,7 +17,7 @@ async fn what_a_chain_has_is_shown() {
     let body = lockstep_core::entry::Body::Bundle(bundle(b"x"));
     let bundled = lockstep_core::entry::Entry::new(body, now().plus(9_000), None).unwrap();
     node.log.decide(&[entry(A, b"1"), bundled, entry(B, b"2")]);
-    node.log.fill(10);
+    fill(&node.log, 10);
     let mut log = verifying(&node).await;
     assert_eq!(log.head().await.unwrap(), node.log.certified(Height(10)).header);
     assert_eq!(log.slice(A, Height(1)).await.unwrap().1.unwrap().items.len(), 2);
@@ -35,14 +35,14 @@ async fn what_a_chain_has_is_shown() {
 #[tokio::test]
 async fn a_chain_is_followed_through_history_and_live() {
     let node = Node::start().await;
-    node.log.fill(4);
+    fill(&node.log, 4);
     let mut log = verifying(&node).await;
     let mut stream = log.follow(A, Height(1)).await.unwrap();
     for height in 1..=4 {
         let (got, slice) = stream.next().await.unwrap();
         assert_eq!((got.height, slice.is_some()), (Height(height), height % 2 == 1));
     }
-    node.log.fill(6);
+    fill(&node.log, 6);
     assert_eq!(stream.next().await.unwrap().0.height, Height(5));
     assert_eq!(stream.next().await.unwrap().0, node.log.certified(Height(6)).header);
     assert_eq!(log.light_client().head().unwrap().height, Height(6));
@@ -51,9 +51,9 @@ async fn a_chain_is_followed_through_history_and_live() {
 #[tokio::test]
 async fn handovers_are_fetched_where_a_header_shows_one() {
     let node = Node::start().await;
-    node.log.fill(3);
+    fill(&node.log, 3);
     node.log.hand_over();
-    node.log.fill(8);
+    fill(&node.log, 8);
     for height in [5, 8] {
         let mut jump = verifying(&node).await;
         jump.slice(A, Height(height)).await.unwrap();
@@ -72,7 +72,7 @@ async fn handovers_are_fetched_where_a_header_shows_one() {
 #[tokio::test]
 async fn a_range_is_read_part_by_part_up_to_the_head() {
     let node = Node::start().await;
-    node.log.fill(6);
+    fill(&node.log, 6);
     let mut log = verifying(&node).await;
     let part = log.part(A, Height(1), Height(4)).await.unwrap();
     assert_eq!((part.proof.blocks.len(), part.next), (4, Some(Height(5))));

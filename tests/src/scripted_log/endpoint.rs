@@ -16,8 +16,10 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 
-use super::ScriptedLog;
-use super::liar::{self, Lie};
+use lockstep_rpc::client::Endpoint;
+use lockstep_test_log::liar;
+
+use super::{Lie, ScriptedLog};
 use crate::wait::until;
 
 /// How long an address may take to be free again.
@@ -102,7 +104,7 @@ impl ScriptedEndpoint {
             health.height = Height(1);
         });
         let backend = Backend {
-            log: Arc::clone(&self.log) as Arc<dyn Log>,
+            log: Arc::clone(&self.log.log) as Arc<dyn Log>,
             ingress: Arc::clone(&self.log.ingress) as Arc<dyn Ingress>,
             health: receiver,
             metrics: RpcMetrics::default(),
@@ -121,7 +123,11 @@ impl ScriptedEndpoint {
                 let server = serve_on(&handle, ServerConfig::default(), backend).await?;
                 let honest = format!("http://{}", server.local_addr());
                 running._server = Some(server);
-                drop(handle.spawn(liar::serve(listener, honest, lie)));
+                drop(handle.spawn(async move {
+                    let honest = Endpoint::new(honest).connect().await;
+                    let honest = honest.expect("the honest node listens");
+                    liar::serve(listener, honest, Arc::new(()), lie.lies()).await;
+                }));
             }
         }
         Some(running)

@@ -1,133 +1,43 @@
 //! A full node that joins late: endpoints that lie are left, it catches up, and what it serves is verified.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
-use futures::stream::BoxStream;
 use lockstep_core::certificate::Certificate;
 use lockstep_core::encoding::Canonical as _;
 use lockstep_core::types::Height;
 use lockstep_proto::convert::ingress::{EntryState, Milestone, Wait};
 use lockstep_proto::error::ErrorCode;
 use lockstep_proto::v1;
-use lockstep_proto::v1::log_client::LogClient;
-use lockstep_proto::v1::log_server::{Log, LogServer};
+use lockstep_rpc::client::Endpoint;
+use lockstep_test_log::{Lies, liar};
 use lockstep_tests::cluster::Cluster;
 use lockstep_tests::entries::{EVM_A, OPAQUE, opaque};
 use lockstep_tests::load::Load;
 use lockstep_tests::wait::until;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::{Channel, Server};
-use tonic::{Request, Response, Status};
+use tokio::net::TcpListener;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The liars tell the truth below this height.
 const HONEST_BELOW: u64 = 5;
 
-type Answer<T> = Result<Response<T>, Status>;
 type Lie = fn(&mut v1::FullBlock);
 
-/// An endpoint that gives a real node's blocks, with a lie from some height on.
-struct Liar {
-    real: LogClient<Channel>,
-    lie: Lie,
-}
-
-fn no<T>() -> Answer<T> {
-    Err(Status::unimplemented("a liar gives blocks only"))
-}
-
-#[tonic::async_trait]
-impl Log for Liar {
-    type StreamSlicesStream = BoxStream<'static, Result<v1::ProvenSlice, Status>>;
-    type StreamBlocksStream = BoxStream<'static, Result<v1::FullBlock, Status>>;
-
-    async fn stream_blocks(
-        &self,
-        request: Request<v1::StreamBlocksRequest>,
-    ) -> Answer<Self::StreamBlocksStream> {
-        let blocks = self.real.clone().stream_blocks(request.into_inner()).await?.into_inner();
-        let lie = self.lie;
-        let blocks = blocks.map(move |block| {
-            let mut block = block?;
-            if block.height >= HONEST_BELOW {
-                lie(&mut block);
-            }
-            Ok(block)
-        });
-        Ok(Response::new(blocks.boxed()))
-    }
-
-    async fn get_head(&self, request: Request<v1::GetHeadRequest>) -> Answer<v1::DecidedHeader> {
-        self.real.clone().get_head(request.into_inner()).await
-    }
-    async fn get_block(&self, _: Request<v1::GetBlockRequest>) -> Answer<v1::Block> {
-        no()
-    }
-    async fn get_slice(&self, _: Request<v1::GetSliceRequest>) -> Answer<v1::ProvenSlice> {
-        no()
-    }
-    async fn get_slices(&self, _: Request<v1::GetSlicesRequest>) -> Answer<v1::GetSlicesResponse> {
-        no()
-    }
-    async fn stream_slices(
-        &self,
-        _: Request<v1::StreamSlicesRequest>,
-    ) -> Answer<Self::StreamSlicesStream> {
-        no()
-    }
-    async fn get_transaction_proof(
-        &self,
-        _: Request<v1::GetTransactionProofRequest>,
-    ) -> Answer<v1::ProvenTransaction> {
-        no()
-    }
-    async fn get_validator_set(
-        &self,
-        _: Request<v1::GetValidatorSetRequest>,
-    ) -> Answer<v1::ValidatorSet> {
-        no()
-    }
-    async fn get_chains(&self, _: Request<v1::GetChainsRequest>) -> Answer<v1::GetChainsResponse> {
-        no()
-    }
-    async fn get_genesis(&self, _: Request<v1::GetGenesisRequest>) -> Answer<v1::Genesis> {
-        no()
-    }
-    async fn get_handovers(
-        &self,
-        _: Request<v1::GetHandoversRequest>,
-    ) -> Answer<v1::GetHandoversResponse> {
-        no()
-    }
-    async fn get_height_at(
-        &self,
-        _: Request<v1::GetHeightAtRequest>,
-    ) -> Answer<v1::GetHeightAtResponse> {
-        no()
-    }
-    async fn get_record_heights(
-        &self,
-        _: Request<v1::GetRecordHeightsRequest>,
-    ) -> Answer<v1::GetRecordHeightsResponse> {
-        no()
-    }
-}
-
 /// Serves a liar over a real node for as long as the test's runtime lives; its endpoint.
-async fn serve(real: &str, lie: Lie) -> String {
-    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listener = tokio::net::TcpListener::bind(listen).await.expect("a free port");
+async fn serve(real: &str, full_block: Lie) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let at = listener.local_addr().expect("is bound");
-    let real = LogClient::connect(real.to_owned()).await.expect("it serves");
-    let server = Server::builder().add_service(LogServer::new(Liar { real, lie }));
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    let real = Endpoint::new(real).connect().await.expect("it serves");
+    let lies = Lies { full_block, ..Lies::NONE };
+    tokio::spawn(liar::serve(listener, real, Arc::new(()), lies));
     format!("http://{at}")
 }
 
 fn other_bytes(block: &mut v1::FullBlock) {
+    if block.height < HONEST_BELOW {
+        return;
+    }
     let mut bytes = block.synced_value.to_vec();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -141,10 +51,16 @@ fn change_certificate(block: &mut v1::FullBlock, change: impl FnOnce(&mut Certif
 }
 
 fn fewer_signatures(block: &mut v1::FullBlock) {
+    if block.height < HONEST_BELOW {
+        return;
+    }
     change_certificate(block, |certificate| certificate.signatures.truncate(2));
 }
 
 fn other_signature(block: &mut v1::FullBlock) {
+    if block.height < HONEST_BELOW {
+        return;
+    }
     change_certificate(block, |certificate| {
         let other = certificate.signatures[1].signature;
         certificate.signatures[0].signature = other;

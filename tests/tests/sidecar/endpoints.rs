@@ -269,8 +269,8 @@ async fn two_seconds_of_clock_skew_change_no_block() {
         let mut rig = Rig::start(Setup { skew_ms, ..Setup::default() }).await;
         let items = rig.transfers(6);
         rig.offer(1, &rig.entries(&items[..2]));
-        rig.log.decide(rig.end(1), &rig.entries(&items[2..3]));
-        rig.log.decide(rig.end(1).plus(1), &rig.entries(&items[3..5]));
+        rig.log.decide_at(rig.end(1), &rig.entries(&items[2..3]));
+        rig.log.decide_at(rig.end(1).plus(1), &rig.entries(&items[3..5]));
         rig.offer(2, &rig.entries(&items[5..]));
         rig.close(3);
         let mut blocks = Vec::new();

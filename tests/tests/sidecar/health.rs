@@ -177,7 +177,7 @@ async fn jobs_that_come_to_no_block_show_in_health_until_one_does() {
     let fault = Fault::always("engine_forkchoiceUpdated", Instead::Error(-38003));
     rig.engine.fault(fault.of(Which::WithAttributes));
     let said = until("no block shows", SOON * 2, async || {
-        rig.log.decide(rig.log.time().plus(1), &[]);
+        rig.log.decide_at(rig.log.time().plus(1), &[]);
         let id = rig.node.start_job().await.id();
         rig.node.get_payload(&id).await;
         let (status, text) = rig.get("/healthz").await;

@@ -166,7 +166,7 @@ async fn quiet_blocks(rig: &mut Rig, numbers: std::ops::RangeInclusive<u64>) -> 
     for number in numbers {
         all.extend(blocks(rig, number..=number).await);
         for _ in 0..20 {
-            rig.log.decide(rig.log.time().plus(1), &[]);
+            rig.log.decide_at(rig.log.time().plus(1), &[]);
         }
     }
     all
@@ -340,7 +340,7 @@ async fn a_block_without_users_and_record_counts_as_offered_once_the_log_is_a_mi
         rig.engine.accept(hash_of(item));
     }
     let waiting = rig.fill(2, 2);
-    rig.log.decide(rig.end(1).plus(61_000), &[]);
+    rig.log.decide_at(rig.end(1).plus(61_000), &[]);
     rig.revive().await;
     let envelope = until("the block counts as offered", SOON, async || {
         let id = rig.node.start_job().await.id();
@@ -394,7 +394,7 @@ async fn at_the_pace_of_op_node_blocks_are_on_time_and_have_their_items() {
         let id: Value = rig.node.start_job().await.id();
         while now().plus(50) < due {
             let items = rig.transfers(1);
-            rig.log.decide(now(), &rig.entries(&items));
+            rig.log.decide_at(now(), &rig.entries(&items));
             sent.extend(items);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -206,7 +206,7 @@ async fn a_closed_block_whose_record_is_not_decided_in_time_counts_as_offered() 
         rig.engine.accept(hash_of(item));
     }
     let honest = rig.fill(2, 2);
-    rig.log.decide(rig.end(1).plus(62_000), &[]);
+    rig.log.decide_at(rig.end(1).plus(62_000), &[]);
     rig.until_log_time(rig.end(1).plus(62_000)).await;
     assert_eq!(until_block(&mut rig).await.users, honest);
     // Nothing of what was put on disk meanwhile says otherwise.

@@ -17,8 +17,9 @@ use lockstep_execution::jwt::Secret;
 use lockstep_rpc::client::Endpoint;
 use lockstep_sidecar::config::{Config, Role, WhenSilent};
 use lockstep_sidecar::sidecar::{self, Sidecar};
+use lockstep_test_log::keys::{committee, set_of};
 use lockstep_tests::scripted_engine::{EngineKind, ScriptedEngine};
-use lockstep_tests::scripted_log::{Manner, ScriptedEndpoint, ScriptedLog, committee, set_of};
+use lockstep_tests::scripted_log::{Manner, ScriptedEndpoint, ScriptedLog};
 use lockstep_tests::wait::until;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -146,7 +147,7 @@ impl Rig {
         let start = u64::try_from((now_ms() - setup.skew_ms) / 1_000).unwrap();
         let genesis = genesis(start, setup.block_time);
         let log = ScriptedLog::new(genesis.clone());
-        log.decide(UnixMillis(start * 1_000 + 10), &[]);
+        log.decide_at(UnixMillis(start * 1_000 + 10), &[]);
         let engine = ScriptedEngine::start(setup.kind, start, setup.gas_limit, ENGINE_SECRET).await;
         let mut endpoints = Vec::new();
         for manner in &setup.manners {
@@ -303,7 +304,7 @@ impl Rig {
 
     /// Decides entries in the window of block `number`.
     pub(crate) fn offer(&self, number: u64, entries: &[Entry]) -> Height {
-        self.log.decide(UnixMillis(self.end(number).0 - 100), entries)
+        self.log.decide_at(UnixMillis(self.end(number).0 - 100), entries)
     }
 
     /// Decides all records that were submitted, in the window of block `number`.
@@ -313,7 +314,7 @@ impl Rig {
 
     /// Decides the block that closes the window of block `number`.
     pub(crate) fn close(&self, number: u64) -> Height {
-        self.log.decide(UnixMillis(self.end(number).0 + 50), &[])
+        self.log.decide_at(UnixMillis(self.end(number).0 + 50), &[])
     }
 
     /// Fresh transfers of users who never sent anything.

@@ -10,12 +10,11 @@ use lockstep_core::entry::{Body, Entry};
 use lockstep_core::types::{ChainId, EntryId, Height};
 use lockstep_proto::convert::bundle::refuse_entry;
 use lockstep_rpc::node::{
-    Client, Dropped, EntryState, ErrorCode, Ingress, LegState, LegStatus, ReadError, Refusal,
-    Stage, Submission,
+    Client, Dropped, EntryState, ErrorCode, Ingress, LegState, LegStatus, Log as _, ReadError,
+    Refusal, Stage, Submission,
 };
+use lockstep_test_log::MemoryLog;
 use tokio::sync::watch;
-
-use super::{MemoryLog, decided};
 
 /// The ingress, in memory: nothing is decided before a test says so.
 pub(crate) struct MemoryIngress {
@@ -77,13 +76,9 @@ impl MemoryIngress {
     pub(crate) fn decide(&self) -> Height {
         let entries = std::mem::take(&mut *self.pending.lock().unwrap());
         let height = self.log.decide(&entries);
-        let states = self.log.with(height, |decision| {
-            let state = |index| EntryState::Decided(decided(decision, index));
-            let taken = decision.taken.iter();
-            taken.map(|(entry, index)| (entry.id(), state(*index))).collect::<Vec<_>>()
-        });
-        for (id, state) in states.unwrap() {
-            self.sender(id, |sender| sender.send_replace(Some(state)));
+        for (entry, decided) in self.log.taken(height) {
+            let state = EntryState::Decided(decided);
+            self.sender(entry.id(), |sender| sender.send_replace(Some(state)));
         }
         height
     }
@@ -118,8 +113,8 @@ impl MemoryIngress {
     fn take(&self, entry: Entry) -> Result<Submission, Refusal> {
         let checked = entry.check(self.log.network()).map_err(|error| refuse_entry(&error))?;
         let entry = checked.entry();
-        let is_registered =
-            |chain: ChainId| self.log.genesis.chains.iter().any(|params| params.id == chain);
+        let genesis = self.log.genesis();
+        let is_registered = |chain: ChainId| genesis.chains.iter().any(|params| params.id == chain);
         if let Some(unknown) = checked.transactions().iter().find(|t| !is_registered(t.chain)) {
             let reason = format!("chain {} is not registered", unknown.chain);
             return Err(Refusal::new(ErrorCode::UnknownChain, reason));
