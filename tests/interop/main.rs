@@ -6,6 +6,7 @@
 mod load;
 mod run;
 
+mod attack;
 mod bundles;
 mod committee_stopped;
 mod derivation;

@@ -34,6 +34,11 @@ pub const GUESSES_MIN: usize = 4;
 pub const BLOCKS_KEPT_MAX: usize = 256;
 /// Bytes of blocks that came by which are kept, to walk without asking the engine: minutes of full blocks.
 pub const BLOCK_BYTES_KEPT_MAX: usize = 64 << 20;
+/// Bytes of payloads that are kept as op-node brought them, to be given back to an engine that lost them: some minutes of full
+/// blocks, hours of small ones. An engine may lose what is not safe yet, and a batcher posts within minutes.
+pub const BROUGHT_BYTES_KEPT_MAX: usize = 64 << 20;
+/// How long blocks are given back to an engine within one call of op-node, which gives up after 10 s.
+pub const RESTORE_PATIENCE: Duration = Duration::from_secs(8);
 /// Cursors that are kept for the next start: what a restart needs, and a reorg of some minutes.
 pub const CURSORS_KEPT_MAX: usize = 256;
 

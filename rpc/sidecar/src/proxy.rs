@@ -67,16 +67,7 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Waiting {
     body: Bytes,
-    answer: oneshot::Sender<Answered>,
-}
-
-/// How a call of op-node is answered.
-#[derive(Debug)]
-enum Answered {
-    /// By the session.
-    Session(effect::Answer),
-    /// By the engine; whether the call waited before.
-    Pass { is_held: bool },
+    answer: oneshot::Sender<effect::Answer>,
 }
 
 /// An answer to op-node.
@@ -249,15 +240,10 @@ impl Proxy {
     async fn call(self: &Arc<Self>, id: Option<&RawValue>, call: Call, body: Bytes) -> Answer {
         let (answer, answered) = oneshot::channel();
         let name = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
-        self.calls().insert(name, Waiting { body: body.clone(), answer });
+        self.calls().insert(name, Waiting { body, answer });
         self.step(Input::Called(name, call));
         match answered.await {
-            Ok(Answered::Session(answer)) => show(id, answer),
-            Ok(Answered::Pass { is_held }) => {
-                let answer = self.pass(body).await;
-                // A call that waited for its turn says nothing of what the sidecar adds.
-                Answer { engine: answer.engine.filter(|_| !is_held), ..answer }
-            }
+            Ok(answer) => show(id, answer),
             Err(_) => {
                 error!("the session gave a call no answer");
                 ok(json_rpc::error(id, json_rpc::SERVER_ERROR, "the call has no answer", None))
@@ -289,8 +275,7 @@ impl Proxy {
                     proxy.step(Input::Replied(ask, reply));
                 });
             }
-            Effect::Answer(call, answer) => self.answer(call, Answered::Session(answer)),
-            Effect::Pass { call, is_held } => self.answer(call, Answered::Pass { is_held }),
+            Effect::Answer(call, answer) => self.answer(call, answer),
             Effect::Record(body) => {
                 if let Some(records) = records {
                     records.submit(body);
@@ -312,7 +297,7 @@ impl Proxy {
         }
     }
 
-    fn answer(&self, call: CallId, answer: Answered) {
+    fn answer(&self, call: CallId, answer: effect::Answer) {
         // Nobody waits for it if op-node's call was torn down with its task.
         if let Some(waiting) = self.calls().remove(&call) {
             waiting.answer.send(answer).unwrap_or_default();
@@ -349,8 +334,8 @@ impl Proxy {
 
 fn show(id: Option<&RawValue>, answer: effect::Answer) -> Answer {
     match answer {
-        effect::Answer::Engine(Forwarded { status, body, time }) => {
-            Answer { status, body, engine: Some(time) }
+        effect::Answer::Engine { forwarded: Forwarded { status, body, time }, is_held } => {
+            Answer { status, body, engine: (!is_held).then_some(time) }
         }
         effect::Answer::Result(raw) => ok(json_rpc::result(id, &raw)),
         effect::Answer::Error { code, message } => ok(json_rpc::error(id, code, &message, None)),

@@ -14,6 +14,7 @@
 //! | `getPayload` of a job whose parent is no longer the head | −38001 |
 //! | `getPayload` of the engine's own | [`passing`] |
 //! | `newPayload` | [`importing`], in front of a replica after [`verifying`] |
+//! | either of the two for which the engine lacks a block that op-node brought | [`restoring`] first |
 //! | `miner_setMaxDASize` | a `Limits` record |
 //!
 //! A part that is on its way to something is polled at each step, and asks one question at a time.
@@ -32,6 +33,7 @@ pub mod making;
 pub mod passing;
 pub mod planning;
 pub mod recording;
+pub mod restoring;
 pub mod sealing;
 pub mod starting;
 pub mod state;
@@ -207,10 +209,11 @@ impl Session {
                     }
                 }
             }
-            Call::NewPayload { method, payload, raw, beacon_root } => {
-                let verifying = Verifying::new(method, payload.clone(), raw, beacon_root);
+            Call::NewPayload { method, payload, params } => {
+                let verifying = Verifying::new(method.clone(), payload.clone(), params.clone());
                 let verifying = self.verifying(&payload, verifying);
-                Answering::Importing(Box::new(Importing::new(cx, id, payload, verifying)))
+                let importing = Importing::new(cx, id, method, (payload, params), verifying);
+                Answering::Importing(Box::new(importing))
             }
             Call::MaxDaSize { tx_bytes, block_bytes } => {
                 self.limit(cx, tx_bytes, block_bytes);

@@ -279,3 +279,67 @@ fn a_long_silence_costs_no_more_questions_per_block() {
     }
     assert_eq!(world.records.len(), 200);
 }
+
+/// An engine that was killed comes up without its newest blocks: it has them again before op-node is told that it lacks them,
+/// whatever op-node asks first.
+#[test]
+fn an_engine_that_lost_its_newest_blocks_is_given_them_back() {
+    for lost in [1, 2, 5] {
+        for act in ["heads", "job", "payload"] {
+            let mut world = World::new();
+            for number in 1..=6 {
+                world.fill(START + number, 2);
+                world.block_on_head();
+            }
+            let head = world.engine.head;
+            let chain = world.canonical();
+            let next = {
+                let mut attributes = world.attributes(START + 7);
+                attributes["noTxPool"] = json!(true);
+                let params = json!([world.heads(head), attributes]);
+                let built = world.engine.call("engine_forkchoiceUpdatedV3", &params).unwrap();
+                let id = json!([built["payloadId"]]);
+                world.engine.call("engine_getPayloadV4", &id).unwrap()["executionPayload"].clone()
+            };
+            world.engine.restart(6 - lost);
+            let call = match act {
+                "heads" => {
+                    let heads = json!([world.heads(head), null]);
+                    world.call("engine_forkchoiceUpdatedV3", heads)
+                }
+                "job" => {
+                    let params = json!([world.heads(head), world.attributes(START + 7)]);
+                    world.call("engine_forkchoiceUpdatedV3", params)
+                }
+                _ => {
+                    let mut payload = next;
+                    payload.as_object_mut().unwrap().remove("slotNumber");
+                    world.call("engine_newPayloadV4", json!([payload, [], B256::ZERO, []]))
+                }
+            };
+            world.settle();
+            let result = &world.answers[&call]["result"];
+            let status = match act {
+                "payload" => &result["status"],
+                _ => &result["payloadStatus"]["status"],
+            };
+            assert_eq!(status, "VALID", "{act} after {lost} blocks were lost: {result}");
+            let params = json!([world.heads(head), null]);
+            world.call("engine_forkchoiceUpdatedV3", params);
+            world.settle();
+            assert_eq!(world.canonical(), chain, "{act}");
+        }
+    }
+}
+
+/// What was never brought through here can't be given back: op-node is told what the engine says.
+#[test]
+fn an_engine_that_lacks_what_nobody_brought_is_not_asked_twice() {
+    let mut cell = Cell::of(State::None);
+    let heads = json!([cell.world.heads(B256::repeat_byte(9)), null]);
+    let before = cell.world.questions;
+    let call = cell.world.call("engine_forkchoiceUpdatedV3", heads);
+    cell.world.settle();
+    let status = &cell.world.answers[&call]["result"]["payloadStatus"]["status"];
+    assert_eq!((status, cell.world.questions - before), (&json!("SYNCING"), 1));
+}

@@ -184,7 +184,9 @@ impl World {
             Effect::Ask(ask, question) => self.asked.push((ask, question)),
             Effect::Answer(call, answer) => {
                 let answer = match answer {
-                    Answer::Engine(forwarded) => serde_json::from_slice(&forwarded.body).unwrap(),
+                    Answer::Engine { forwarded, .. } => {
+                        serde_json::from_slice(&forwarded.body).unwrap()
+                    }
                     Answer::Result(raw) => {
                         json!({ "result": serde_json::from_str::<Value>(raw.get()).unwrap() })
                     }
@@ -193,11 +195,6 @@ impl World {
                     }
                 };
                 assert!(self.calls.remove(&call).is_some(), "{call:?} is answered once");
-                self.answers.insert(call, answer);
-            }
-            Effect::Pass { call, .. } => {
-                let answer = self.forward(call);
-                self.calls.remove(&call);
                 self.answers.insert(call, answer);
             }
             Effect::Record(body) => self.records.push(body),

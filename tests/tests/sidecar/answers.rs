@@ -210,12 +210,15 @@ async fn any_answer_to_a_call_that_passes_through_comes_back_as_it_is() {
             rig.engine.fault(Fault::once(method, answer.clone()));
             let reply = rig.node.call(method, params.clone()).await;
             let calls = rig.engine.calls_of(method);
-            assert_eq!(calls.len(), 1, "{what}");
+            // An engine that lacks a head that came through here is given it back, and asked again.
+            let lacks_head = method.starts_with("engine_forkchoiceUpdated")
+                && matches!(answer, Instead::Status("SYNCING" | "ACCEPTED"));
+            assert_eq!(calls.len(), if lacks_head { 2 } else { 1 }, "{what}");
             match answer {
                 Instead::Http(status) => assert_eq!(reply.status, status, "{what}"),
                 Instead::Cut => assert_eq!(reply.status, 502, "{what}"),
                 Instead::Garbage => assert!(reply.text().ends_with("as the script says"), "{what}"),
-                _ => assert_eq!(reply.body, calls[0].answer, "{what}"),
+                _ => assert_eq!(reply.body, calls.last().unwrap().answer, "{what}"),
             }
         }
     }

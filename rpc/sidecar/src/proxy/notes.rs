@@ -64,6 +64,9 @@ pub(super) fn take(note: Note, metrics: &Metrics, now_ms: u64) {
             metrics.engine_errors.inc();
             warn!(%job, %reason, "the engine cannot build now");
         }
+        Note::Restored { head, count } => {
+            info!(%head, count, "an engine that lost blocks has them again");
+        }
         Note::JobEnded { job, parent, reason } => ended(&(job, parent), &reason),
         Note::Rehearsed { parent, items } => rehearsed(&parent, items),
         Note::Foreign { block, reason, is_refused } => {

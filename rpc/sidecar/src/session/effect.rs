@@ -33,13 +33,6 @@ pub enum Effect {
     Ask(AskId, Question),
     /// Answer a call of op-node.
     Answer(CallId, Answer),
-    /// Carry a call of op-node to the engine, and the engine's answer back; nothing of it is needed here.
-    Pass {
-        /// The call.
-        call: CallId,
-        /// Whether it waited for its turn, so that its time says nothing of what the sidecar adds.
-        is_held: bool,
-    },
     /// Bring a record into the log.
     Record(RecordBody),
     /// Bring limits into the log, if they are others than those said last.
@@ -63,7 +56,12 @@ pub enum Effect {
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// What the engine answered, as it is.
-    Engine(Forwarded),
+    Engine {
+        /// The answer.
+        forwarded: Forwarded,
+        /// Whether the call waited for something else, so that its time says nothing of what the sidecar adds.
+        is_held: bool,
+    },
     /// A result.
     Result(Box<RawValue>),
     /// An error.
@@ -238,6 +236,13 @@ pub enum Note {
         parent: B256,
         /// Why.
         reason: JobError,
+    },
+    /// An engine that lost blocks has them again.
+    Restored {
+        /// The newest of them.
+        head: B256,
+        /// How many.
+        count: usize,
     },
     /// A job ended without a block.
     JobEnded {

@@ -13,6 +13,7 @@ use super::context::{Asking, Context, reply};
 use super::effect::{Answer, CallId, Note, Question};
 use super::error::JobError;
 use super::input::Forwarded;
+use super::restoring::{Brought as Kept, Restoring, is_lacking};
 use super::state::State;
 use super::verifying::{Verdict, Verifying};
 
@@ -37,7 +38,11 @@ pub enum Brought {
 #[derive(Debug)]
 pub struct Importing {
     call: CallId,
+    method: String,
     payload: Payload,
+    params: Vec<Box<RawValue>>,
+    /// Whether the engine was given back what it lacks already.
+    has_restored: bool,
     doing: Doing,
 }
 
@@ -45,6 +50,8 @@ pub struct Importing {
 enum Doing {
     Verifying(Box<Verifying>),
     Forwarding(Asking),
+    /// The engine lacks the parent.
+    Restoring(Restoring),
 }
 
 impl Importing {
@@ -53,14 +60,15 @@ impl Importing {
     pub fn new(
         cx: &mut Context<'_>,
         call: CallId,
-        payload: Payload,
+        method: String,
+        (payload, params): (Payload, Vec<Box<RawValue>>),
         verifying: Option<Verifying>,
     ) -> Self {
         let doing = match verifying {
             Some(verifying) => Doing::Verifying(Box::new(verifying)),
             None => Doing::Forwarding(cx.ask(Question::Forward(call))),
         };
-        Self { call, payload, doing }
+        Self { call, method, payload, params, has_restored: false, doing }
     }
 
     /// Goes on, to the answer.
@@ -79,10 +87,30 @@ impl Importing {
                     let Ok(forwarded) = reply!(asking, cx, Forwarded) else {
                         return Poll::Pending;
                     };
-                    return Poll::Ready(self.forwarded(cx, state, forwarded));
+                    match self.to_restore(cx, state, &forwarded) {
+                        Some(restoring) => self.doing = Doing::Restoring(restoring),
+                        None => return Poll::Ready(self.forwarded(cx, state, forwarded)),
+                    }
+                }
+                Doing::Restoring(restoring) => {
+                    ready!(restoring.poll(cx, state));
+                    self.has_restored = true;
+                    self.doing = Doing::Forwarding(cx.ask(Question::Forward(self.call)));
                 }
             }
         }
+    }
+
+    /// What is given back to the engine before the call is made again, if it lacks the parent.
+    fn to_restore(
+        &self,
+        cx: &Context<'_>,
+        state: &State,
+        forwarded: &Forwarded,
+    ) -> Option<Restoring> {
+        let status = result(forwarded).and_then(|raw| payload::status(&raw));
+        let is_wanted = is_lacking(status.as_deref()) && !self.has_restored;
+        is_wanted.then(|| Restoring::new(cx, state, self.payload.parent)).flatten()
     }
 
     fn refuse(&self, cx: &mut Context<'_>, reason: String) -> Brought {
@@ -101,13 +129,22 @@ impl Importing {
         Brought::Out
     }
 
+    fn keep_brought(&self, state: &mut State) {
+        let Payload { hash, parent, .. } = self.payload;
+        let (method, params) = (self.method.clone(), self.params.clone());
+        let kept = Kept { parent, method, params };
+        let bytes = kept.bytes();
+        state.brought.insert_weighed(hash, kept, bytes);
+    }
+
     fn forwarded(&self, cx: &mut Context<'_>, state: &mut State, forwarded: Forwarded) -> Brought {
         let parent = self.payload.parent;
         let result = result(&forwarded);
-        cx.answer(self.call, Answer::Engine(forwarded));
+        cx.answer(self.call, Answer::Engine { forwarded, is_held: self.has_restored });
         match result.and_then(|raw| payload::imported(&raw, parent)) {
             Some(Imported::Valid) => {
                 state.keep(&self.payload);
+                self.keep_brought(state);
                 Brought::In(self.payload.clone())
             }
             // The same job would come to the same block, so it begins anew and finds out ahead of op-node.

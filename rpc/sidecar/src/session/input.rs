@@ -89,10 +89,8 @@ pub enum Call {
         method: String,
         /// The block.
         payload: Payload,
-        /// The same as it came.
-        raw: Box<RawValue>,
-        /// The root of the beacon block, as it came.
-        beacon_root: Option<Box<RawValue>>,
+        /// All parameters, as they came.
+        params: Vec<Box<RawValue>>,
     },
     /// `miner_setMaxDASize`.
     MaxDaSize {
@@ -119,9 +117,9 @@ impl Call {
             return Some(Self::GetPayload { method, id: payload_id(first) });
         }
         if name.starts_with("engine_newPayload") {
-            let (payload, raw) = (Payload::read(first)?, first.to_owned());
-            let beacon_root = params.get(2).map(|raw| (*raw).to_owned());
-            return Some(Self::NewPayload { method, payload, raw, beacon_root });
+            let payload = Payload::read(first)?;
+            let params = params.iter().map(|raw| (*raw).to_owned()).collect();
+            return Some(Self::NewPayload { method, payload, params });
         }
         None
     }

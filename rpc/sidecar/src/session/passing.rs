@@ -50,7 +50,7 @@ impl Passing {
                 forwarded.clone()
             }
         };
-        cx.answer(self.call, Answer::Engine(forwarded));
+        cx.answer(self.call, Answer::Engine { forwarded, is_held: false });
         Poll::Ready(())
     }
 }

@@ -1,7 +1,7 @@
 //! `forkchoiceUpdated`: passes, or starts a job. A job is answered at once with a payload id of the sidecar's own: the head
 //! is set on the engine, the block is built when its window has closed.
 
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Instant;
 
 use lockstep_execution::attributes::{Attributes, Forkchoice, JobId};
@@ -12,9 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::context::{Asking, Context, reply};
-use super::effect::{Answer, CallId, Effect, EngineCall, Note, Question};
+use super::effect::{Answer, CallId, EngineCall, Note, Question};
+use super::importing::result;
+use super::input::Forwarded;
 use super::job::Job;
 use super::planning::Planning;
+use super::restoring::{Restoring, is_lacking};
 use super::state::State;
 use crate::config::ExecutionMode;
 use crate::limits::HOLD_MAX;
@@ -55,19 +58,24 @@ pub struct Starting {
     forkchoice: Forkchoice,
     /// Of a sequencing job.
     attributes: Option<Attributes>,
+    /// Whether it waited for something else than the engine's answer.
+    is_held: bool,
+    /// Whether the engine was given back what it lacks already.
+    has_restored: bool,
     doing: Doing,
 }
 
 #[derive(Debug)]
 enum Doing {
     /// A job's call with heads is on its way: until it was answered, but not longer than that.
-    Waiting {
-        until: Instant,
-        is_held: bool,
-    },
+    Waiting(Instant),
+    /// It passes.
+    Forwarding(Asking),
     /// The parent's number is not known.
     Numbering(Asking),
     Setting(Asking),
+    /// The engine lacks the head; whether the call passes.
+    Restoring(Restoring, bool),
 }
 
 impl Starting {
@@ -80,26 +88,27 @@ impl Starting {
         forkchoice: Forkchoice,
         attributes: Option<Attributes>,
     ) -> Self {
-        let doing = Doing::Waiting { until: cx.after(HOLD_MAX), is_held: false };
+        let doing = Doing::Waiting(cx.after(HOLD_MAX));
         let attributes = attributes.filter(Attributes::is_sequencing);
-        Self { call, method, forkchoice, attributes, doing }
+        let (is_held, has_restored) = (false, false);
+        Self { call, method, forkchoice, attributes, is_held, has_restored, doing }
     }
 
     /// Goes on, to the answer.
     pub fn poll(&mut self, cx: &mut Context<'_>, state: &mut State) -> Poll<Begun> {
         loop {
             match &mut self.doing {
-                Doing::Waiting { until, is_held } => {
+                Doing::Waiting(until) => {
                     if state.heads.is_taken() {
-                        *is_held = true;
+                        self.is_held = true;
                         if !cx.is_past(*until) {
                             return Poll::Pending;
                         }
                         cx.note(Note::Overtaken);
                     }
-                    let is_held = *is_held;
                     if !self.is_rewritten(state) {
-                        return Poll::Ready(self.pass(cx, state, is_held));
+                        self.forward(cx);
+                        continue;
                     }
                     let known = state.reader.get(&self.forkchoice.head).map(|known| known.number);
                     match known {
@@ -109,6 +118,24 @@ impl Starting {
                             return Poll::Ready(self.refuse_old(cx));
                         }
                         Some(_) => self.set(cx),
+                    }
+                }
+                Doing::Forwarding(asking) => {
+                    let Ok(forwarded) = reply!(asking, cx, Forwarded) else {
+                        return Poll::Pending;
+                    };
+                    let status = result(&forwarded).and_then(|raw| status(&raw));
+                    if !self.restores(cx, state, status.as_deref(), true) {
+                        return Poll::Ready(self.passed(cx, state, forwarded));
+                    }
+                }
+                Doing::Restoring(restoring, passes) => {
+                    let passes = *passes;
+                    ready!(restoring.poll(cx, state));
+                    (self.has_restored, self.is_held) = (true, true);
+                    match passes {
+                        true => self.forward(cx),
+                        false => self.set(cx),
                     }
                 }
                 Doing::Numbering(asking) => {
@@ -122,7 +149,10 @@ impl Starting {
                 }
                 Doing::Setting(asking) => {
                     let Ok(answer) = reply!(asking, cx, Called) else { return Poll::Pending };
-                    return Poll::Ready(self.start(cx, state, answer));
+                    let status = answer.as_ref().ok().and_then(|raw| status(raw));
+                    if !self.restores(cx, state, status.as_deref(), false) {
+                        return Poll::Ready(self.start(cx, state, answer));
+                    }
                 }
             }
         }
@@ -135,8 +165,31 @@ impl Starting {
             && self.attributes.as_ref().is_some_and(|attributes| attributes.timestamp >= joins_at)
     }
 
-    fn pass(&self, cx: &mut Context<'_>, state: &State, is_held: bool) -> Begun {
-        cx.push(Effect::Pass { call: self.call, is_held });
+    fn forward(&mut self, cx: &mut Context<'_>) {
+        self.doing = Doing::Forwarding(cx.ask(Question::Forward(self.call)));
+    }
+
+    /// Begins to give the engine back what it lacks, once, if it does and that can be done.
+    fn restores(
+        &mut self,
+        cx: &Context<'_>,
+        state: &State,
+        status: Option<&str>,
+        passes: bool,
+    ) -> bool {
+        if self.has_restored || !is_lacking(status) {
+            return false;
+        }
+        let restoring = Restoring::new(cx, state, self.forkchoice.head);
+        let restores = restoring.is_some();
+        if let Some(restoring) = restoring {
+            self.doing = Doing::Restoring(restoring, passes);
+        }
+        restores
+    }
+
+    fn passed(&self, cx: &mut Context<'_>, state: &State, forwarded: Forwarded) -> Begun {
+        cx.answer(self.call, Answer::Engine { forwarded, is_held: self.is_held });
         match &self.attributes {
             Some(attributes) if state.mode == ExecutionMode::DryRun => {
                 let planning = Planning::new(cx, self.forkchoice.head, attributes);
@@ -216,6 +269,12 @@ impl Starting {
             false => Begun::Nothing,
         }
     }
+}
+
+/// The status of the heads in an answer.
+fn status(raw: &RawValue) -> Option<String> {
+    let Updated { payload_status } = serde_json::from_str(raw.get()).ok()?;
+    payload::status(&payload_status)
 }
 
 /// What op-node is told when the engine refuses the head of a job: only what makes it reset, or try again.

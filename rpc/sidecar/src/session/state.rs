@@ -20,11 +20,12 @@ use super::effect::{Kept, Question};
 use super::error::NotHead;
 use super::heads::Heads;
 use super::job::Jobs;
+use super::restoring::Brought;
 use crate::config::{ExecutionMode, Role, WhenSilent};
 use crate::failing::Failing;
 use crate::limits::{
-    BLOCK_BYTES_KEPT_MAX, BLOCKS_KEPT_MAX, CURSORS_KEPT_MAX, FAILURES_MAX, HOLD_MAX, JOBS_MAX,
-    PATIENCE_MIN,
+    BLOCK_BYTES_KEPT_MAX, BLOCKS_KEPT_MAX, BROUGHT_BYTES_KEPT_MAX, CURSORS_KEPT_MAX, FAILURES_MAX,
+    HOLD_MAX, JOBS_MAX, PATIENCE_MIN,
 };
 use crate::safe_head::SafeHeads;
 
@@ -78,6 +79,8 @@ pub struct State {
     pub reader: Reader,
     /// Contents of blocks that came by, so that the engine need not be asked.
     pub blocks: Recent<B256, Arc<L2Block>>,
+    /// Payloads as op-node brought them, to be given back to an engine that lost them.
+    pub brought: Recent<B256, Brought>,
     /// op-node's jobs.
     pub jobs: Jobs,
     /// Blocks that were handed to op-node and not yet taken by the engine, and when their windows had closed.
@@ -104,6 +107,7 @@ impl State {
             safe: SafeHeads::new(safe),
             reader: Reader::new(rules),
             blocks: Recent::new(BLOCK_BYTES_KEPT_MAX),
+            brought: Recent::new(BROUGHT_BYTES_KEPT_MAX),
             jobs: Jobs::default(),
             sealing: Recent::new(JOBS_MAX),
             own: Recent::new(BLOCKS_KEPT_MAX),

@@ -49,8 +49,8 @@ pub struct Verifying {
     /// The version of `newPayload` that brought it.
     method: String,
     payload: Payload,
-    raw: Box<RawValue>,
-    beacon_root: Option<Box<RawValue>>,
+    /// All parameters, the payload first and the root of the beacon block third.
+    params: Vec<Box<RawValue>>,
     doing: Doing,
 }
 
@@ -66,13 +66,8 @@ enum Doing {
 impl Verifying {
     /// The comparing of a block.
     #[must_use]
-    pub const fn new(
-        method: String,
-        payload: Payload,
-        raw: Box<RawValue>,
-        beacon_root: Option<Box<RawValue>>,
-    ) -> Self {
-        Self { method, payload, raw, beacon_root, doing: Doing::Beginning }
+    pub const fn new(method: String, payload: Payload, params: Vec<Box<RawValue>>) -> Self {
+        Self { method, payload, params, doing: Doing::Beginning }
     }
 
     /// Hash of the block.
@@ -134,7 +129,8 @@ impl Verifying {
     }
 
     fn build_again(&mut self, cx: &mut Context<'_>, judged: &Judged) -> Option<Verdict> {
-        let attributes = payload::attributes(&self.raw, self.beacon_root.as_deref());
+        let root = self.params.get(2).map(|raw| &**raw);
+        let attributes = self.params.first().and_then(|raw| payload::attributes(raw, root));
         let attributes = attributes.and_then(|raw| Attributes::read(&raw).ok());
         let Some(attributes) = attributes else {
             return Some(Verdict::Bad("its header has no attributes".to_owned()));
