@@ -33,10 +33,10 @@ pub const GUESSES_MIN: usize = 4;
 /// Blocks out of the engine's own `getPayload` that are remembered.
 pub const BLOCKS_KEPT_MAX: usize = 256;
 /// Bytes of blocks that came by which are kept, to walk without asking the engine: minutes of full blocks.
-pub const BLOCK_BYTES_KEPT_MAX: usize = 64 << 20;
+pub const BLOCK_BYTES_KEPT_MAX: usize = 32 << 20;
 /// Bytes of payloads that are kept as op-node brought them, to be given back to an engine that lost them: some minutes of full
 /// blocks, hours of small ones. An engine may lose what is not safe yet, and a batcher posts within minutes.
-pub const BROUGHT_BYTES_KEPT_MAX: usize = 64 << 20;
+pub const BROUGHT_BYTES_KEPT_MAX: usize = 48 << 20;
 /// How long blocks are given back to an engine within one call of op-node, which gives up after 10 s.
 pub const RESTORE_PATIENCE: Duration = Duration::from_secs(8);
 /// Cursors that are kept for the next start: what a restart needs, and a reorg of some minutes.
@@ -75,3 +75,9 @@ pub const LIMITS_AT_ONCE: u32 = 64;
 /// Blocks whose skipped items the wallets' port has not heard of yet; more are not told, and its pending nonces free
 /// themselves later.
 pub const SKIPS_WAITING_MAX: usize = 64;
+
+const _: () = assert!(
+    LOG_BYTES_KEPT_MAX + OLDER_BYTES_KEPT_MAX + BLOCK_BYTES_KEPT_MAX + BROUGHT_BYTES_KEPT_MAX
+        <= 208 << 20,
+    "a sidecar stays below 256 MiB"
+);

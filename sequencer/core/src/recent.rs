@@ -95,6 +95,13 @@ impl<K: Ord + Clone, V> Recent<K, V> {
         Some((key, value))
     }
 
+    /// Takes out all entries.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.order.clear();
+        self.weight = 0;
+    }
+
     /// Takes out the entries for which this is not so.
     pub fn retain(&mut self, is_kept: impl Fn(&K, &V) -> bool) {
         let gone = self.iter().filter(|(key, value)| !is_kept(key, value));
@@ -170,5 +177,10 @@ mod tests {
         assert_eq!((map.pop_first(), keys(&map)), (Some((3, 3)), vec![4, 5]));
         *map.get_mut(&4).expect("is there") = 40;
         assert!(map.contains(&4) && !map.contains(&1) && !map.is_empty());
+        map.clear();
+        for key in 6..=9 {
+            map.insert(key, key);
+        }
+        assert_eq!(keys(&map), [7, 8, 9]);
     }
 }

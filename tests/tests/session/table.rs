@@ -343,3 +343,30 @@ fn an_engine_that_lacks_what_nobody_brought_is_not_asked_twice() {
     let status = &cell.world.answers[&call]["result"]["payloadStatus"]["status"];
     assert_eq!((status, cell.world.questions - before), (&json!("SYNCING"), 1));
 }
+
+/// An engine that begins from nothing lacks more than is kept: that is found out once, and not with each of op-node's calls.
+#[test]
+fn an_engine_that_lost_more_than_is_kept_is_tried_once() {
+    let mut world = World::new();
+    for number in 1..=6 {
+        world.fill(START + number, 1);
+        world.block_on_head();
+    }
+    let head = world.engine.head;
+    world.engine = lockstep_tests::scripted_engine::chain::Chain::new(
+        lockstep_tests::scripted_engine::EngineKind::OpGeth,
+        START + 1_000,
+        30_000_000,
+    );
+    let mut counts = Vec::new();
+    for _ in 0..3 {
+        let before = world.questions;
+        let heads = json!([world.heads(head), null]);
+        let call = world.call("engine_forkchoiceUpdatedV3", heads);
+        world.settle();
+        assert_eq!(world.answers[&call]["result"]["payloadStatus"]["status"], "SYNCING");
+        counts.push(world.questions - before);
+    }
+    // The call, six payloads, the call again; then the call alone.
+    assert_eq!(counts, [8, 1, 1]);
+}

@@ -56,13 +56,13 @@ impl Restoring {
     }
 
     /// Goes on; whether the engine has the block in the end.
-    pub fn poll(&mut self, cx: &mut Context<'_>, state: &State) -> Poll<bool> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, state: &mut State) -> Poll<bool> {
         loop {
             let Some(block) = self.path.last().copied() else {
                 cx.note(Note::Restored { head: self.head, count: self.count });
                 return Poll::Ready(true);
             };
-            let Some(Brought { parent, method, params, .. }) = state.brought.get(&block) else {
+            let Some(Brought { parent, method, params }) = state.brought.get(&block) else {
                 return Poll::Ready(false);
             };
             let Some(asking) = &self.asking else {
@@ -87,6 +87,11 @@ impl Restoring {
                     if self.count == 0 && state.brought.contains(parent) =>
                 {
                     self.path.push(*parent);
+                }
+                // It lacks more than is here, as an engine that syncs from nothing: it is not tried again with each call.
+                Some("SYNCING" | "ACCEPTED") => {
+                    state.brought.clear();
+                    return Poll::Ready(false);
                 }
                 Some(_) | None => return Poll::Ready(false),
             }
