@@ -3,7 +3,8 @@
 use alloy_primitives::{B256, keccak256};
 use lockstep_core::record::{RecordBody, SealMode};
 use lockstep_sidecar::config::{Role, WhenSilent};
-use lockstep_sidecar::session::effect::{CallId, EngineCall, Question};
+use lockstep_sidecar::session::effect::{CallId, EngineCall, Note, Question};
+use lockstep_sidecar::session::error::JobError;
 use lockstep_tests::scripted_engine::Refusal;
 use serde_json::{Value, json};
 
@@ -369,4 +370,12 @@ fn an_engine_that_lost_more_than_is_kept_is_tried_once() {
     }
     // The call, six payloads, the call again; then the call alone.
     assert_eq!(counts, [8, 1, 1]);
+}
+
+/// Else it would wait for its window, and for its turn, in the way of the next one.
+#[test]
+fn a_job_whose_parent_is_left_ends_at_once() {
+    let cell = Cell::of(State::Left);
+    let is_end = |note: &Note| matches!(note, Note::JobEnded { reason: JobError::NotHead(_), .. });
+    assert!(cell.world.notes.iter().any(is_end), "{:?}", cell.world.notes);
 }
