@@ -84,7 +84,7 @@ fn backlog_ms(proxy: &Proxy) -> u64 {
     blocks.iter().find(waits).map_or(0, |block| newest.since(block.slice.timestamp))
 }
 
-async fn look(proxy: &Proxy, has_started: bool, metrics: &Metrics) -> Health {
+async fn look(proxy: &Arc<Proxy>, has_started: bool, metrics: &Metrics) -> Health {
     let feed = proxy.feed();
     let newest = *feed.newest().borrow();
     let mode = proxy.mode();
@@ -95,6 +95,9 @@ async fn look(proxy: &Proxy, has_started: bool, metrics: &Metrics) -> Health {
     metrics.endpoints_serving.set(i64::try_from(serving).unwrap_or(i64::MAX));
     metrics.records_waiting.set(i64::try_from(proxy.records_waiting()).unwrap_or(i64::MAX));
     metrics.backlog_ms.set(i64::try_from(backlog_ms(proxy)).unwrap_or(i64::MAX));
+    if engine.is_err() {
+        proxy.note_engine_away();
+    }
     let (state, reason) = match engine {
         Err(error) => (State::Down, error.to_string()),
         Ok(_) if newest.is_forked => {

@@ -5,6 +5,7 @@ pub mod limits;
 
 pub mod feed;
 pub mod keeper;
+pub mod payloads;
 pub mod records;
 pub mod state_file;
 

@@ -37,6 +37,8 @@ pub const BLOCK_BYTES_KEPT_MAX: usize = 32 << 20;
 /// Bytes of payloads that are kept as op-node brought them, to be given back to an engine that lost them: some minutes of full
 /// blocks, hours of small ones. An engine may lose what is not safe yet, and a batcher posts within minutes.
 pub const BROUGHT_BYTES_KEPT_MAX: usize = 48 << 20;
+/// Payloads that wait for the disk.
+pub const PAYLOADS_WAITING_MAX: usize = 64;
 /// How long blocks are given back to an engine within one call of op-node, which gives up after 10 s.
 pub const RESTORE_PATIENCE: Duration = Duration::from_secs(8);
 /// Cursors that are kept for the next start: what a restart needs, and a reorg of some minutes.

@@ -28,6 +28,7 @@ use crate::config::ExecutionMode;
 use crate::feed::Feed;
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
+use crate::payloads::Payloads;
 use crate::records::Records;
 use crate::session::Session;
 use crate::session::effect::{self, CallId, Effect};
@@ -46,6 +47,8 @@ pub struct Parts {
     pub records: Option<Records>,
     /// What is kept for the next start.
     pub keeper: Keeper,
+    /// Where payloads are kept.
+    pub payloads: Payloads,
     /// Where the hashes of skipped transactions go.
     pub skipped: mpsc::Sender<Vec<B256>>,
     /// Numbers.
@@ -266,7 +269,7 @@ impl Proxy {
     }
 
     fn carry_out(self: &Arc<Self>, effect: Effect) {
-        let Parts { records, keeper, skipped, metrics, .. } = &self.parts;
+        let Parts { records, keeper, payloads, skipped, metrics, .. } = &self.parts;
         match effect {
             Effect::Ask(ask, question) => {
                 let proxy = Arc::clone(self);
@@ -287,6 +290,8 @@ impl Proxy {
                 }
             }
             Effect::KeepSafe(hash, number) => keeper.note_safe((hash, number)),
+            Effect::KeepPayload(hash, payload) => payloads.keep(hash, payload),
+            Effect::KeepHeads(wanted) => payloads.keep_heads(wanted),
             Effect::Skipped(hashes) => {
                 if skipped.try_send(hashes).is_err() {
                     debug!("the wallets' port does not hear of skipped items");
@@ -304,22 +309,34 @@ impl Proxy {
         }
     }
 
+    /// The engine did not answer something that was not the session's.
+    pub fn note_engine_away(self: &Arc<Self>) {
+        self.step(Input::EngineAway);
+    }
+
     /// Carries a body to the engine and its answer back, as they are. 502 if the engine is away.
-    async fn pass(&self, body: Bytes) -> Answer {
+    async fn pass(self: &Arc<Self>, body: Bytes) -> Answer {
+        if self.session().is_in_doubt() {
+            return self.call(None, Call::Other, body).await;
+        }
         let Forwarded { status, body, time } = self.forward(body).await;
+        if status == StatusCode::BAD_GATEWAY {
+            self.note_engine_away();
+        }
         Answer { status, body, engine: Some(time) }
     }
 
     async fn forward(&self, body: Bytes) -> Forwarded {
         let started = Instant::now();
-        let (status, body) = match self.parts.engine.forward(body).await {
-            Ok(Reply { status, body }) => (status, body),
+        let answer = self.parts.engine.forward(body).await;
+        let time = started.elapsed();
+        match answer {
+            Ok(Reply { status, body }) => Forwarded { status, body, time },
             Err(error) => {
                 self.parts.metrics.engine_errors.inc();
-                (StatusCode::BAD_GATEWAY, Bytes::from(error.to_string()))
+                Forwarded::away(error.to_string(), time)
             }
-        };
-        Forwarded { status, body, time: started.elapsed() }
+        }
     }
 
     fn session(&self) -> MutexGuard<'_, Session> {

@@ -16,6 +16,7 @@
 //! | `newPayload` | [`importing`], in front of a replica after [`verifying`] |
 //! | either of the two for which the engine lacks a block that op-node brought | [`restoring`] first |
 //! | `miner_setMaxDASize` | a `Limits` record |
+//! | any, after the engine was away | [`reviving`] first |
 //!
 //! A part that is on its way to something is polled at each step, and asks one question at a time.
 
@@ -34,7 +35,9 @@ pub mod passing;
 pub mod planning;
 pub mod recording;
 pub mod restoring;
+pub mod reviving;
 pub mod sealing;
+pub mod setting;
 pub mod starting;
 pub mod state;
 pub mod taking;
@@ -55,19 +58,22 @@ use lockstep_execution::payload::Payload;
 use serde_json::value::to_raw_value;
 
 use crate::config::{ExecutionMode, Role};
+use crate::limits::LOOK_AGAIN;
 use context::{Asking, Context, reply};
 use effect::{Answer, CallId, Effect, Kept, Measure, Note, Question};
 use error::JobError;
 use finding::Finding;
+use heads::Wanted;
 use importing::{Brought, Importing};
-use input::{Call, Input, Log, Now};
+use input::{Call, Forwarded, Input, Log, Now};
 use job::Working;
 use passing::Passing;
 use planning::Planning;
 use recording::Recording;
+use reviving::{Revived, Reviving};
 use sealing::Sealing;
 use starting::{Begun, Starting};
-use state::{Settings, State};
+use state::{Before, Settings, State};
 use verifying::{Verdict, Verifying};
 
 /// There is no such payload, or no longer.
@@ -79,6 +85,11 @@ pub struct Session {
     state: State,
     /// Calls of op-node that are not answered yet.
     calls: BTreeMap<CallId, Answering>,
+    /// Those that wait for an engine in doubt, in order.
+    held: Vec<Held>,
+    reviving: Option<Reviving>,
+    /// The engine was away when it was looked at last.
+    revive_after: Option<Instant>,
     works: BTreeMap<JobId, Working>,
     rehearsal: Option<Box<Planning>>,
     /// To a block that somebody else made, so that the next one's cursor is near.
@@ -92,6 +103,15 @@ pub struct Session {
     wake: Option<Instant>,
 }
 
+/// A call that waits for the engine's heads.
+#[derive(Debug)]
+struct Held {
+    id: CallId,
+    call: Call,
+    /// Whether the engine has had it already, and lacked what it named.
+    is_again: bool,
+}
+
 /// A call in work.
 #[derive(Debug)]
 enum Answering {
@@ -102,21 +122,15 @@ enum Answering {
 }
 
 impl Session {
-    /// A session at its start: the highest safe head before it, by hash and number, and what was kept.
+    /// A session at its start, with what was on disk.
     #[must_use]
-    pub fn new(settings: Settings, safe: Option<(B256, u64)>, kept: Kept) -> Self {
-        let mut state = State::new(settings, safe);
-        for (hash, known) in kept.blocks.into_iter().rev() {
-            state.reader.insert(hash, known);
-        }
-        for (hash, refused) in kept.closed {
-            state.reader.note_closed(hash, refused);
-            // If op-node never brought it back, the engine will not have it.
-            state.reader.take_closed(&hash);
-        }
+    pub fn new(settings: Settings, before: Before) -> Self {
         Self {
-            state,
+            state: State::new(settings, before),
             calls: BTreeMap::new(),
+            held: Vec::new(),
+            reviving: None,
+            revive_after: None,
             works: BTreeMap::new(),
             rehearsal: None,
             following: None,
@@ -133,9 +147,16 @@ impl Session {
         let mut next_ask = self.next_ask;
         let mut cx = Context::new(now, log, effects, &mut next_ask);
         match input {
-            Input::Called(id, call) => self.call(&mut cx, id, call),
+            Input::Called(id, call) => match self.state.doubt {
+                Some(_) => self.held.push(Held { id, call, is_again: false }),
+                None => self.call(&mut cx, Held { id, call, is_again: false }),
+            },
+            Input::EngineAway => self.note_away(),
             Input::Replied(ask, reply) => {
                 self.state.heads.end_turn(ask);
+                if reply.is_away() {
+                    self.note_away();
+                }
                 cx.reply = Some((ask, reply));
             }
             Input::Switched(mode) => self.state.mode = mode,
@@ -144,6 +165,19 @@ impl Session {
         self.run(&mut cx);
         let wake = cx.wake;
         (self.wake, self.next_ask) = (wake, next_ask);
+    }
+
+    /// The engine is away: it may come back with an older head.
+    fn note_away(&mut self) {
+        self.state.has_given_up = false;
+        self.state.doubt();
+    }
+
+    /// Whether calls that are nothing to the session are to come here, too, because the engine may have an older head than
+    /// op-node wants.
+    #[must_use]
+    pub const fn is_in_doubt(&self) -> bool {
+        self.state.doubt.is_some()
     }
 
     /// When [`Input::Tick`] is to come, if nothing else does before.
@@ -188,11 +222,11 @@ impl Session {
         self.state.reader.newest(1).into_iter().next()
     }
 
-    fn call(&mut self, cx: &mut Context<'_>, id: CallId, call: Call) {
+    fn call(&mut self, cx: &mut Context<'_>, Held { id, call, is_again }: Held) {
         let answering = match call {
             Call::Forkchoice { method, forkchoice, attributes } => {
-                self.note_forkchoice(cx, &forkchoice);
-                let starting = Starting::new(cx, id, method, forkchoice, attributes);
+                self.note_forkchoice(cx, &method, &forkchoice);
+                let starting = Starting::new(cx, (id, is_again), method, forkchoice, attributes);
                 Answering::Starting(Box::new(starting))
             }
             Call::GetPayload { method, id: job } => {
@@ -212,9 +246,11 @@ impl Session {
             Call::NewPayload { method, payload, params } => {
                 let verifying = Verifying::new(method.clone(), payload.clone(), params.clone());
                 let verifying = self.verifying(&payload, verifying);
-                let importing = Importing::new(cx, id, method, (payload, params), verifying);
+                let importing =
+                    Importing::new(cx, (id, is_again), method, (payload, params), verifying);
                 Answering::Importing(Box::new(importing))
             }
+            Call::Other => Answering::Passing(Passing::new(cx, id)),
             Call::MaxDaSize { tx_bytes, block_bytes } => {
                 self.limit(cx, tx_bytes, block_bytes);
                 let yes = to_raw_value(&true).unwrap_or_default();
@@ -224,9 +260,14 @@ impl Session {
         self.calls.insert(id, answering);
     }
 
-    fn note_forkchoice(&mut self, cx: &mut Context<'_>, forkchoice: &Forkchoice) {
+    fn note_forkchoice(&mut self, cx: &mut Context<'_>, method: &str, forkchoice: &Forkchoice) {
         let safe = forkchoice.safe;
-        let before = self.state.heads.note(forkchoice.clone());
+        let wanted = Wanted { method: method.to_owned(), forkchoice: forkchoice.clone() };
+        let before = self.state.heads.note(wanted.clone()).map(|before| before.forkchoice);
+        let is_new = before.as_ref().is_none_or(|before| before.head != forkchoice.head);
+        if is_new && self.state.brought.contains(&forkchoice.head) {
+            cx.push(Effect::KeepHeads(wanted));
+        }
         if safe == B256::ZERO || before.is_some_and(|before| before.safe == safe) {
             return;
         }
@@ -272,6 +313,7 @@ impl Session {
     fn run(&mut self, cx: &mut Context<'_>) {
         loop {
             cx.has_changed = false;
+            self.revive(cx);
             let mut calls = core::mem::take(&mut self.calls);
             calls.retain(|id, answering| !self.answer(cx, *id, answering));
             self.calls = calls;
@@ -283,18 +325,55 @@ impl Session {
         }
     }
 
+    /// Makes an engine in doubt sure before the calls that wait for that.
+    fn revive(&mut self, cx: &mut Context<'_>) {
+        let Some(doubt) = self.state.doubt else { return };
+        // For jobs alone it is looked at now and then.
+        let is_due = match &self.reviving {
+            None if self.held.is_empty() => {
+                !self.works.is_empty() && self.revive_after.is_none_or(|after| cx.is_past(after))
+            }
+            None | Some(_) => true,
+        };
+        if !is_due {
+            return;
+        }
+        let state = &self.state;
+        let reviving = self.reviving.get_or_insert_with(|| Reviving::new(cx, state, doubt));
+        let Poll::Ready(revived) = reviving.poll(cx, &mut self.state) else { return };
+        self.reviving = None;
+        self.revive_after = Some(cx.after(LOOK_AGAIN));
+        let held = core::mem::take(&mut self.held);
+        match revived {
+            Revived::Whole => {
+                self.state.doubt = None;
+                cx.has_changed = true;
+                for held in held {
+                    self.call(cx, held);
+                }
+            }
+            Revived::Away(words) => {
+                for Held { id, .. } in held {
+                    let forwarded = Forwarded::away(words.clone(), Duration::ZERO);
+                    cx.answer(id, Answer::Engine { forwarded, is_held: true });
+                }
+            }
+        }
+    }
+
     /// Goes on with a call; whether it is answered.
     fn answer(&mut self, cx: &mut Context<'_>, id: CallId, answering: &mut Answering) -> bool {
         match answering {
             Answering::Starting(starting) => match starting.poll(cx, &mut self.state) {
                 Poll::Pending => return false,
-                Poll::Ready(begun) => self.begin(cx, begun),
+                Poll::Ready(begun) => self.begin(cx, id, begun),
             },
             Answering::Passing(passing) => return passing.poll(cx, &mut self.state).is_ready(),
             Answering::Importing(importing) => match importing.poll(cx, &mut self.state) {
                 Poll::Pending => return false,
                 Poll::Ready(Brought::In(payload)) => self.note_taken(cx, &payload),
                 Poll::Ready(Brought::Out) => {}
+                Poll::Ready(Brought::Doubt(call)) => self.hold(cx, id, *call),
             },
             Answering::Sealing(sealing) => match sealing.poll(cx, &mut self.state) {
                 Poll::Pending => return false,
@@ -314,9 +393,17 @@ impl Session {
         true
     }
 
-    fn begin(&mut self, cx: &mut Context<'_>, begun: Begun) {
+    /// The engine lacks what a call names: it is made again once that is there.
+    fn hold(&mut self, cx: &mut Context<'_>, id: CallId, call: Call) {
+        self.state.doubt();
+        self.held.push(Held { id, call, is_again: true });
+        cx.has_changed = true;
+    }
+
+    fn begin(&mut self, cx: &mut Context<'_>, id: CallId, begun: Begun) {
         match begun {
             Begun::Nothing => {}
+            Begun::Doubt(call) => self.hold(cx, id, *call),
             Begun::Rehearsal(planning) => self.rehearsal = Some(planning),
             Begun::Job(id) => {
                 cx.measure(Measure::JobBegun);

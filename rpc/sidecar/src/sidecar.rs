@@ -28,11 +28,12 @@ use crate::http;
 use crate::keeper::Keeper;
 use crate::limits::{RECORDS_LOOKED_AT_MAX, SKIPS_WAITING_MAX};
 use crate::metrics::Metrics;
+use crate::payloads;
 use crate::proxy::{Parts, Proxy};
 use crate::records::Records;
 use crate::server;
 use crate::session::Session;
-use crate::session::state::Settings;
+use crate::session::state::{Before, Settings};
 use crate::state_file::StateFile;
 
 /// Between two attempts to find where the chain is.
@@ -140,7 +141,12 @@ pub async fn start(config: Config) -> Result<Sidecar, StartError> {
         when_silent: config.when_silent,
         has_key: config.sequencer.is_some(),
     };
-    let session = Arc::new(Mutex::new(Session::new(settings, kept.safe, kept.kept)));
+    let (payloads, found) =
+        payloads::Store::open(&config.data.join("payloads")).map_err(StartError::Data)?;
+    let (payloads, keeping) = payloads.run();
+    let payloads::Found { payloads: brought, heads } = found;
+    let before = Before { safe: kept.safe, kept: kept.kept, heads, brought };
+    let session = Arc::new(Mutex::new(Session::new(settings, before)));
     let records = config.sequencer.clone().map(|key| Records::new(network, config.chain, key));
     for body in kept.records {
         if let Some(records) = &records {
@@ -157,11 +163,14 @@ pub async fn start(config: Config) -> Result<Sidecar, StartError> {
         skipped,
         records: records.clone(),
         keeper: keeper.clone(),
+        payloads,
         metrics: metrics.clone(),
     }));
     let parts =
         Running { config, gas_max, proxy, records, metrics, keeper, registry, wallets, skips };
-    parts.listen().await
+    let mut sidecar = parts.listen().await?;
+    sidecar.tasks.spawn(keeping);
+    Ok(sidecar)
 }
 
 /// Everything that is put to work.

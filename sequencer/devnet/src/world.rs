@@ -134,7 +134,9 @@ impl World {
             let block = index.saturating_mul(2);
             let first =
                 (first_port(block.saturating_add(1))?, first_port(block.saturating_add(2))?);
-            rollups.push(keys.rollup(&self.layout, chain, first, options.verifiers)?);
+            let mut rollup = keys.rollup(&self.layout, chain, first, options.verifiers)?;
+            rollup.state_scheme = options.state_scheme;
+            rollups.push(rollup);
         }
         let mut funded: Vec<Address> = accounts::users().iter().map(Account::address).collect();
         funded.extend(rollups.iter().map(|rollup| rollup.batcher.address()));

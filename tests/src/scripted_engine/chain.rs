@@ -2,7 +2,7 @@
 //!
 //! A block's hash is keccak256 over its content as JSON, so a changed payload shows, and equal content is one block.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{Address, B256, Bytes, hex, keccak256};
 use serde_json::{Map, Value, json};
@@ -72,6 +72,18 @@ pub struct Chain {
     pub footprint_scalar: u64,
     /// Accounts that have nothing in the state of blocks up to a number.
     pub poor: BTreeMap<Address, u64>,
+    /// What op-geth is like after a crash under the path scheme.
+    crashed: Crashed,
+}
+
+/// op-geth after a crash under the path scheme: it knows blocks above its head, without states.
+#[derive(Clone, Debug, Default)]
+struct Crashed {
+    /// Whether it takes no payload until its head was set.
+    is_deaf: bool,
+    stateless: BTreeSet<B256>,
+    /// Blocks above the head that count as canonical, by number.
+    marked: BTreeMap<u64, B256>,
 }
 
 /// A payload status.
@@ -114,7 +126,42 @@ impl Chain {
             pool: Vec::new(),
             footprint_scalar: 0,
             poor: BTreeMap::new(),
+            crashed: Crashed::default(),
         }
+    }
+
+    /// Plays a `kill -9` of op-geth under the path scheme: its head is the block with number `head`, it knows the blocks up to
+    /// `known`, and those between have no states.
+    pub fn crash(&mut self, head: u64, known: u64) {
+        self.restart(known);
+        self.crashed.is_deaf = true;
+        while let Some(block) = self.blocks.get(&self.head).filter(|block| block.number > head) {
+            self.crashed.stateless.insert(self.head);
+            self.crashed.marked.insert(block.number, self.head);
+            self.head = block.parent;
+        }
+    }
+
+    /// Moves the head. Whether it did: op-geth ignores a block that counts as canonical already.
+    fn move_head(&mut self, head: B256) -> bool {
+        let Some(block) = self.blocks.get(&head) else { return false };
+        let crashed = &mut self.crashed;
+        crashed.is_deaf = false;
+        if crashed.marked.get(&block.number) == Some(&head) {
+            return false;
+        }
+        if block.parent == self.head {
+            crashed.marked.remove(&block.number);
+        } else {
+            crashed.marked.clear();
+        }
+        // States are made again from the first block that has one.
+        let mut at = head;
+        while crashed.stateless.remove(&at) {
+            at = self.blocks.get(&at).map_or(B256::ZERO, |block| block.parent);
+        }
+        self.head = head;
+        true
     }
 
     /// Plays a crash: all payloads are lost, and so are blocks with a number above `number`.
@@ -238,7 +285,9 @@ impl Chain {
                 return Err(Failure::new(INVALID_FORKCHOICE, "Invalid forkchoice state"));
             }
         }
-        (self.head, self.safe, self.finalized) = (head, safe, finalized);
+        if self.move_head(head) {
+            (self.safe, self.finalized) = (safe, finalized);
+        }
         let id = match params.get(1).filter(|attributes| !attributes.is_null()) {
             Some(attributes) => json!(self.start(head, attributes)?),
             None => Value::Null,
@@ -252,6 +301,9 @@ impl Chain {
         let timestamp = quantity(attributes.get("timestamp")).ok_or_else(invalid_params)?;
         if self.blocks.get(&parent).is_none_or(|block| block.timestamp >= timestamp) {
             return Err(Failure::attributes("invalid timestamp".to_owned()));
+        }
+        if self.crashed.stateless.contains(&parent) {
+            return Err(Failure::attributes("missing trie node".to_owned()));
         }
         let is_forced = attributes.get("noTxPool") == Some(&json!(true));
         let refusal = self.refusal(&asked);
@@ -359,8 +411,14 @@ impl Chain {
         if seal(payload) != named {
             return Ok(status("INVALID", None, Some("blockhash mismatch")));
         }
-        if !self.blocks.contains_key(&parent) {
+        if self.blocks.contains_key(&named) {
+            return Ok(status("VALID", Some(named), None));
+        }
+        if !self.blocks.contains_key(&parent) || self.crashed.is_deaf {
             return Ok(status("SYNCING", None, None));
+        }
+        if self.crashed.stateless.contains(&parent) {
+            return Ok(status("ACCEPTED", None, None));
         }
         let number = |name| quantity(payload.get(name)).ok_or_else(invalid_params);
         let block = Block {

@@ -13,6 +13,8 @@ use lockstep_core::record::SealMode;
 use lockstep_core::window::Begin;
 use lockstep_sidecar::config::{Role, WhenSilent};
 use lockstep_sidecar::session::effect::{CallId, Kept};
+use lockstep_sidecar::session::input::Input;
+use lockstep_sidecar::session::state::Before;
 use lockstep_tests::scripted_engine::Refusal;
 use serde_json::Value;
 
@@ -93,6 +95,8 @@ impl Schedule {
             29 if self.rng.below(4) == 0 => self.restart(),
             30 if self.rng.below(4) == 0 => self.lose(),
             31..=36 => self.in_order(),
+            37 => self.world.is_away = self.rng.below(3) == 0,
+            38 | 39 => self.world.is_away = false,
             _ => {}
         }
         self.look();
@@ -184,13 +188,25 @@ impl Schedule {
             1 => self.disks[self.rng.below(self.disks.len())].clone(),
             _ => self.world.kept(),
         };
-        self.world.restart(disk);
+        let (heads, brought) = match self.rng.below(2) {
+            0 => (None, Vec::new()),
+            _ => (self.world.wanted.clone(), self.world.payloads.clone()),
+        };
+        self.world.restart(Before { kept: disk, heads, brought, safe: None });
     }
 
     /// The engine loses its newest blocks.
     fn lose(&mut self) {
         let number = self.world.canonical().len() as u64;
-        self.world.engine.restart(number.saturating_sub(self.rng.next() % 3));
+        let known = number.saturating_sub(self.rng.next() % 3);
+        match self.rng.below(2) {
+            0 => self.world.engine.restart(known),
+            // It is away for a moment, at least.
+            _ => {
+                self.world.engine.crash(known.saturating_sub(self.rng.next() % 6), known);
+                self.world.step(Input::EngineAway);
+            }
+        }
     }
 
     /// What op-node has been answered, and what the session knows now.
@@ -221,6 +237,7 @@ impl Schedule {
     /// Everything goes on until nothing is open.
     fn finish(&mut self) {
         self.is_silent = false;
+        self.world.is_away = false;
         for _ in 0..200 {
             self.world.settle();
             self.log();
@@ -322,7 +339,7 @@ fn run(seed: u64) -> (usize, usize) {
 #[test]
 fn whatever_happens_calls_are_answered_and_cursors_are_what_a_cold_reader_finds() {
     let (mut blocks, mut closed) = (0, 0);
-    for seed in 0..400 {
+    for seed in 0..600 {
         let ran = std::panic::catch_unwind(|| run(seed));
         let (more_blocks, more_closed) = ran.unwrap_or_else(|_| panic!("seed {seed}"));
         blocks += more_blocks;

@@ -253,6 +253,39 @@ fn a_closed_block_is_on_disk_before_op_node_gets_it() {
     assert!(users(&envelope).is_empty());
 }
 
+/// A block that was sealed closed, lost by the engine, and built again to the same hash from an offer whose every item is bad:
+/// its record says closed, so that is what it is.
+#[test]
+fn a_closed_block_that_is_built_again_from_an_offer_stays_closed() {
+    let mut world = World::of(Role::Sequencing, WhenSilent::DepositsOnly);
+    world.fill(START + 1, 1);
+    world.block_on_head();
+    let head = world.engine.head;
+    world.pass(5_000);
+    world.block_on_head();
+    let closed = world.engine.head;
+    let items = world.fill(START + 2, 1);
+    world.engine.refused.insert(keccak256(&items[0]), Refusal::Execution);
+    world.pass(600);
+    world.settle();
+    let modes = |world: &World| -> Vec<_> {
+        let sealed = world.records.iter().filter_map(|body| match body {
+            RecordBody::Sealed(sealed) => Some((sealed.number, sealed.mode)),
+            _ => None,
+        });
+        sealed.filter(|(number, _)| *number == 2).collect()
+    };
+    assert_eq!(modes(&world), [(2, SealMode::Closed)]);
+    world.engine.restart(1);
+    world.call("engine_forkchoiceUpdatedV3", json!([world.heads(head), null]));
+    world.settle();
+    world.block_on_head();
+    assert_eq!(world.engine.head, closed, "the same block");
+    assert!(modes(&world).iter().all(|it| *it == (2, SealMode::Closed)), "{:?}", modes(&world));
+    let begin = |hash| world.session.known(&hash).expect("its cursor").found.begin.cursor;
+    assert_eq!(begin(closed), begin(head), "what it was offered is not passed over");
+}
+
 /// Long silences cost the engine nothing: one look at a time, however many blocks wait for their records.
 #[test]
 fn a_long_silence_costs_no_more_questions_per_block() {
@@ -368,8 +401,8 @@ fn an_engine_that_lost_more_than_is_kept_is_tried_once() {
         assert_eq!(world.answers[&call]["result"]["payloadStatus"]["status"], "SYNCING");
         counts.push(world.questions - before);
     }
-    // The call, six payloads, the call again; then the call alone.
-    assert_eq!(counts, [8, 1, 1]);
+    // The call, the heads, six payloads, their first parent as the head, the heads, the call again; then the call alone.
+    assert_eq!(counts, [11, 1, 1]);
 }
 
 /// Else it would wait for its window, and for its turn, in the way of the next one.

@@ -26,8 +26,10 @@ use lockstep_sidecar::session::Session;
 use lockstep_sidecar::session::effect::{
     Answer, AskId, CallId, Effect, EngineCall, Kept, Note, Question,
 };
+use lockstep_sidecar::session::heads::Wanted;
 use lockstep_sidecar::session::input::{Call, Forwarded, Input, Log, Now, Reply};
-use lockstep_sidecar::session::state::Settings;
+use lockstep_sidecar::session::restoring::Brought;
+use lockstep_sidecar::session::state::{Before, Settings};
 use lockstep_tests::scripted_engine::EngineKind;
 use lockstep_tests::scripted_engine::chain::{Chain, Failure};
 use reqwest::StatusCode;
@@ -56,6 +58,11 @@ pub(crate) struct World {
     pub(crate) records: Vec<RecordBody>,
     /// What was brought to disk last.
     pub(crate) disk: Kept,
+    /// Payloads and heads on disk.
+    pub(crate) payloads: Vec<(B256, Brought)>,
+    pub(crate) wanted: Option<Wanted>,
+    /// Whether the engine cannot be reached.
+    pub(crate) is_away: bool,
     pub(crate) notes: Vec<Note>,
     /// How many questions were answered.
     pub(crate) questions: usize,
@@ -128,13 +135,16 @@ impl World {
         let settings = settings(role, when_silent);
         let mut world = Self {
             engine: Chain::new(EngineKind::OpGeth, START, 30_000_000),
-            session: Session::new(settings.clone(), None, Kept::default()),
+            session: Session::new(settings.clone(), Before::default()),
             log: Vec::new(),
             book: RecordBook::default(),
             asked: Vec::new(),
             answers: BTreeMap::new(),
             records: Vec::new(),
             disk: Kept::default(),
+            payloads: Vec::new(),
+            wanted: None,
+            is_away: false,
             notes: Vec::new(),
             questions: 0,
             settings,
@@ -152,8 +162,8 @@ impl World {
     }
 
     /// A sidecar that was killed and starts with this disk.
-    pub(crate) fn restart(&mut self, disk: Kept) {
-        self.session = Session::new(self.settings.clone(), None, disk);
+    pub(crate) fn restart(&mut self, disk: Before) {
+        self.session = Session::new(self.settings.clone(), disk);
         self.asked.clear();
         self.calls.clear();
     }
@@ -184,9 +194,8 @@ impl World {
             Effect::Ask(ask, question) => self.asked.push((ask, question)),
             Effect::Answer(call, answer) => {
                 let answer = match answer {
-                    Answer::Engine { forwarded, .. } => {
-                        serde_json::from_slice(&forwarded.body).unwrap()
-                    }
+                    Answer::Engine { forwarded, .. } => serde_json::from_slice(&forwarded.body)
+                        .unwrap_or_else(|_| json!({ "away": forwarded.status.as_u16() })),
                     Answer::Result(raw) => {
                         json!({ "result": serde_json::from_str::<Value>(raw.get()).unwrap() })
                     }
@@ -199,11 +208,22 @@ impl World {
             }
             Effect::Record(body) => self.records.push(body),
             Effect::Note(note) => self.notes.push(note),
+            Effect::KeepPayload(hash, payload) => self.payloads.push((hash, (*payload).clone())),
+            Effect::KeepHeads(wanted) => self.wanted = Some(wanted),
             Effect::Limit { .. }
             | Effect::KeepSafe(..)
             | Effect::Skipped(_)
             | Effect::Measure(_) => {}
         }
+    }
+
+    /// op-node asks for the newest block.
+    pub(crate) fn ask_latest(&mut self) -> CallId {
+        let id = CallId(self.next_call);
+        self.next_call += 1;
+        self.calls.insert(id, ("eth_getBlockByNumber".to_owned(), json!(["latest", false])));
+        self.step(Input::Called(id, Call::Other));
+        id
     }
 
     fn forward(&mut self, call: CallId) -> Value {
@@ -249,7 +269,15 @@ impl World {
     }
 
     fn find_out(&mut self, question: Question) -> Reply {
+        let away = || EngineError::Unreachable("no connection".to_owned());
         match question {
+            Question::Forward(_) if self.is_away => {
+                Reply::Forwarded(Forwarded::away("no connection".to_owned(), Duration::ZERO))
+            }
+            Question::Call(_) if self.is_away => Reply::Called(Err(away())),
+            Question::Head | Question::Header(_) if self.is_away => Reply::Header(Err(away())),
+            Question::Block(_) if self.is_away => Reply::Block(Err(away())),
+            Question::Head => Reply::Header(Ok(self.header(self.engine.head))),
             Question::Forward(call) => {
                 let body = self.forward(call).to_string().into_bytes().into();
                 Reply::Forwarded(Forwarded { status: StatusCode::OK, body, time: Duration::ZERO })
@@ -403,16 +431,20 @@ impl World {
         self.call("engine_getPayloadV4", json!([id]))
     }
 
-    /// op-node brings a payload back and makes it the head.
-    pub(crate) fn adopt(&mut self, envelope: &Value) -> [CallId; 2] {
+    /// op-node brings a payload back and makes it the head, if the engine takes it.
+    pub(crate) fn adopt(&mut self, envelope: &Value) -> Vec<CallId> {
         let mut payload = envelope["executionPayload"].clone();
         payload.as_object_mut().unwrap().remove("slotNumber");
         let hash: B256 = serde_json::from_value(payload["blockHash"].clone()).unwrap();
         let params = json!([payload, [], B256::ZERO, []]);
         let brought = self.call("engine_newPayloadV4", params);
         self.settle();
+        let is_in = self.answers.get(&brought).is_some_and(|it| it["result"]["status"] == "VALID");
+        if !is_in {
+            return vec![brought];
+        }
         let heads = json!([self.heads(hash), null]);
-        [brought, self.call("engine_forkchoiceUpdatedV3", heads)]
+        vec![brought, self.call("engine_forkchoiceUpdatedV3", heads)]
     }
 
     /// The answer to a call, if there is one.

@@ -24,6 +24,7 @@ impl Proxy {
         match question {
             Question::Forward(call) => Reply::Forwarded(self.forward_call(call).await),
             Question::Call(call) => Reply::Called(self.call_engine(call).await),
+            Question::Head => Reply::Header(self.head().await),
             Question::Header(hash) => Reply::Header(self.header(hash).await),
             Question::Block(header) => Reply::Block(self.block(header).await),
             Question::Log { from, until } => Reply::Log(feed.blocks(from, until).await),
@@ -67,6 +68,10 @@ impl Proxy {
             }
             EngineCall::NewPayload { method, params } => engine.call(&method, params).await,
         }
+    }
+
+    async fn head(&self) -> Result<Option<L2Header>, EngineError> {
+        Ok(self.blocks.head().await?.map(|info| info.header()))
     }
 
     async fn header(&self, hash: B256) -> Result<Option<L2Header>, EngineError> {

@@ -64,6 +64,9 @@ pub(super) fn take(note: Note, metrics: &Metrics, now_ms: u64) {
             metrics.engine_errors.inc();
             warn!(%job, %reason, "the engine cannot build now");
         }
+        Note::Turned { head, block } => {
+            info!(%head, %block, "the engine has blocks without states: it makes them again");
+        }
         Note::Restored { head, count } => {
             info!(%head, count, "an engine that lost blocks has them again");
         }

@@ -115,7 +115,11 @@ impl Attempts {
         state: &mut State,
     ) -> Poll<Result<Build, BuildError>> {
         loop {
-            match ready!(self.attempt(cx, state))? {
+            let attempted = ready!(self.attempt(cx, state));
+            if let Err(BuildError::Engine(_) | BuildError::Status(_)) = &attempted {
+                state.doubt();
+            }
+            match attempted? {
                 Attempted::Taken(payload_id) => {
                     if self.trial.taken().map_err(|_| BuildError::Contradictions)? {
                         return Poll::Ready(Ok(Build {
@@ -129,7 +133,11 @@ impl Attempts {
                 }
                 Attempted::Refused(which, error) => {
                     self.trial.refused(which).map_err(|stuck| match stuck {
-                        Stuck::NotItems => BuildError::OwnTransactions(error),
+                        // As it does where it lacks the parent's state.
+                        Stuck::NotItems => {
+                            state.doubt();
+                            BuildError::OwnTransactions(error)
+                        }
                         Stuck::Contradictions => BuildError::Contradictions,
                         Stuck::TooManyRefusals(refused) => BuildError::TooManyRefusals(refused),
                     })?;
@@ -147,7 +155,7 @@ impl Attempts {
             match &self.doing {
                 Doing::Waiting => {
                     let call = self.call(state)?;
-                    if state.heads.is_taken() {
+                    if state.heads.is_taken() || state.doubt.is_some() {
                         return Poll::Pending;
                     }
                     let asking = cx.ask(Question::Call(call));

@@ -16,7 +16,9 @@ use lockstep_execution::attributes::{Attributes, JobId};
 use serde_json::value::RawValue;
 
 use super::error::JobError;
+use super::heads::Wanted;
 use super::input::Forwarded;
+use super::restoring::Brought;
 
 /// Names a call of op-node. The sidecar makes it; the session gives it back, once, with the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +46,10 @@ pub enum Effect {
     },
     /// Keep the highest safe head for the next start.
     KeepSafe(B256, u64),
+    /// Keep a payload that op-node brought.
+    KeepPayload(B256, Arc<Brought>),
+    /// Keep the heads that op-node wants, behind the payloads.
+    KeepHeads(Wanted),
     /// Tell the wallets' port which transactions no block will hold.
     Skipped(Vec<B256>),
     /// Say to operators what happened.
@@ -80,6 +86,8 @@ pub enum Question {
     Forward(CallId),
     /// Call the engine: [`Reply::Called`](super::input::Reply::Called).
     Call(EngineCall),
+    /// The header of the engine's head: [`Reply::Header`](super::input::Reply::Header).
+    Head,
     /// The header of a block that the engine has: [`Reply::Header`](super::input::Reply::Header).
     Header(B256),
     /// The content of a block that the engine has: [`Reply::Block`](super::input::Reply::Block).
@@ -236,6 +244,13 @@ pub enum Note {
         parent: B256,
         /// Why.
         reason: JobError,
+    },
+    /// The engine has blocks without states: a sibling is made its head for a moment.
+    Turned {
+        /// The head.
+        head: B256,
+        /// The block above it, of which it is a sibling.
+        block: B256,
     },
     /// An engine that lost blocks has them again.
     Restored {

@@ -10,18 +10,33 @@ use lockstep_execution::attributes::Forkchoice;
 use super::effect::AskId;
 use super::error::NotHead;
 
+/// Heads that op-node wants, and by which method it said so.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The version of `forkchoiceUpdated`.
+    pub method: String,
+    /// The heads.
+    pub forkchoice: Forkchoice,
+}
+
 /// The heads.
 #[derive(Debug, Default)]
 pub struct Heads {
-    newest: Option<Forkchoice>,
+    newest: Option<Wanted>,
     /// A job's call that is on its way.
     turn: Option<AskId>,
 }
 
 impl Heads {
     /// What op-node wants from now on. Gives what it wanted before.
-    pub const fn note(&mut self, forkchoice: Forkchoice) -> Option<Forkchoice> {
-        self.newest.replace(forkchoice)
+    pub const fn note(&mut self, wanted: Wanted) -> Option<Wanted> {
+        self.newest.replace(wanted)
+    }
+
+    /// What op-node wants.
+    #[must_use]
+    pub const fn newest(&self) -> Option<&Wanted> {
+        self.newest.as_ref()
     }
 
     /// The newest forkchoice, if its head is `parent`.
@@ -29,7 +44,7 @@ impl Heads {
     /// # Errors
     /// [`NotHead`] if it is not.
     pub fn on(&self, parent: B256) -> Result<&Forkchoice, NotHead> {
-        let newest = self.newest.as_ref();
+        let newest = self.newest.as_ref().map(|wanted| &wanted.forkchoice);
         newest.filter(|forkchoice| forkchoice.head == parent).ok_or(NotHead(parent))
     }
 

@@ -1,6 +1,7 @@
 //! `newPayload`: passes, in front of a replica once it was compared with the log, and is remembered, so that the next block's
 //! cursor needs no question to the engine.
 
+use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use alloy_primitives::B256;
@@ -10,10 +11,10 @@ use lockstep_execution::payload::{self, Imported, Payload};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::context::{Asking, Context, reply};
-use super::effect::{Answer, CallId, Note, Question};
+use super::effect::{Answer, CallId, Effect, Note, Question};
 use super::error::JobError;
-use super::input::Forwarded;
-use super::restoring::{Brought as Kept, Restoring, is_lacking};
+use super::input::{Call, Forwarded};
+use super::restoring::{Brought as Kept, is_lacking};
 use super::state::State;
 use super::verifying::{Verdict, Verifying};
 
@@ -32,6 +33,8 @@ pub enum Brought {
     In(Payload),
     /// It has not, or that is not known.
     Out,
+    /// The engine lacks a parent that op-node brought through here: the call is to be made again once it has it.
+    Doubt(Box<Call>),
 }
 
 /// A `newPayload` in work.
@@ -42,7 +45,7 @@ pub struct Importing {
     payload: Payload,
     params: Vec<Box<RawValue>>,
     /// Whether the engine was given back what it lacks already.
-    has_restored: bool,
+    is_again: bool,
     doing: Doing,
 }
 
@@ -50,16 +53,14 @@ pub struct Importing {
 enum Doing {
     Verifying(Box<Verifying>),
     Forwarding(Asking),
-    /// The engine lacks the parent.
-    Restoring(Restoring),
 }
 
 impl Importing {
-    /// Begins with the call; with what is to be compared first, if so.
+    /// Begins with the call, for the first time or again; with what is to be compared first, if so.
     #[must_use]
     pub fn new(
         cx: &mut Context<'_>,
-        call: CallId,
+        (call, is_again): (CallId, bool),
         method: String,
         (payload, params): (Payload, Vec<Box<RawValue>>),
         verifying: Option<Verifying>,
@@ -68,7 +69,7 @@ impl Importing {
             Some(verifying) => Doing::Verifying(Box::new(verifying)),
             None => Doing::Forwarding(cx.ask(Question::Forward(call))),
         };
-        Self { call, method, payload, params, has_restored: false, doing }
+        Self { call, method, payload, params, is_again, doing }
     }
 
     /// Goes on, to the answer.
@@ -87,30 +88,23 @@ impl Importing {
                     let Ok(forwarded) = reply!(asking, cx, Forwarded) else {
                         return Poll::Pending;
                     };
-                    match self.to_restore(cx, state, &forwarded) {
-                        Some(restoring) => self.doing = Doing::Restoring(restoring),
-                        None => return Poll::Ready(self.forwarded(cx, state, forwarded)),
-                    }
-                }
-                Doing::Restoring(restoring) => {
-                    ready!(restoring.poll(cx, state));
-                    self.has_restored = true;
-                    self.doing = Doing::Forwarding(cx.ask(Question::Forward(self.call)));
+                    return Poll::Ready(match self.doubts(state, &forwarded) {
+                        Some(call) => Brought::Doubt(call),
+                        None => self.forwarded(cx, state, forwarded),
+                    });
                 }
             }
         }
     }
 
-    /// What is given back to the engine before the call is made again, if it lacks the parent.
-    fn to_restore(
-        &self,
-        cx: &Context<'_>,
-        state: &State,
-        forwarded: &Forwarded,
-    ) -> Option<Restoring> {
+    /// The call, to be made again, if the engine lacks a parent that it can be given back.
+    fn doubts(&self, state: &State, forwarded: &Forwarded) -> Option<Box<Call>> {
         let status = result(forwarded).and_then(|raw| payload::status(&raw));
-        let is_wanted = is_lacking(status.as_deref()) && !self.has_restored;
-        is_wanted.then(|| Restoring::new(cx, state, self.payload.parent)).flatten()
+        let is_known = state.can_give_back(&self.payload.parent);
+        let doubts = is_lacking(status.as_deref()) && !self.is_again && is_known;
+        let (method, payload) = (self.method.clone(), self.payload.clone());
+        let params = self.params.clone();
+        doubts.then(|| Box::new(Call::NewPayload { method, payload, params }))
     }
 
     fn refuse(&self, cx: &mut Context<'_>, reason: String) -> Brought {
@@ -129,22 +123,22 @@ impl Importing {
         Brought::Out
     }
 
-    fn keep_brought(&self, state: &mut State) {
-        let Payload { hash, parent, .. } = self.payload;
+    fn keep_brought(&self, cx: &mut Context<'_>, state: &mut State) {
+        let Payload { number, hash, parent, .. } = self.payload;
         let (method, params) = (self.method.clone(), self.params.clone());
-        let kept = Kept { parent, method, params };
-        let bytes = kept.bytes();
-        state.brought.insert_weighed(hash, kept, bytes);
+        let kept = Arc::new(Kept { number, parent, method, params });
+        state.brought.insert_weighed(hash, Arc::clone(&kept), kept.bytes());
+        cx.push(Effect::KeepPayload(hash, kept));
     }
 
     fn forwarded(&self, cx: &mut Context<'_>, state: &mut State, forwarded: Forwarded) -> Brought {
         let parent = self.payload.parent;
         let result = result(&forwarded);
-        cx.answer(self.call, Answer::Engine { forwarded, is_held: self.has_restored });
+        cx.answer(self.call, Answer::Engine { forwarded, is_held: self.is_again });
         match result.and_then(|raw| payload::imported(&raw, parent)) {
             Some(Imported::Valid) => {
                 state.keep(&self.payload);
-                self.keep_brought(state);
+                self.keep_brought(cx, state);
                 Brought::In(self.payload.clone())
             }
             // The same job would come to the same block, so it begins anew and finds out ahead of op-node.

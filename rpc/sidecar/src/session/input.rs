@@ -60,6 +60,8 @@ pub enum Input {
     LogAdvanced,
     /// Time passed: the session asked to be told.
     Tick,
+    /// The engine did not answer something that was not the session's.
+    EngineAway,
     /// The operator sets the switch.
     Switched(ExecutionMode),
 }
@@ -92,6 +94,8 @@ pub enum Call {
         /// All parameters, as they came.
         params: Vec<Box<RawValue>>,
     },
+    /// Any other, while the engine is in doubt.
+    Other,
     /// `miner_setMaxDASize`.
     MaxDaSize {
         /// Greatest compressed bytes of a transaction; 0 for no limit.
@@ -136,6 +140,14 @@ pub struct Forwarded {
     pub time: Duration,
 }
 
+impl Forwarded {
+    /// An answer that says that the engine is away.
+    #[must_use]
+    pub fn away(words: String, time: Duration) -> Self {
+        Self { status: StatusCode::BAD_GATEWAY, body: words.into(), time }
+    }
+}
+
 /// A reply to a [`Question`](super::effect::Question).
 #[derive(Clone, Debug)]
 pub enum Reply {
@@ -162,4 +174,31 @@ pub enum Reply {
     /// It was tried to bring everything to disk; whether it is there. A block is handed out all the same: a full disk must not
     /// stop a chain.
     Kept(bool),
+}
+
+impl Reply {
+    /// Whether it says that the engine is away.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        let is_away = |error: &EngineError| match error {
+            EngineError::Unreachable(_) => true,
+            EngineError::Answer { .. } | EngineError::Refused(_) => false,
+        };
+        match self {
+            Self::Forwarded(forwarded) => forwarded.status == StatusCode::BAD_GATEWAY,
+            Self::Called(Err(error)) | Self::Header(Err(error)) | Self::Block(Err(error)) => {
+                is_away(error)
+            }
+            Self::Called(Ok(_))
+            | Self::Header(Ok(_))
+            | Self::Block(Ok(_))
+            | Self::Log(_)
+            | Self::Limits(_)
+            | Self::Height(_)
+            | Self::Facts(_)
+            | Self::State(_)
+            | Self::Endings(_)
+            | Self::Kept(_) => false,
+        }
+    }
 }

@@ -179,12 +179,16 @@ fn note(
     if !hashes.is_empty() {
         cx.push(Effect::Skipped(hashes));
     }
+    // The same block may have been built before in another way, and lost by the engine: what was said of it first stands.
+    let hash = taken.payload.hash;
+    let is_closed = state.reader.refused(&hash).is_some();
     match &built.begin {
-        Some(begin) => {
+        _ if cx.log.book.sealed(&hash).is_some() => None,
+        Some(begin) if !is_closed => {
             note_offered(state, built, taken, begin);
             None
         }
-        None => Some(state.note_closed(cx, taken.payload.hash, built.refused.clone())),
+        Some(_) | None => Some(state.note_closed(cx, hash, built.refused.clone())),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `forkchoiceUpdated`: passes, or starts a job. A job is answered at once with a payload id of the sidecar's own: the head
 //! is set on the engine, the block is built when its window has closed.
 
-use std::task::{Poll, ready};
+use std::task::Poll;
 use std::time::Instant;
 
 use lockstep_execution::attributes::{Attributes, Forkchoice, JobId};
@@ -14,10 +14,10 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::context::{Asking, Context, reply};
 use super::effect::{Answer, CallId, EngineCall, Note, Question};
 use super::importing::result;
-use super::input::Forwarded;
+use super::input::{Call, Forwarded};
 use super::job::Job;
 use super::planning::Planning;
-use super::restoring::{Restoring, is_lacking};
+use super::restoring::is_lacking;
 use super::state::State;
 use crate::config::ExecutionMode;
 use crate::limits::HOLD_MAX;
@@ -37,6 +37,8 @@ struct Started<'a> {
 #[serde(rename_all = "camelCase")]
 struct Updated {
     payload_status: Box<RawValue>,
+    #[serde(default)]
+    payload_id: Option<Box<RawValue>>,
 }
 
 /// What a call leads to, beside its answer.
@@ -48,6 +50,8 @@ pub enum Begun {
     Job(JobId),
     /// A job that is planned without building anything.
     Rehearsal(Box<Planning>),
+    /// The engine lacks a head that op-node brought through here: the call is to be made again once it has it.
+    Doubt(Box<Call>),
 }
 
 /// A `forkchoiceUpdated` in work.
@@ -61,7 +65,7 @@ pub struct Starting {
     /// Whether it waited for something else than the engine's answer.
     is_held: bool,
     /// Whether the engine was given back what it lacks already.
-    has_restored: bool,
+    is_again: bool,
     doing: Doing,
 }
 
@@ -74,24 +78,21 @@ enum Doing {
     /// The parent's number is not known.
     Numbering(Asking),
     Setting(Asking),
-    /// The engine lacks the head; whether the call passes.
-    Restoring(Restoring, bool),
 }
 
 impl Starting {
-    /// Begins with the call. The heads are noted already.
+    /// Begins with the call, for the first time or again. The heads are noted already.
     #[must_use]
     pub fn new(
         cx: &Context<'_>,
-        call: CallId,
+        (call, is_again): (CallId, bool),
         method: String,
         forkchoice: Forkchoice,
         attributes: Option<Attributes>,
     ) -> Self {
         let doing = Doing::Waiting(cx.after(HOLD_MAX));
         let attributes = attributes.filter(Attributes::is_sequencing);
-        let (is_held, has_restored) = (false, false);
-        Self { call, method, forkchoice, attributes, is_held, has_restored, doing }
+        Self { call, method, forkchoice, attributes, is_held: is_again, is_again, doing }
     }
 
     /// Goes on, to the answer.
@@ -125,18 +126,10 @@ impl Starting {
                         return Poll::Pending;
                     };
                     let status = result(&forwarded).and_then(|raw| status(&raw));
-                    if !self.restores(cx, state, status.as_deref(), true) {
-                        return Poll::Ready(self.passed(cx, state, forwarded));
+                    if let Some(call) = self.doubts(state, status.as_deref()) {
+                        return Poll::Ready(Begun::Doubt(call));
                     }
-                }
-                Doing::Restoring(restoring, passes) => {
-                    let passes = *passes;
-                    ready!(restoring.poll(cx, state));
-                    (self.has_restored, self.is_held) = (true, true);
-                    match passes {
-                        true => self.forward(cx),
-                        false => self.set(cx),
-                    }
+                    return Poll::Ready(self.passed(cx, state, forwarded));
                 }
                 Doing::Numbering(asking) => {
                     let Ok(header) = reply!(asking, cx, Header) else { return Poll::Pending };
@@ -150,9 +143,11 @@ impl Starting {
                 Doing::Setting(asking) => {
                     let Ok(answer) = reply!(asking, cx, Called) else { return Poll::Pending };
                     let status = answer.as_ref().ok().and_then(|raw| status(raw));
-                    if !self.restores(cx, state, status.as_deref(), false) {
-                        return Poll::Ready(self.start(cx, state, answer));
+                    if let Some(call) = self.doubts(state, status.as_deref()) {
+                        return Poll::Ready(Begun::Doubt(call));
                     }
+                    state.has_given_up &= status.as_deref() != Some("VALID");
+                    return Poll::Ready(self.start(cx, state, answer));
                 }
             }
         }
@@ -169,23 +164,13 @@ impl Starting {
         self.doing = Doing::Forwarding(cx.ask(Question::Forward(self.call)));
     }
 
-    /// Begins to give the engine back what it lacks, once, if it does and that can be done.
-    fn restores(
-        &mut self,
-        cx: &Context<'_>,
-        state: &State,
-        status: Option<&str>,
-        passes: bool,
-    ) -> bool {
-        if self.has_restored || !is_lacking(status) {
-            return false;
-        }
-        let restoring = Restoring::new(cx, state, self.forkchoice.head);
-        let restores = restoring.is_some();
-        if let Some(restoring) = restoring {
-            self.doing = Doing::Restoring(restoring, passes);
-        }
-        restores
+    /// The call, to be made again, if the engine lacks a head that it can be given back.
+    fn doubts(&self, state: &State, status: Option<&str>) -> Option<Box<Call>> {
+        let head = self.forkchoice.head;
+        let doubts = is_lacking(status) && !self.is_again && state.can_give_back(&head);
+        let (method, forkchoice) = (self.method.clone(), self.forkchoice.clone());
+        let attributes = self.attributes.clone();
+        doubts.then(|| Box::new(Call::Forkchoice { method, forkchoice, attributes }))
     }
 
     fn passed(&self, cx: &mut Context<'_>, state: &State, forwarded: Forwarded) -> Begun {
@@ -247,7 +232,7 @@ impl Starting {
                 return self.refuse(cx, code, message);
             }
         };
-        let Ok(Updated { payload_status }) = serde_json::from_str(raw.get()) else {
+        let Ok(Updated { payload_status, .. }) = serde_json::from_str(raw.get()) else {
             let words = "the engine's answer has no status";
             return self.refuse(cx, SERVER_ERROR, words.to_owned());
         };
@@ -272,9 +257,15 @@ impl Starting {
 }
 
 /// The status of the heads in an answer.
-fn status(raw: &RawValue) -> Option<String> {
-    let Updated { payload_status } = serde_json::from_str(raw.get()).ok()?;
+pub(super) fn status(raw: &RawValue) -> Option<String> {
+    let Updated { payload_status, .. } = serde_json::from_str(raw.get()).ok()?;
     payload::status(&payload_status)
+}
+
+/// The id of a payload in an answer.
+pub(super) fn payload_id(raw: &RawValue) -> Option<Box<RawValue>> {
+    let updated: Updated = serde_json::from_str(raw.get()).ok()?;
+    updated.payload_id.filter(|id| id.get() != "null")
 }
 
 /// What op-node is told when the engine refuses the head of a job: only what makes it reset, or try again.

@@ -18,9 +18,10 @@ use lockstep_execution::payload::Payload;
 use super::context::{Asking, Context};
 use super::effect::{Kept, Question};
 use super::error::NotHead;
-use super::heads::Heads;
+use super::heads::{Heads, Wanted};
 use super::job::Jobs;
 use super::restoring::Brought;
+use super::reviving::Doubt;
 use crate::config::{ExecutionMode, Role, WhenSilent};
 use crate::failing::Failing;
 use crate::limits::{
@@ -64,6 +65,19 @@ impl Settings {
     }
 }
 
+/// What a start finds on disk.
+#[derive(Clone, Debug, Default)]
+pub struct Before {
+    /// The highest safe head, by hash and number.
+    pub safe: Option<(B256, u64)>,
+    /// What was kept of the session.
+    pub kept: Kept,
+    /// The heads that op-node wanted.
+    pub heads: Option<Wanted>,
+    /// The newest payloads that it brought, the oldest first.
+    pub brought: Vec<(B256, Brought)>,
+}
+
 /// What is known.
 #[derive(Debug)]
 pub struct State {
@@ -73,6 +87,10 @@ pub struct State {
     pub mode: ExecutionMode,
     /// What op-node wants the heads to be.
     pub heads: Heads,
+    /// Why the engine's head may be older than that.
+    pub doubt: Option<Doubt>,
+    /// The engine lacks more than can be given back, as one that syncs from nothing: that is not tried again with each call.
+    pub has_given_up: bool,
     /// The safe heads, for which jobs on older parents are put off.
     pub safe: SafeHeads,
     /// The chain's cursors.
@@ -80,7 +98,7 @@ pub struct State {
     /// Contents of blocks that came by, so that the engine need not be asked.
     pub blocks: Recent<B256, Arc<L2Block>>,
     /// Payloads as op-node brought them, to be given back to an engine that lost them.
-    pub brought: Recent<B256, Brought>,
+    pub brought: Recent<B256, Arc<Brought>>,
     /// op-node's jobs.
     pub jobs: Jobs,
     /// Blocks that were handed to op-node and not yet taken by the engine, and when their windows had closed.
@@ -96,18 +114,39 @@ pub struct State {
 }
 
 impl State {
-    /// What is known at a start: the highest safe head before it, by hash and number.
+    /// What is known at a start.
     #[must_use]
-    pub fn new(settings: Settings, safe: Option<(B256, u64)>) -> Self {
+    pub fn new(settings: Settings, before: Before) -> Self {
         let rules = Rules { lead_ms: settings.lead_ms, joins_at: settings.params.joins_at };
+        let mut reader = Reader::new(rules);
+        for (hash, known) in before.kept.blocks.into_iter().rev() {
+            reader.insert(hash, known);
+        }
+        for (hash, refused) in before.kept.closed {
+            reader.note_closed(hash, refused);
+            // If op-node never brought it back, the engine will not have it.
+            reader.take_closed(&hash);
+        }
+        let mut brought = Recent::new(BROUGHT_BYTES_KEPT_MAX);
+        for (hash, payload) in before.brought {
+            let bytes = payload.bytes();
+            brought.insert_weighed(hash, Arc::new(payload), bytes);
+        }
+        let doubt = before.heads.is_some().then_some(Doubt::Started);
+        let mut heads = Heads::default();
+        if let Some(wanted) = before.heads {
+            heads.note(wanted);
+        }
         Self {
             settings,
             mode: ExecutionMode::Enabled,
-            heads: Heads::default(),
-            safe: SafeHeads::new(safe),
-            reader: Reader::new(rules),
+            heads,
+            doubt,
+            has_given_up: false,
+            safe: SafeHeads::new(before.safe),
+            reader,
             blocks: Recent::new(BLOCK_BYTES_KEPT_MAX),
-            brought: Recent::new(BROUGHT_BYTES_KEPT_MAX),
+            brought,
             jobs: Jobs::default(),
             sealing: Recent::new(JOBS_MAX),
             own: Recent::new(BLOCKS_KEPT_MAX),
@@ -115,6 +154,19 @@ impl State {
             failing: Failing::default(),
             has_taken_closed: false,
         }
+    }
+
+    /// The engine may have an older head than op-node wants.
+    pub fn doubt(&mut self) {
+        if self.heads.newest().is_some() && !self.has_given_up {
+            self.doubt.get_or_insert(Doubt::Away);
+        }
+    }
+
+    /// Whether an engine that lacks a block can be given it.
+    #[must_use]
+    pub fn can_give_back(&self, block: &B256) -> bool {
+        !self.has_given_up && self.brought.contains(block)
     }
 
     /// Keeps the content of a payload.

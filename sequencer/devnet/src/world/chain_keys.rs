@@ -8,7 +8,7 @@ use lockstep_node::genesis::{ChainEntry, Kind};
 use lockstep_node::keys;
 
 use super::accounts::Account;
-use super::options::Verifiers;
+use super::options::{StateScheme, Verifiers};
 use super::rollup::{ChainOptions, Role, Rollup, Side, SidePorts};
 use super::sidecar::{self, GATEWAY_KEY, SEQUENCER_KEY, WhenSilent};
 use crate::layout::Layout;
@@ -62,6 +62,7 @@ impl ChainKeys {
             batcher: Account::of_purpose(&format!("batcher {}", options.id)),
             signer: Account::of_purpose(&format!("unsafe block signer {}", options.id)),
             directory,
+            state_scheme: StateScheme::default(),
         })
     }
 }

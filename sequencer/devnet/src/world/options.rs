@@ -23,6 +23,34 @@ pub enum Verifiers {
     Standby,
 }
 
+/// How op-geth keeps states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StateScheme {
+    /// By hash, all of them: after a `kill -9` it still has its newest blocks but one or two.
+    #[default]
+    Hash,
+    /// By path, op-geth's default: after a `kill -9` it lacks the states of its newest hundred blocks.
+    Path,
+}
+
+impl StateScheme {
+    /// Its option of op-geth.
+    pub(super) const fn flag(self) -> &'static str {
+        match self {
+            Self::Hash => "--state.scheme=hash",
+            Self::Path => "--state.scheme=path",
+        }
+    }
+
+    /// Its option of op-geth for old states.
+    pub(super) const fn collection_flag(self) -> &'static str {
+        match self {
+            Self::Hash => "--gcmode=archive",
+            Self::Path => "--gcmode=full",
+        }
+    }
+}
+
 /// What a world has.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -46,6 +74,8 @@ pub struct Options {
     pub funded: Vec<Address>,
     /// What sidecars do while the committee is silent.
     pub when_silent: WhenSilent,
+    /// How engines keep states.
+    pub state_scheme: StateScheme,
 }
 
 impl Options {
@@ -64,6 +94,7 @@ impl Options {
             lockstep,
             funded: Vec::new(),
             when_silent: WhenSilent::default(),
+            state_scheme: StateScheme::default(),
         }
     }
 

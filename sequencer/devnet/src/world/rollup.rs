@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::accounts::Account;
 use super::l1::{L1, listed, numbered, shown, words};
+use super::options::StateScheme;
 use super::peers::Peers;
 use crate::json_rpc::{self, CallError, JsonRpc};
 use crate::process::Program;
@@ -241,6 +242,8 @@ pub struct Rollup {
     pub batcher: Account,
     /// Signs its unsafe blocks.
     pub signer: Account,
+    /// How its engines keep states.
+    pub state_scheme: StateScheme,
 }
 
 impl Rollup {
@@ -319,18 +322,17 @@ impl Rollup {
     pub(super) fn engine_init(&self, peers: &Peers, logs: &Path, side: &Side) -> Program {
         let data = format!("--datadir={}", shown(&side.directory.join("op-geth")));
         let genesis = shown(&self.directory.join("genesis.json"));
-        let arguments = words(&["init", &data, "--state.scheme=hash", &genesis]);
+        let arguments = words(&["init", &data, self.state_scheme.flag(), &genesis]);
         let name = side.process("op-geth");
         let log = logs.join(format!("{name}.log"));
         Program { name, file: peers.file("op-geth"), arguments, log, home: None }
     }
 
-    /// Hash scheme and archive: after a `kill -9` it still has its newest blocks but one or two.
     pub(super) fn engine_program(&self, peers: &Peers, logs: &Path, side: &Side) -> Program {
         let ports = side.ports;
         let mut arguments = words(&[
-            "--state.scheme=hash",
-            "--gcmode=archive",
+            self.state_scheme.flag(),
+            self.state_scheme.collection_flag(),
             "--syncmode=full",
             "--cache=64",
             "--http",
