@@ -66,8 +66,8 @@ pub enum SignError {
 pub enum GuardOpenError {
     /// The directory holds no guard: nobody made it, or it is lost.
     #[error(
-        "no guard in {}: restore it, or make one with `lockstep init --lost` if this validator's key has run before, \
-         with `lockstep init` if it never has; see deploy/runbooks/lost-data.md",
+        "no guard in {}: set `guard_dir` if it lies elsewhere; if it is lost, make one with `lockstep init --lost`, and if \
+         this validator's key has never run, with `lockstep init`; see deploy/runbooks/lost-data.md",
         directory.display()
     )]
     Missing {

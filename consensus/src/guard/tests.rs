@@ -601,7 +601,9 @@ fn a_guard_that_nobody_made_is_not_opened_and_not_made() {
     let files = FaultFiles::default();
     let error = open_made(&files).unwrap_err();
     assert!(matches!(error, GuardOpenError::Missing { .. }), "{error}");
-    for expected in ["no guard in guard", "restore it", "`lockstep init --lost`", "lost-data.md"] {
+    for expected in
+        ["no guard in guard", "set `guard_dir`", "`lockstep init --lost`", "lost-data.md"]
+    {
         assert!(error.to_string().contains(expected), "{error}");
     }
     assert_eq!(files.content(FILE), None);

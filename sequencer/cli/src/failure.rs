@@ -29,7 +29,7 @@ pub fn describe(error: &eyre::Report, is_json: bool) -> String {
     let refusal = refusal(error);
     let mut chain: Vec<String> = error.chain().map(ToString::to_string).collect();
     if is_json {
-        let object = object(refusal, chain.join(": "));
+        let object = object(refusal, said_once(&chain));
         let json = serde_json::json!({ "error": object });
         return format!("{json}\n");
     }
@@ -38,7 +38,7 @@ pub fn describe(error: &eyre::Report, is_json: bool) -> String {
         chain.pop();
         chain.push("refused".to_owned());
     }
-    let mut text = format!("error: {}\n", chain.join(": "));
+    let mut text = format!("error: {}\n", said_once(&chain));
     if let Some(refusal) = refusal {
         text.push_str(&format!("  code:   {}\n", code_name(refusal)));
         if !refusal.field.is_empty() {
@@ -65,6 +65,20 @@ pub fn is_broken_pipe(error: &eyre::Report) -> bool {
             .downcast_ref::<io::Error>()
             .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     })
+}
+
+/// The causes in one line, without those that the error before them repeats.
+fn said_once(chain: &[String]) -> String {
+    let mut text = String::new();
+    for cause in chain {
+        if text.is_empty() {
+            text.push_str(cause);
+        } else if !text.ends_with(&format!(": {cause}")) && text != *cause {
+            text.push_str(": ");
+            text.push_str(cause);
+        }
+    }
+    text
 }
 
 fn object(refusal: Option<&Refusal>, chain: String) -> ErrorObject {
@@ -139,6 +153,17 @@ mod tests {
             serde_json::from_str(&describe(&eyre::eyre!("a\nb"), true)).expect("is json");
         assert_eq!(other["error"]["code"], "FAILED");
         assert_eq!(other["error"]["reason"], "a\nb");
+    }
+
+    #[test]
+    fn cause_that_is_said_already_is_not_said_again() {
+        let said =
+            |chain: &[&str]| said_once(&chain.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(said(&["guard: no guard in a", "no guard in a"]), "guard: no guard in a");
+        assert_eq!(said(&["a: b: c", "b: c", "c"]), "a: b: c");
+        assert_eq!(said(&["taking a", "b in use"]), "taking a: b in use");
+        assert_eq!(said(&["a quota", "quota"]), "a quota: quota");
+        assert_eq!(said(&["same", "same"]), "same");
     }
 
     #[test]

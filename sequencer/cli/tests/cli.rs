@@ -192,7 +192,7 @@ fn validator_without_a_guard_does_not_start_and_leaves_no_data() {
     let here = directory();
     validator(here.path());
     let expected =
-        ["no guard in", "home/guard", "restore it", "`lockstep init --lost`", "lost-data.md"];
+        ["no guard in", "home/guard", "set `guard_dir`", "`lockstep init --lost`", "lost-data.md"];
     fails(here.path(), 1, "node --config node.toml", &expected);
     assert!(!here.path().join("home/data").exists());
     ok(here.path(), "init --config node.toml");

@@ -103,7 +103,7 @@ async fn validator_whose_home_was_wiped_contradicts_no_vote_and_votes_again_by_i
     let status = cluster.node_mut(VICTIM).until_ended(PATIENCE).await;
     assert_eq!(status.code(), Some(1), "{}", cluster.node(VICTIM).last_words());
     let log = cluster.node(VICTIM).log();
-    for expected in ["no guard in", "home/guard", "restore it", "`lockstep init --lost`"] {
+    for expected in ["no guard in", "home/guard", "set `guard_dir`", "`lockstep init --lost`"] {
         assert!(log.contains(expected), "{expected}\n{log}");
     }
     comes_back(&mut cluster, Origin::Lost).await;
