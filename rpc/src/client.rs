@@ -53,13 +53,29 @@ impl Endpoint {
         }
     }
 
+    /// Whether it can be connected to, were somebody there: the URL is whole and the files can be read.
+    ///
+    /// # Errors
+    /// [`ClientError::Endpoint`] says what is wrong.
+    pub fn check(&self) -> Result<(), ClientError> {
+        self.configured().map(drop)
+    }
+
     /// Connects. One connection serves any number of clients, and comes back by itself after it was lost.
     ///
     /// # Errors
     /// [`ClientError::Endpoint`] if the URL or the authority's file is not usable, [`ClientError::Unreachable`] if
     /// nobody answers.
     pub async fn connect(&self) -> Result<Channel, ClientError> {
+        self.configured()?.connect().await.map_err(|error| ClientError::Unreachable {
+            url: self.url.clone(),
+            reason: crate::server::chain(&error),
+        })
+    }
+
+    fn configured(&self) -> Result<tonic::transport::Endpoint, ClientError> {
         let unusable = |reason: String| ClientError::Endpoint { url: self.url.clone(), reason };
+        self.check_url().map_err(|reason| unusable(reason.to_owned()))?;
         let mut endpoint = tonic::transport::Endpoint::from_shared(self.url.clone())
             .map_err(|error| unusable(error.to_string()))?
             .connect_timeout(self.connect_timeout)
@@ -82,10 +98,22 @@ impl Endpoint {
             }
             endpoint = endpoint.tls_config(tls).map_err(|error| unusable(error.to_string()))?;
         }
-        endpoint.connect().await.map_err(|error| ClientError::Unreachable {
-            url: self.url.clone(),
-            reason: crate::server::chain(&error),
-        })
+        Ok(endpoint)
+    }
+
+    fn check_url(&self) -> Result<(), &'static str> {
+        let url = "it is not http://host:port or https://host:port";
+        let parsed: tonic::codegen::http::Uri = self.url.parse().map_err(|_| url)?;
+        let is_whole = parsed.port_u16().is_some()
+            && matches!(parsed.path(), "" | "/")
+            && parsed.query().is_none()
+            && parsed.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        match parsed.scheme_str() {
+            Some("http") if is_whole => Ok(()),
+            Some("https") if is_whole && self.authority.is_none() => Err("https needs ca"),
+            Some("https") if is_whole => Ok(()),
+            Some(_) | None => Err(url),
+        }
     }
 }
 

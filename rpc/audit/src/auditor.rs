@@ -80,7 +80,7 @@ impl Auditor {
         let common = Common { genesis: &genesis, trust: &trust, endpoints: &endpoints };
         let params = common.params(chain.chain)?;
         let id = params.id;
-        let head = head(&chain.rpc).await?;
+        let head = head(&chain.rpc, id).await?;
         let mut log = common.log(id);
         let audited = common.audited(params);
         let mut search = Search::new(&mut log, &chain.rpc, &audited);
@@ -275,7 +275,7 @@ impl Common<'_> {
         let params = self.params(chain)?;
         let mut log = self.log(chain);
         let audited = self.audited(params);
-        let head = head(&rpc).await?;
+        let head = head(&rpc, chain).await?;
         let mut search = Search::new(&mut log, &rpc, &audited);
         let from = search.last_before(timestamp, &head).await?.number();
         let start: Start = search.find(Some(from), &head).await?;
@@ -283,6 +283,13 @@ impl Common<'_> {
     }
 }
 
-async fn head(rpc: &ChainRpc) -> Result<lockstep_execution::blocks::BlockInfo, AuditError> {
+/// The head of a chain, by an endpoint that is of it.
+async fn head(
+    rpc: &ChainRpc,
+    chain: ChainId,
+) -> Result<lockstep_execution::blocks::BlockInfo, AuditError> {
+    if !rpc.is_of(chain.0).await? {
+        return Err(AuditError::WrongChain { url: rpc.url().to_owned(), chain });
+    }
     rpc.head().await?.ok_or_else(|| AuditError::NoHead(rpc.url().to_owned()))
 }

@@ -21,6 +21,14 @@ pub enum AuditError {
     /// The chain cannot be read.
     #[error("{0}")]
     Rpc(#[from] RpcError),
+    /// The endpoint is another chain's.
+    #[error("{url} is not of chain {chain}")]
+    WrongChain {
+        /// The endpoint.
+        url: String,
+        /// The chain that is audited.
+        chain: ChainId,
+    },
     /// The chain's endpoint has no head.
     #[error("{0} has no block")]
     NoHead(String),
@@ -69,6 +77,7 @@ impl AuditError {
             Self::Log(LogError::Stale(_) | LogError::Fork(_))
             | Self::Rpc(RpcError::Lied { .. })
             | Self::UnknownChain(_)
+            | Self::WrongChain { .. }
             | Self::Opaque(_)
             | Self::NotJoined { .. }
             | Self::NotOp { .. }

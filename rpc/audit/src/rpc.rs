@@ -66,6 +66,14 @@ impl ChainRpc {
         &self.url
     }
 
+    /// Whether the endpoint is of this chain.
+    ///
+    /// # Errors
+    /// [`RpcError`] if the endpoint cannot tell.
+    pub async fn is_of(&self, chain: u64) -> Result<bool, RpcError> {
+        self.engine.is_of(chain).await.map_err(|error| self.away(error))
+    }
+
     /// The header of the chain's head.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::attributes::Quantity;
 use crate::jwt::Secret;
 use crate::limits::{
     BATCH_CALLS_MAX, CONNECT_TIMEOUT, ENGINE_ANSWER_BYTES_MAX, ENGINE_TIMEOUT, MESSAGE_BYTES_MAX,
@@ -39,7 +40,7 @@ impl Bounds {
 
 /// The endpoint's URL is not usable. The operator must change it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{url:?} is not http://host:port")]
+#[error("{url:?} is not http://host:port, with or without a path")]
 pub struct InvalidUrl {
     /// The URL.
     pub url: String,
@@ -164,7 +165,11 @@ impl Engine {
     pub fn within(bounds: Bounds, url: &str, secret: Option<Secret>) -> Result<Self, InvalidUrl> {
         let invalid = || InvalidUrl { url: url.to_owned() };
         let parsed = reqwest::Url::parse(url).map_err(|_| invalid())?;
-        if parsed.scheme() != "http" || parsed.host().is_none() {
+        // Written out, so that a forgotten port is an error and not port 80, and a password stands in no file of options.
+        let written = parsed.host_str().zip(parsed.port_or_known_default());
+        let rest =
+            written.and_then(|(host, port)| url.strip_prefix(&format!("http://{host}:{port}")));
+        if !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
             return Err(invalid());
         }
         let client = reqwest::Client::builder()
@@ -178,6 +183,18 @@ impl Engine {
             // It fails where TLS or a resolver is asked for; neither is.
             .map_err(|_| invalid())?;
         Ok(Self { client, url: url.to_owned(), secret, answer_bytes_max: bounds.answer_bytes_max })
+    }
+
+    /// Whether the engine is of this chain.
+    ///
+    /// # Errors
+    /// [`EngineError`] if it does not say.
+    pub async fn is_of(&self, chain: u64) -> Result<bool, EngineError> {
+        let raw = self.call("eth_chainId", [(); 0]).await?;
+        let id: Quantity = serde_json::from_str(raw.get()).map_err(|error| {
+            EngineError::Answer { status: 200, reason: format!("eth_chainId: {error}") }
+        })?;
+        Ok(id.0 == chain)
     }
 
     /// Where the engine is.

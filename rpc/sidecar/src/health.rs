@@ -58,13 +58,13 @@ impl Default for Health {
 /// Looks once a second, for ever.
 pub async fn run(
     proxy: Arc<Proxy>,
-    has_started: watch::Receiver<bool>,
+    not_started: watch::Receiver<Option<String>>,
     health: watch::Sender<Health>,
     metrics: Metrics,
 ) {
     loop {
-        let is_started = *has_started.borrow();
-        health.send_replace(look(&proxy, is_started, &metrics).await);
+        let starting = not_started.borrow().clone();
+        health.send_replace(look(&proxy, starting, &metrics).await);
         sleep(Duration::from_secs(1)).await;
     }
 }
@@ -84,7 +84,7 @@ fn backlog_ms(proxy: &Proxy) -> u64 {
     blocks.iter().find(waits).map_or(0, |block| newest.since(block.slice.timestamp))
 }
 
-async fn look(proxy: &Arc<Proxy>, has_started: bool, metrics: &Metrics) -> Health {
+async fn look(proxy: &Arc<Proxy>, starting: Option<String>, metrics: &Metrics) -> Health {
     let feed = proxy.feed();
     let newest = *feed.newest().borrow();
     let mode = proxy.mode();
@@ -103,9 +103,10 @@ async fn look(proxy: &Arc<Proxy>, has_started: bool, metrics: &Metrics) -> Healt
         Ok(_) if newest.is_forked => {
             (State::Partial, "the committee's safety has failed".to_owned())
         }
-        Ok(_) if !has_started => {
-            (State::Starting, "looking for where the chain is in the log".to_owned())
+        Ok(_) if proxy.is_locked_out() => {
+            (State::Partial, "jwt: calls with another secret are refused".to_owned())
         }
+        Ok(_) if let Some(reason) = starting => (State::Starting, reason),
         Ok(_) if feed.silence() > ENDPOINT_SILENT => {
             (State::Partial, format!("no log block for {} s", feed.silence().as_secs()))
         }

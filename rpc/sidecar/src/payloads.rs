@@ -229,26 +229,26 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (mut store, found) = Store::open(directory.path()).unwrap();
         assert!(found.payloads.is_empty() && found.heads.is_none());
-        for number in 8..=10 {
+        for number in 18..=20 {
             keep(&mut store, number);
         }
         // A reorg brings another block, later, and a block comes twice.
-        keep(&mut store, 9);
+        keep(&mut store, 19);
         let raw = to_raw_value(&serde_json::json!({
-            "headBlockHash": payload(10).0, "safeBlockHash": B256::ZERO, "finalizedBlockHash": B256::ZERO,
+            "headBlockHash": payload(20).0, "safeBlockHash": B256::ZERO, "finalizedBlockHash": B256::ZERO,
         }));
         let forkchoice = Forkchoice::read(&raw.unwrap()).unwrap();
         let method = "engine_forkchoiceUpdatedV3".to_owned();
         store.write(Job::Heads(Wanted { method, forkchoice })).unwrap();
         let (mut store, found) = Store::open(directory.path()).unwrap();
-        assert_eq!(numbers(&found), [8, 9, 10]);
-        assert_eq!(found.heads.unwrap().forkchoice.head, payload(10).0);
+        assert_eq!(numbers(&found), [18, 19, 20]);
+        assert_eq!(found.heads.unwrap().forkchoice.head, payload(20).0);
         let (hash, brought) = &found.payloads[2];
-        assert_eq!((*hash, brought.parent), (payload(10).0, payload(10).1.parent));
-        assert_eq!(brought.params[0].get(), payload(10).1.params[0].get());
+        assert_eq!((*hash, brought.parent), (payload(20).0, payload(20).1.parent));
+        assert_eq!(brought.params[0].get(), payload(20).1.params[0].get());
         store.bytes_max = store.bytes;
-        keep(&mut store, 11);
-        assert_eq!(numbers(&Store::open(directory.path()).unwrap().1), [9, 10, 11]);
+        keep(&mut store, 21);
+        assert_eq!(numbers(&Store::open(directory.path()).unwrap().1), [19, 20, 21]);
     }
 
     #[test]

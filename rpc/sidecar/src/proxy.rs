@@ -27,6 +27,7 @@ use tracing::{debug, error};
 use crate::config::ExecutionMode;
 use crate::feed::Feed;
 use crate::keeper::Keeper;
+use crate::limits::PATIENCE_MIN;
 use crate::metrics::Metrics;
 use crate::payloads::Payloads;
 use crate::records::Records;
@@ -64,6 +65,16 @@ pub struct Proxy {
     calls: Mutex<BTreeMap<CallId, Waiting>>,
     next_call: AtomicU64,
     wake: watch::Sender<Option<Instant>>,
+    modes: watch::Sender<ExecutionMode>,
+    knocks: Mutex<Knocks>,
+}
+
+/// When op-node called last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Knocks {
+    taken: Option<Instant>,
+    /// With another secret.
+    refused: Option<Instant>,
 }
 
 /// A call of op-node that waits for its answer.
@@ -95,6 +106,8 @@ impl Proxy {
             calls: Mutex::default(),
             next_call: AtomicU64::new(0),
             wake: watch::Sender::new(None),
+            modes: watch::Sender::new(ExecutionMode::Enabled),
+            knocks: Mutex::default(),
         }
     }
 
@@ -107,6 +120,28 @@ impl Proxy {
     /// Sets the debug switch.
     pub fn switch(self: &Arc<Self>, mode: ExecutionMode) {
         self.step(Input::Switched(mode));
+        self.modes.send_replace(mode);
+    }
+
+    /// The debug switch, whenever it is set.
+    #[must_use]
+    pub fn modes(&self) -> watch::Receiver<ExecutionMode> {
+        self.modes.subscribe()
+    }
+
+    /// A call on the Engine API was taken, or refused for its secret.
+    pub fn note_knock(&self, is_taken: bool) {
+        let mut knocks = self.knocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = if is_taken { &mut knocks.taken } else { &mut knocks.refused };
+        *last = Some(Instant::now());
+    }
+
+    /// Whether calls are refused for their secret, and none was taken for a while.
+    #[must_use]
+    pub fn is_locked_out(&self) -> bool {
+        let knocks = *self.knocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < PATIENCE_MIN);
+        is_recent(knocks.refused) && !is_recent(knocks.taken)
     }
 
     /// The log.

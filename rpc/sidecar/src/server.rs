@@ -37,9 +37,11 @@ async fn call(State(shared): State<Shared>, request: Request) -> Response {
     let token = request.headers().get(header::AUTHORIZATION);
     let authorization = token.and_then(|value| value.to_str().ok());
     if let Err(error) = shared.secret.check(authorization) {
+        shared.proxy.note_knock(false);
         warn!(%error, "refused a call on the Engine API");
         return (StatusCode::UNAUTHORIZED, error.to_string()).into_response();
     }
+    shared.proxy.note_knock(true);
     let Ok(_permit) = shared.calls.try_acquire() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many calls").into_response();
     };

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, Role};
+use crate::config::{Config, ExecutionMode, Role};
 use crate::feed::{Feed, FeedError};
 use crate::health::{self, Health};
 use crate::http;
@@ -201,7 +201,8 @@ impl Running {
         };
         let engine_address = address(&engine, "listen", config.listen)?;
         let http_address = address(&operators, "http_listen", config.http_listen)?;
-        let (started, has_started) = watch::channel(false);
+        let looking = "looking for where the chain is in the log".to_owned();
+        let (starting, not_started) = watch::channel(Some(looking));
         let (health_sender, health) = watch::channel(Health::default());
         let registry = Arc::new(registry);
         let render: http::RenderMetrics = Arc::new(move || {
@@ -213,19 +214,19 @@ impl Running {
         let mut tasks = JoinSet::new();
         tasks.spawn(server::serve(engine, Arc::clone(&proxy), config.secret.clone()));
         tasks.spawn(http::serve(operators, Arc::clone(&proxy), health.clone(), render));
-        tasks.spawn(health::run(Arc::clone(&proxy), has_started, health_sender, metrics));
+        tasks.spawn(health::run(Arc::clone(&proxy), not_started, health_sender, metrics));
         let feed = proxy.feed().clone();
         if let Some(records) = records {
             let validators = Arc::new(Validators::new(config.endpoints.clone()));
             let committee = Arc::new(Committee::new(validators));
             tasks.spawn(records.run(committee, feed));
         }
-        tasks.spawn(tell_skipped(wallet, skips));
+        tasks.spawn(tell_wallets(wallet, skips, proxy.modes()));
         tasks.spawn(keeper.run());
         tasks.spawn(Arc::clone(&proxy).run());
         tasks.spawn(async move {
-            let mut followers = find(&proxy).await;
-            started.send_replace(true);
+            let mut followers = find(&proxy, &starting).await;
+            starting.send_replace(None);
             // Followers end only where their endpoint lied; the rest of the sidecar goes on without a log.
             while followers.join_next().await.is_some() {}
             std::future::pending::<()>().await;
@@ -274,14 +275,22 @@ fn wallet_config(config: &Config, gas_max: u64) -> Option<wallet::Config> {
     })
 }
 
-/// Tells the wallets' port which transactions were passed over; keeps it open.
-async fn tell_skipped(wallet: Option<wallet::Handle>, mut skips: mpsc::Receiver<Vec<B256>>) {
-    while let Some(hashes) = skips.recv().await {
-        if let Some(wallet) = &wallet {
-            wallet.skipped(&hashes);
+/// Tells the wallets' port which transactions were passed over, and whether anybody executes what it admits; keeps it open.
+async fn tell_wallets(
+    wallet: Option<wallet::Handle>,
+    mut skips: mpsc::Receiver<Vec<B256>>,
+    mut modes: watch::Receiver<ExecutionMode>,
+) {
+    let Some(wallet) = wallet else { return std::future::pending().await };
+    loop {
+        let mode = *modes.borrow_and_update();
+        wallet.set_closed((mode != ExecutionMode::Enabled).then(|| mode.name()));
+        tokio::select! {
+            Some(hashes) = skips.recv() => wallet.skipped(&hashes),
+            Ok(()) = modes.changed() => {}
+            else => return std::future::pending().await,
         }
     }
-    std::future::pending::<()>().await;
 }
 
 /// Whether the genesis knows a key. A chain without gateways takes entries from anybody.
@@ -302,10 +311,12 @@ enum NotFound {
     Feed(#[from] FeedError),
     #[error("the engine has no head")]
     NoHead,
+    #[error("engine_url: {url} is not of chain {chain}")]
+    WrongChain { url: String, chain: ChainId },
 }
 
-/// Finds from which height on the log is needed, and follows it.
-async fn find(proxy: &Proxy) -> JoinSet<()> {
+/// Finds from which height on the log is needed, and follows it. Why it is not found yet goes to `reason`.
+async fn find(proxy: &Proxy, reason: &watch::Sender<Option<String>>) -> JoinSet<()> {
     let mut said = String::new();
     loop {
         match first_height(proxy).await {
@@ -315,6 +326,7 @@ async fn find(proxy: &Proxy) -> JoinSet<()> {
             }
             Err(error) if error.to_string() != said => {
                 said = error.to_string();
+                reason.send_replace(Some(said.clone()));
                 warn!(reason = %said, "the chain's place in the log is not found yet");
             }
             Err(_) => {}
@@ -324,6 +336,10 @@ async fn find(proxy: &Proxy) -> JoinSet<()> {
 }
 
 async fn first_height(proxy: &Proxy) -> Result<Height, NotFound> {
+    let (engine, chain) = (proxy.engine(), proxy.feed().chain());
+    if !engine.is_of(chain.0).await? {
+        return Err(NotFound::WrongChain { url: engine.url().to_owned(), chain });
+    }
     let head = proxy.blocks().head().await?.ok_or(NotFound::NoHead)?;
     if let Some(known) = proxy.known(&head.hash) {
         return Ok(known.found.begin.cursor.height);

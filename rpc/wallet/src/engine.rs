@@ -38,6 +38,11 @@ impl Engine {
         client::Engine::within(BOUNDS, url, None).map(Self)
     }
 
+    /// Whether the engine is of this chain.
+    pub(crate) async fn is_of(&self, chain: u64) -> Result<bool, EngineError> {
+        self.0.is_of(chain).await
+    }
+
     /// Sends a body as it is; the answer is not read yet.
     pub(crate) async fn forward(&self, body: bytes::Bytes) -> Result<Response, EngineError> {
         self.0.send(body).await

@@ -141,6 +141,8 @@ pub(crate) struct Book {
     pub(crate) l1_fee: Mutex<u64>,
     /// Seconds.
     pub(crate) time: Mutex<u64>,
+    /// Its chain, if it says so.
+    pub(crate) chain: Mutex<Option<u64>>,
     /// Bodies over HTTP.
     pub(crate) asked: Mutex<Vec<String>>,
 }
@@ -188,6 +190,9 @@ impl Book {
             "eth_fail" => {
                 let error = json!({ "code": 3, "message": "reverted", "data": "0x08" });
                 return json!({ "jsonrpc": "2.0", "id": call["id"], "error": error });
+            }
+            "eth_chainId" if let Some(chain) = *self.chain.lock().unwrap() => {
+                json!(format!("{chain:#x}"))
             }
             other => json!(other),
         };

@@ -56,6 +56,8 @@ pub(crate) struct Pool {
     quotas: Mutex<Quotas>,
     signatures: Arc<Semaphore>,
     metrics: WalletMetrics,
+    /// The mode in which nobody executes what is admitted.
+    closed: Mutex<Option<&'static str>>,
 }
 
 impl Pool {
@@ -72,6 +74,7 @@ impl Pool {
             engine,
             submitter,
             quorum,
+            closed: Mutex::default(),
             overlay: Mutex::new(Overlay::new(quorum)),
             quotas: Mutex::new(Quotas::new(quota)),
             signatures: Arc::new(Semaphore::new(SIGNATURES_IN_FLIGHT_MAX)),
@@ -109,6 +112,8 @@ impl Pool {
         bytes: Bytes,
     ) -> Result<B256, Refused> {
         self.charge(client, bytes.len())?;
+        let closed = *self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        closed.map_or(Ok(()), |mode| Err(Refused::Closed(mode)))?;
         let (transaction, entry) = self.check(bytes).await?;
         let (sender, hash) = (transaction.sender, transaction.hash);
         if self.overlay().transaction(hash).is_some() {
@@ -122,6 +127,11 @@ impl Pool {
         }
         debug!(%sender, %hash, ?admission, "admitted a transaction");
         Ok(hash)
+    }
+
+    /// Admits nothing from now on, for this reason, or everything again.
+    pub(crate) fn set_closed(&self, mode: Option<&'static str>) {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = mode;
     }
 
     fn charge(&self, client: Client, bytes: usize) -> Result<(), Refused> {

@@ -17,7 +17,7 @@ use lockstep_rpc::quota::QuotaConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::engine::Engine;
 use crate::gate::Gate;
@@ -80,7 +80,13 @@ pub enum ServeError {
         count: usize,
     },
     /// The quota's rates are outside their ranges.
-    #[error("quota {quota:?} is out of range")]
+    #[error(
+        "quota: submissions_per_second is {}, expected 1..={}; bytes_per_second is {}, expected 1..={}",
+        quota.submissions_per_second,
+        QuotaConfig::SUBMISSIONS_PER_SECOND_MAX,
+        quota.bytes_per_second,
+        QuotaConfig::BYTES_PER_SECOND_MAX
+    )]
     Quota {
         /// The quota.
         quota: QuotaConfig,
@@ -113,6 +119,11 @@ impl Handle {
     /// after some time. Unknown hashes change nothing.
     pub fn skipped(&self, hashes: &[B256]) {
         self.pool.skipped(hashes);
+    }
+
+    /// Admits nothing from now on, because blocks are made past the log in this mode; or everything again.
+    pub fn set_closed(&self, mode: Option<&'static str>) {
+        self.pool.set_closed(mode);
     }
 
     /// Takes no new connections, ends WebSockets, waits for calls to end, but not longer than
@@ -162,9 +173,19 @@ pub async fn serve_to(
         return Err(ServeError::Quota { quota });
     }
     let engine = Engine::new(&rpc_url).map_err(|InvalidUrl { url }| {
-        let reason = "it is not http://host:port".to_owned();
+        let reason = "it is not http://host:port, with or without a path".to_owned();
         ServeError::Engine { url, reason }
     })?;
+    match engine.is_of(config.chain.0).await {
+        Ok(true) => {}
+        Ok(false) => {
+            let reason = format!("it is not of chain {}", config.chain);
+            return Err(ServeError::Engine { url: rpc_url, reason });
+        }
+        Err(error) => {
+            warn!(%error, url = %rpc_url, "whether the engine is of this chain is not known")
+        }
+    }
     if let Some(url) = ws_url.as_ref().filter(|url| !url.starts_with("ws://")) {
         let reason = "it does not begin with ws://".to_owned();
         return Err(ServeError::Engine { url: url.clone(), reason });

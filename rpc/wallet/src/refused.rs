@@ -67,6 +67,10 @@ pub(crate) enum Refused {
     Quota(String),
     #[error("execution engine unavailable: {0}")]
     Engine(String),
+    #[error(
+        "no transaction is taken: the sidecar's execution mode is {0}, blocks are made past the log"
+    )]
+    Closed(&'static str),
     #[error("not taken by the committee: {0}")]
     Committee(String),
 }
@@ -100,6 +104,7 @@ impl Refused {
             | Self::Replacement
             | Self::AccountLimit
             | Self::Full
+            | Self::Closed(_)
             | Self::Committee(_) => json_rpc::SERVER_ERROR,
         }
     }
@@ -120,6 +125,7 @@ impl Refused {
             Self::Replacement => "replacement",
             Self::AccountLimit | Self::Full => "full",
             Self::Quota(_) => "quota",
+            Self::Closed(_) => "closed",
             Self::Engine(_) => "engine",
             Self::Committee(_) => "committee",
         }

@@ -44,6 +44,9 @@ pub enum GenesisError {
 /// A field's dotted path, and what is wrong with it.
 pub type Fault = (String, String);
 
+/// The year 2001: before there was any chain.
+const TIMESTAMP_MS_MIN: u64 = 1_000_000_000_000;
+
 /// A genesis file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,6 +83,13 @@ impl GenesisFile {
         let rule = |source| GenesisError::Rule { file: file.to_owned(), source };
         let fault = |(field, reason)| FileError::Field { file: file.to_owned(), field, reason };
         let validators = validators(&self.validators).map_err(fault)?;
+        if self.timestamp_ms < TIMESTAMP_MS_MIN {
+            let reason = format!(
+                "is {}, expected at least {TIMESTAMP_MS_MIN}: are these seconds?",
+                self.timestamp_ms
+            );
+            return Err(fault(("timestamp_ms".to_owned(), reason)).into());
+        }
         let mut chains = Vec::new();
         for (place, chain) in self.chains.iter().enumerate() {
             chains.push(

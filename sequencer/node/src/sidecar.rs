@@ -129,12 +129,23 @@ impl SidecarOptions {
         if count == 0 || count > ENDPOINTS_MAX {
             return Err(eyre!("endpoints has {count} entries, expected 1..={ENDPOINTS_MAX}"));
         }
+        if self.identity.is_some() && self.ca.is_none() {
+            return Err(eyre!("identity needs ca"));
+        }
         let path = |path: &PathBuf| directory.join(path);
         let endpoint = |url: &String| Endpoint {
             authority: self.ca.as_ref().map(path),
             identity: self.identity.as_ref().map(|files| (path(&files.cert), path(&files.key))),
             ..Endpoint::new(url.as_str())
         };
+        let endpoints: Vec<Endpoint> = self.endpoints.iter().map(endpoint).collect();
+        for (place, endpoint) in endpoints.iter().enumerate() {
+            endpoint.check().wrap_err_with(|| format!("endpoints[{place}]"))?;
+            let others = endpoints.iter().skip(place.saturating_add(1));
+            if others.map(|other| &other.url).any(|url| *url == endpoint.url) {
+                return Err(eyre!("endpoints[{place}]: {} is named twice", endpoint.url));
+            }
+        }
         let key = |file: &Option<PathBuf>, field| {
             let read = |file| keys::read_validator_key(&path(file)).wrap_err(field);
             file.as_ref().map(read).transpose()
@@ -143,7 +154,7 @@ impl SidecarOptions {
         Ok(Config {
             chain: ChainId(self.chain),
             genesis: GenesisFile::load(&path(&self.genesis)).wrap_err("genesis")?,
-            endpoints: self.endpoints.iter().map(endpoint).collect(),
+            endpoints,
             listen: self.listen,
             secret: Secret::read(&path(&self.jwt)).wrap_err("jwt")?,
             engine_url: self.engine_url.clone(),
@@ -179,5 +190,43 @@ impl SidecarOptions {
             bytes_per_second: quota.bytes_per_second,
         };
         Ok(Some(Public { listen, rpc_url, ws_url: self.ws_url.clone(), gateway, quota }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: &str = "chain = 901\ngenesis = \"genesis.toml\"\njwt = \"jwt.hex\"\ndata = \"data\"\n\
+                           engine_url = \"http://127.0.0.1:8551\"\n";
+
+    /// What the check says of these endpoints; it comes before any file is read.
+    fn said(endpoints: &str, more: &str) -> String {
+        let text = format!("{OPTIONS}endpoints = [{endpoints}]\n{more}");
+        let options: SidecarOptions = toml::from_str(&text).expect("options");
+        let error = options.check(Path::new("/nonexistent")).expect_err("a fault");
+        format!("{error:#}")
+    }
+
+    #[test]
+    fn an_endpoint_that_nobody_can_connect_to_is_named_at_the_start() {
+        let whole = "it is not http://host:port or https://host:port";
+        for (endpoints, more, words) in [
+            ("\"ftp://a:1\"", "", whole),
+            ("\"http://a:1/path\"", "", whole),
+            ("\"http://u@a:1\"", "", whole),
+            ("\"http://a\"", "", whole),
+            ("\"https://a:1\"", "", "https needs ca"),
+            ("\"https://a:1\"", "ca = \"ca.pem\"", "cannot read /nonexistent/ca.pem"),
+        ] {
+            let said = said(endpoints, more);
+            assert!(said.starts_with("endpoints[0]: ") && said.contains(words), "{said}");
+        }
+        let twice = said("\"http://a:1\", \"http://a:1\"", "");
+        assert_eq!(twice, "endpoints[0]: http://a:1 is named twice");
+        let identity = "[identity]\ncert = \"c.pem\"\nkey = \"k.pem\"";
+        assert_eq!(said("\"http://a:1\"", identity), "identity needs ca");
+        let fine = said("\"http://a:1\", \"http://[::1]:2\"", "");
+        assert!(fine.starts_with("genesis: "), "{fine}");
     }
 }

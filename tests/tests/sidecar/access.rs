@@ -25,6 +25,8 @@ fn token(secret: B256, algorithm: Algorithm, seconds: i64) -> String {
 #[tokio::test]
 async fn only_a_fresh_token_of_the_secret_lets_a_call_through() {
     let rig = Rig::start(Setup::default()).await;
+    // It asks the engine for its chain at the start.
+    rig.until_ready().await;
     let good = Algorithm::HS256;
     let cases = [
         (Some(token(SECRET, good, 0)), 200),
@@ -73,6 +75,9 @@ async fn a_call_without_token_is_refused_before_its_body_is_read() {
 #[tokio::test]
 async fn a_call_too_many_at_a_time_is_refused_and_later_ones_are_not() {
     let rig = Rig::start(Setup::default()).await;
+    // It asks the engine for its chain at the start.
+    rig.until_ready().await;
+    rig.engine.forget();
     rig.engine.fault(Fault::always("eth_chainId", Instead::Silence));
     let wait = Duration::from_millis(2_000);
     let held = (0..CALLS_MAX).map(|_| rig.node.call_for(wait, "eth_chainId", Value::Null));

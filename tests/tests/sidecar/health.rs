@@ -5,7 +5,7 @@ use lockstep_sidecar::config::WhenSilent;
 use lockstep_tests::scripted_engine::{Fault, Instead, Which};
 use lockstep_tests::scripted_log::Manner;
 use lockstep_tests::wait::until;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::rig::{Rig, SOON, Setup};
 
@@ -42,6 +42,37 @@ async fn health_is_206_until_the_chain_is_found_in_the_log() {
     rig.endpoints[0].turn(Manner::Honest).await;
     rig.until_ready().await;
     expect_ready(&rig, 200).await;
+}
+
+/// An engine of another chain has other blocks: none of its jobs may count as well.
+#[tokio::test]
+async fn health_is_206_before_an_engine_of_another_chain() {
+    let mut rig = Rig::start(Setup::default()).await;
+    rig.until_ready().await;
+    rig.kill();
+    rig.engine.fault(Fault::always("eth_chainId", Instead::Result(json!("0x386"))));
+    rig.revive().await;
+    let of_another = |health: &Value| {
+        health["reason"].as_str().is_some_and(|it| it.ends_with("is not of chain 901"))
+    };
+    let health = rig
+        .until_health("it is of another chain", |status, it| status == 206 && of_another(it))
+        .await;
+    assert_eq!(health["state"], "starting");
+    rig.engine.mend();
+    rig.until_ready().await;
+}
+
+/// op-node has another secret than the sidecar: no block is made, whatever the log and the engine do.
+#[tokio::test]
+async fn health_is_206_while_op_node_is_locked_out() {
+    let rig = Rig::start(Setup::default()).await;
+    rig.until_ready().await;
+    rig.node.send("{}", None).await;
+    let health = rig.until_health("op-node is locked out", |status, _| status == 206).await;
+    assert_eq!(health["reason"], "jwt: calls with another secret are refused");
+    rig.node.call("eth_chainId", json!([])).await;
+    rig.until_ready().await;
 }
 
 #[tokio::test]

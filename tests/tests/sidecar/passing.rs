@@ -116,6 +116,8 @@ async fn the_payload_comes_back_as_the_engine_gave_it() {
 #[tokio::test]
 async fn a_job_before_the_chain_joins_passes_through() {
     let rig = Rig::start(Setup::default()).await;
+    // It asks the engine for its chain at the start.
+    rig.until_ready().await;
     // Nobody's clock goes back; an engine's genesis may.
     let attributes = rig.node.attributes(rig.node.head.timestamp);
     let body = rig.node.body(
@@ -160,6 +162,8 @@ async fn calls_of_a_batch_are_answered_in_order_and_jobs_in_it_are_filled() {
 #[tokio::test]
 async fn a_batch_stays_json_where_the_engine_is_away_or_answers_none() {
     let rig = Rig::start(Setup::default()).await;
+    // It asks the engine for its chain at the start.
+    rig.until_ready().await;
     let heads = rig.node.heads(rig.node.head.hash);
     for away in [Instead::Cut, Instead::Http(503), Instead::Garbage] {
         rig.engine.fault(Fault::once("eth_chainId", away.clone()));

@@ -189,7 +189,16 @@ async fn nobody_there_is_unreachable() {
 
 #[test]
 fn only_plain_http_is_spoken() {
-    for url in ["https://a:1", "ws://a:1", "a:1", "", "http://"] {
+    for url in [
+        "https://a:1",
+        "ws://a:1",
+        "a:1",
+        "",
+        "http://",
+        "http://u:p@a:1",
+        "http://a",
+        "http://a/x",
+    ] {
         assert_eq!(ChainRpc::new(url).unwrap_err(), InvalidUrl { url: url.to_owned() });
     }
     assert_eq!(ChainRpc::new("http://a:8545/x").unwrap().url(), "http://a:8545/x");

@@ -190,6 +190,8 @@ impl Jobs {
 #[derive(Debug)]
 pub struct Working {
     job: JobId,
+    /// Why the engine could not build, as it was said last.
+    said: String,
     doing: Doing,
 }
 
@@ -208,7 +210,7 @@ impl Working {
     #[must_use]
     pub fn new(cx: &Context<'_>, job: &Job) -> Self {
         let doing = Doing::Planning(Box::new(Planning::new(cx, job.parent, &job.attributes)));
-        Self { job: job.id, doing }
+        Self { job: job.id, said: String::new(), doing }
     }
 
     /// Goes on; what the job came to.
@@ -269,7 +271,12 @@ impl Working {
     ) -> Result<(), JobError> {
         let refused = match &reason {
             JobError::Build(error) if error.is_temporary() => {
-                cx.note(Note::EngineAway { job: job.id, reason });
+                // Once for each reason, not twenty times a second.
+                let words = reason.to_string();
+                if self.said != words {
+                    self.said = words;
+                    cx.note(Note::EngineAway { job: job.id, reason });
+                }
                 self.doing = Doing::Pausing(plan, Pause::new(cx, LOOK_AGAIN));
                 return Ok(());
             }

@@ -179,7 +179,24 @@ async fn options_that_cannot_work_are_refused() {
     assert!(matches!(refused(ws).await, ServeError::Engine { .. }));
     let quota = QuotaConfig { submissions_per_second: 0, ..QuotaConfig::default() };
     assert!(matches!(refused(Config { quota, ..base.clone() }).await, ServeError::Quota { .. }));
+    *engine.book.chain.lock().unwrap() = Some(CHAIN.0 + 1);
+    let other = refused(base.clone()).await.to_string();
+    assert!(other.ends_with(&format!("it is not of chain {CHAIN}")), "{other}");
+    *engine.book.chain.lock().unwrap() = Some(CHAIN.0);
     let handle = serve(base.clone(), WalletMetrics::default()).await.unwrap();
     let taken = Config { listen: handle.local_addr(), ..base };
     assert!(matches!(refused(taken).await, ServeError::Bind { .. }));
+}
+
+/// Blocks are made past the log then: what is admitted would be lost.
+#[tokio::test]
+async fn nothing_is_admitted_while_nobody_executes_it() {
+    let world = world().await;
+    world.handle.set_closed(Some("disabled"));
+    let refused = world.call("eth_sendRawTransaction", send(0)).await;
+    let words = refused["error"]["message"].as_str().unwrap();
+    assert!(words.contains("execution mode is disabled"), "{refused}");
+    world.handle.set_closed(None);
+    let sent = world.call("eth_sendRawTransaction", send(0)).await;
+    assert!(sent["result"].is_string(), "{sent}");
 }

@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fault, addresses, split_network_address};
 
+/// The year 2603: milliseconds since 1970 are far behind it.
+const SECONDS_MAX: u64 = 20_000_000_000;
+/// Shorter than any rollup's block, and longer than one in seconds.
+const BLOCK_TIME_MS_MIN: u64 = 100;
+
 /// A file of validators, as `genesis validator-entry` prints them: several may be pasted into one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -167,6 +172,18 @@ impl ChainEntry {
     }
 
     pub(super) fn to_params(&self) -> Result<ChainParams, Fault> {
+        // A wrong unit would be hashed, and the chain never join.
+        if self.joins_at_seconds > SECONDS_MAX {
+            let got = self.joins_at_seconds;
+            let reason = format!("is {got}, expected 0..={SECONDS_MAX}: are these milliseconds?");
+            return Err(("joins_at_seconds".to_owned(), reason));
+        }
+        if (1..BLOCK_TIME_MS_MIN).contains(&self.block_time_ms) {
+            let got = self.block_time_ms;
+            let reason =
+                format!("is {got}, expected 0 or at least {BLOCK_TIME_MS_MIN}: are these seconds?");
+            return Err(("block_time_ms".to_owned(), reason));
+        }
         Ok(ChainParams {
             id: ChainId(self.id),
             kind: self.kind.into(),

@@ -65,7 +65,16 @@ fn genesis_survives_its_file() {
 #[test]
 fn every_wrong_field_is_named() {
     refused(|file| file.name.clear(), "name is 0");
-    refused(|file| file.timestamp_ms = 0, "timestamp is 0");
+    refused(|file| file.timestamp_ms = 0, "timestamp_ms: is 0, expected at least 1000000000000");
+    refused(|file| file.timestamp_ms /= 1_000, "timestamp_ms: is 1767225600, expected at least");
+    refused(
+        |file| file.chains[0].joins_at_seconds = 1_767_225_600_000,
+        "chains[0].joins_at_seconds: is 1767225600000, expected 0..=20000000000",
+    );
+    refused(
+        |file| file.chains[0].block_time_ms = 2,
+        "chains[0].block_time_ms: is 2, expected 0 or at least 100",
+    );
     refused(
         |file| file.params.block_interval_ms = 9,
         "block_interval_ms is 9, expected 10..=10000",
