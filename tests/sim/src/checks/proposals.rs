@@ -66,8 +66,6 @@ impl Proposals {
         self.opened.remove(&node);
         self.read.remove(&node);
         self.at.insert(node, height);
-        // Parts without their first one are of no known height.
-        self.streams.retain(|(to, _), stream| *to != node || stream.first.is_some());
     }
 
     /// The stream that a part is of; another one between the two nodes ends.
