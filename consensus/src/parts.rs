@@ -114,12 +114,14 @@ impl<Peer: Ord + Clone> Assembler<Peer> {
         self.streams.len()
     }
 
-    /// Forgets proposals below `height`, the one now being decided, and those whose height is not known yet: their first part
-    /// was of no use, or comes after others of its stream.
+    /// Forgets proposals below `height`, the one now being decided. Where the first part was of no use, or comes after others,
+    /// the stream's name has the height; a name that is none of [`split`]'s is forgotten.
     pub fn advance(&mut self, height: Height) {
         self.height = height;
-        self.streams
-            .retain(|_, s| s.first.as_ref().is_some_and(|first| first.proposal.height >= height));
+        self.streams.retain(|(_, name), stream| {
+            let of = stream.first.as_ref().map(|first| first.proposal.height);
+            of.or_else(|| named_height(name)).is_some_and(|of| of >= height)
+        });
     }
 
     /// Takes one part, which came `now`.
@@ -261,6 +263,11 @@ impl Stream {
             arrived: self.arrived,
         }))
     }
+}
+
+/// The height in a stream's name, as [`split`] puts it there. Whoever lies about it keeps its own streams from others of its own.
+fn named_height(name: &StreamId) -> Option<Height> {
+    name.0.first_chunk().map(|height| Height(u64::from_be_bytes(*height)))
 }
 
 /// The parts of a proposal's stream: first, data, end.

@@ -174,3 +174,28 @@ fn heights_that_are_decided_or_too_far_ahead_are_not_kept() {
     assert_eq!(bench.0.streams.len(), 1, "height 10 is decided");
     assert_eq!(HEIGHTS_AHEAD_MAX, 4);
 }
+
+/// Its proposer was a height ahead of us when it sent the first part, which is slower than the rest.
+#[test]
+fn height_that_begins_between_the_parts_of_its_proposal_keeps_them() {
+    for (first_of, height, is_whole) in
+        [(10, 10, true), (11, 11, true), (14, 11, true), (10, 11, false)]
+    {
+        let mut parts = split(first_at(Height(first_of), 1), &Bytes::from_static(&[7]));
+        let mut assembler = Assembler::new(HEIGHT);
+        let mut put = |part| assembler.insert(NOW, 1, part);
+        let first = parts.remove(0);
+        assert!(parts.into_iter().all(|part| put(part) == Ok(Progress::Pending)));
+        assembler.advance(Height(height));
+        let result = assembler.insert(NOW, 1, first);
+        assert_eq!(matches!(result, Ok(Progress::Complete(_))), is_whole, "{first_of} at {height}");
+    }
+}
+
+#[test]
+fn stream_of_no_known_height_is_forgotten_when_a_height_begins() {
+    let mut bench = Bench::new();
+    bench.pending(1, 1, (1, data(1)));
+    bench.0.advance(Height(11));
+    assert_eq!(bench.0.streams.len(), 0);
+}

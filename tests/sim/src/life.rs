@@ -14,7 +14,7 @@ use lockstep_core::types::Height;
 use lockstep_engine::replica;
 
 use crate::entries::LONG_MS;
-use crate::node::{Waiting, peer};
+use crate::node::{Node, Waiting, peer};
 use crate::plan::{Crash, DiskFault, MS};
 use crate::world::{Class, Event, Micros, World};
 
@@ -34,6 +34,9 @@ impl World {
             let is_first = self.nodes[node].boot == 0;
             let origin = if is_first { Origin::Fresh } else { Origin::Lost };
             let is_used = is_first && !self.plan.is_fresh;
+            if origin == Origin::Lost {
+                self.check_clock(node);
+            }
             self.nodes[node].make_guard(self.now, &self.genesis, (origin, is_used));
         }
         let others: BTreeMap<PeerId, Address> = (0..self.nodes.len())
@@ -63,6 +66,17 @@ impl World {
         }
         self.greet(node);
         self.later(GENESIS_STATUS_EVERY, node, Event::Status);
+    }
+
+    /// Who makes a guard in a lost one's place checks the clock first (`deploy/runbooks/lost-data.md`): were it further behind
+    /// the others' than the bound, a block from before the loss would end the wait (`consensus/docs/0006-lost-guard.md`).
+    fn check_clock(&mut self, node: usize) {
+        let show = |node: &Node| node.clock.show(self.now);
+        let latest = self.nodes.iter().map(show).max().unwrap_or_default();
+        let clock = &mut self.nodes[node].clock;
+        if clock.jump_ms < 0 && clock.show(self.now).plus(self.genesis.params.drift_ms) < latest {
+            clock.jump_ms = 0;
+        }
     }
 
     /// Counts an effect down to a planned crash; `false` from the crash on.

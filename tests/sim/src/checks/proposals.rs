@@ -11,7 +11,7 @@ use lockstep_consensus::application::input::{Done, EngineInput, Input, MeshInput
 use lockstep_consensus::application::proposals::{EARLY_PER_PEER_MAX, Refusal};
 use lockstep_consensus::parts::HEIGHTS_AHEAD_MAX;
 use lockstep_core::certificate::Proposal;
-use lockstep_core::types::{BlockHash, Height};
+use lockstep_core::types::{BlockHash, Height, Round};
 use lockstep_engine::{PartContent, PartMessage, StreamId};
 
 use super::Checks;
@@ -26,13 +26,30 @@ struct Stream {
     end: Option<u64>,
 }
 
+impl Stream {
+    /// Height and round of its proposal. An honest node has them in the stream's name, for when the first part is the last.
+    fn place(&self) -> Option<(Height, Round)> {
+        let height = self.id.0.first_chunk().map(|height| Height(u64::from_be_bytes(*height)))?;
+        let round = self.id.0.get(8..)?.first_chunk().map(|r| Round(u32::from_be_bytes(*r)))?;
+        Some((height, round))
+    }
+}
+
+/// A proposal of a height to come.
+#[derive(Debug)]
+struct Early {
+    place: (Height, Round),
+    /// `None` where parts of another stream came between its own: it may be whole, and takes a place then.
+    proposal: Option<Proposal>,
+}
+
 /// What each node has of proposals.
 #[derive(Debug, Default)]
 pub(super) struct Proposals {
     /// By receiver and sender. Parts of another stream between them end it: then nothing is known of it.
     streams: BTreeMap<(usize, usize), Stream>,
-    /// Whole ones of heights to come, by receiver and sender.
-    early: BTreeMap<(usize, usize), Vec<Proposal>>,
+    /// Those of heights to come that are kept, by receiver and sender.
+    early: BTreeMap<(usize, usize), Vec<Early>>,
     /// Those of the height under way that a node opened.
     opened: BTreeMap<usize, Vec<Proposal>>,
     /// Blocks that a node reads from its store, at this height.
@@ -49,8 +66,29 @@ impl Proposals {
         self.opened.remove(&node);
         self.read.remove(&node);
         self.at.insert(node, height);
-        // Parts without their first one are of no known height.
-        self.streams.retain(|(to, _), stream| *to != node || stream.first.is_some());
+    }
+
+    /// The stream that a part is of; another one between the two nodes ends.
+    fn stream(&mut self, between: (usize, usize), id: &StreamId) -> &mut Stream {
+        let new = || Stream { id: id.clone(), first: None, sequences: BTreeSet::new(), end: None };
+        if self.streams.get(&between).is_some_and(|stream| stream.id != *id)
+            && let Some(place) = self.streams.remove(&between).and_then(|ended| ended.place())
+        {
+            self.keep(between, Early { place, proposal: None });
+        }
+        self.streams.entry(between).or_insert_with(new)
+    }
+
+    /// A proposal waits for its height. Of one sender's the farthest gives way, and copies count.
+    fn keep(&mut self, between: (usize, usize), early: Early) {
+        let at = self.at.get(&between.0).copied().unwrap_or_default();
+        if early.place.0 <= at || early.place.1.0 > ROUNDS_AHEAD_MAX {
+            return;
+        }
+        let kept = self.early.entry(between).or_default();
+        kept.push(early);
+        kept.sort_by_key(|early| early.place);
+        kept.truncate(EARLY_PER_PEER_MAX);
     }
 }
 
@@ -79,19 +117,17 @@ impl Checks {
     pub(crate) fn part_came(&mut self, (from, to): (usize, usize), part: &PartMessage) {
         let known = &mut self.proposals;
         let Some(at) = known.at.get(&to).copied() else { return };
-        if known.streams.get(&(to, from)).is_none_or(|stream| stream.id != part.stream) {
-            let (id, sequences) = (part.stream.clone(), BTreeSet::new());
-            let stream = Stream { id, first: None, sequences, end: None };
-            known.streams.insert((to, from), stream);
-        }
-        let Some(stream) = known.streams.get_mut(&(to, from)) else { return };
+        let stream = known.stream((to, from), &part.stream);
         stream.sequences.insert(part.sequence);
         match &part.content {
-            // One that is too far ahead when it comes is dropped.
+            // One that is too far ahead when it comes is dropped, with its stream.
             PartContent::First(first) => {
                 let ahead = at.next().0..=at.0 + HEIGHTS_AHEAD_MAX;
-                let is_kept = ahead.contains(&first.proposal.height.0);
-                stream.first = is_kept.then_some(first.proposal);
+                if !ahead.contains(&first.proposal.height.0) {
+                    known.streams.remove(&(to, from));
+                    return;
+                }
+                stream.first = Some(first.proposal);
             }
             PartContent::Fin => stream.end = Some(part.sequence),
             PartContent::Data(_) => {}
@@ -101,10 +137,8 @@ impl Checks {
             return;
         }
         known.streams.remove(&(to, from));
-        let early = known.early.entry((to, from)).or_default();
-        if !early.contains(&proposal) {
-            early.push(proposal);
-        }
+        let place = (proposal.height, proposal.round);
+        known.keep((to, from), Early { place, proposal: Some(proposal) });
     }
 
     /// What an input asks of the step that takes it.
@@ -178,13 +212,9 @@ impl Checks {
         known.begin_height(node, height.next());
         let mut result = Ok(());
         for ((_, from), early) in known.early.range_mut((node, 0)..(node + 1, 0)) {
-            // Whoever sends more than is kept loses some.
-            let is_kept = early.len() <= EARLY_PER_PEER_MAX;
-            let is_near = |p: &Proposal| p.round.0 <= ROUNDS_AHEAD_MAX;
-            let due: Vec<_> = early.extract_if(.., |p| p.height <= height.next()).collect();
-            for proposal in
-                due.into_iter().filter(|p| is_kept && is_near(p) && p.height == height.next())
-            {
+            let due: Vec<_> = early.extract_if(.., |p| p.place.0 <= height.next()).collect();
+            let due = due.into_iter().filter(|early| early.place.0 == height.next());
+            for proposal in due.filter_map(|early| early.proposal) {
                 let is_it = |effect: &Effect| match effect {
                     Effect::OpenProposal { first, .. } => first.proposal == proposal,
                     Effect::Report(Report::ProposalRefused { reason, proposal: of, .. }) => {
