@@ -30,7 +30,7 @@ pub use fees::Fees;
 pub use guess::{Ending, Guess, Guessing, accounts};
 use lockstep_execution::gas::gas_min;
 
-/// Transactions that are looked at; of a larger offer nothing is, because recovering senders would cost more than it saves.
+/// Transactions of an offer that are looked at, the first ones: what is behind them is the engine's to judge.
 const TRANSACTIONS_MAX: usize = 2_000;
 /// What the rules need of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +111,8 @@ impl Precheck {
     }
 }
 
-/// Reads the facts of each item's transactions; `None` for an item that cannot be read. Costs 50 µs per transaction.
+/// Reads the facts of each item's transactions; `None` for an item that cannot be read, and behind the first
+/// `TRANSACTIONS_MAX`. Costs 50 µs per transaction.
 #[must_use]
 pub fn facts(chain: ChainId, items: &[Offered], fees: Fees) -> Vec<Option<Vec<Facts>>> {
     let read = |bytes: &Bytes| {
@@ -132,7 +133,14 @@ pub fn facts(chain: ChainId, items: &[Offered], fees: Fees) -> Vec<Option<Vec<Fa
             is_impossible: is_impossible(&envelope, fees.has_floor()),
         })
     };
-    items.iter().map(|item| item.item.item.transactions().iter().map(read).collect()).collect()
+    let mut left = Some(TRANSACTIONS_MAX);
+    let mut read_all = |item: &Offered| {
+        let transactions = item.item.item.transactions();
+        left = left.and_then(|left| left.checked_sub(transactions.len()));
+        left?;
+        transactions.iter().map(read).collect()
+    };
+    items.iter().map(|item| read_all(item)).collect()
 }
 
 fn is_impossible(envelope: &TxEnvelope, has_floor: bool) -> bool {
@@ -220,13 +228,6 @@ fn is_hopeless(
 #[must_use]
 pub fn senders(facts: &[Option<Vec<Facts>>]) -> BTreeSet<Address> {
     facts.iter().flatten().flatten().map(|facts| facts.sender).collect()
-}
-
-/// Whether an offer is looked at: of a large one, recovering senders would cost more than it saves.
-#[must_use]
-pub fn is_checked(items: &[Offered]) -> bool {
-    let count: usize = items.iter().map(|item| item.item.hashes.len()).sum();
-    (1..=TRANSACTIONS_MAX).contains(&count)
 }
 
 #[cfg(test)]

@@ -70,7 +70,8 @@ impl Engine {
         transaction: &Transaction,
     ) -> Result<ChainState, EngineError> {
         let sender = data(transaction.sender);
-        let calls: [Call; 5] = [
+        let calls: [Call; 6] = [
+            ("eth_getCode", json!([sender, "latest"])),
             ("eth_getTransactionCount", json!([sender, "latest"])),
             ("eth_getBalance", json!([sender, "latest"])),
             ("eth_getBlockByNumber", json!(["latest", false])),
@@ -80,6 +81,9 @@ impl Engine {
         let results = self.call(&calls).await?;
         let mut results = results.into_iter().zip(calls.iter().map(|(method, _)| *method));
         let mut next = || results.next().unwrap_or((Err("is missing".to_owned()), ""));
+        // EIP-7702: what an account with a delegation sends, anybody may make fail.
+        let code = next().0.unwrap_or_default();
+        let is_delegated = code.as_str().is_some_and(|code| code.starts_with("0xef0100"));
         let nonce = to_u64(number(next())?)?;
         let balance = number(next())?;
         let block = value(next())?;
@@ -87,6 +91,7 @@ impl Engine {
         // A chain without the oracle charges nothing for L1.
         let l1_fee = next().0.ok().and_then(|fee| word(&fee)).unwrap_or_default();
         Ok(ChainState {
+            is_delegated,
             nonce,
             balance,
             base_fee: next_base_fee(&history, &block),

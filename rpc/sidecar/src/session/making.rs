@@ -70,12 +70,12 @@ impl Making {
             None => Guessing::none(),
         };
         let (precheck, begun) = (Precheck::default(), cx.now.instant);
-        let doing = match precheck::is_checked(&items) {
-            true => {
+        let doing = match items.is_empty() {
+            false => {
                 let deposits = order.attributes.transactions.clone();
                 Doing::Reading(cx.ask(Question::Facts { items: Arc::clone(&items), deposits }))
             }
-            false => build(cx, &order, &items, &precheck, &guessing),
+            true => build(cx, &order, &items, &precheck, &guessing),
         };
         Self { order, items, number, get_payload, begun, precheck, guessing, doing }
     }

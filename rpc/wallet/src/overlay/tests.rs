@@ -11,6 +11,7 @@ const QUORUM: usize = 2;
 
 fn state() -> ChainState {
     ChainState {
+        is_delegated: false,
         nonce: 0,
         balance: U256::from(1_000_000_000u64),
         base_fee: BASE_FEE,
@@ -261,4 +262,18 @@ fn a_decided_one_was_skipped_once_the_chains_time_says_so() {
     let dropped = overlay.drop_stale(late, NOW.plus(INCLUSION_MS_MAX + 1));
     assert_eq!(dropped.len(), 1);
     assert_eq!(dropped[0].1, Dropped::Skipped);
+}
+
+/// Whoever may call an account by EIP-7702 can take what the transactions behind the first need.
+#[test]
+fn a_delegated_account_has_one_pending_transaction() {
+    let mut overlay = overlay();
+    let state = ChainState { is_delegated: true, ..state() };
+    let mut send =
+        |nonce, state: &ChainState| admit_at(&mut overlay, checked(signed(1, nonce)), state, NOW);
+    assert_eq!(send(1, &state), Err(Refused::DelegatedGap));
+    assert_eq!(send(0, &state), Ok(Admission::Ready));
+    assert_eq!(send(1, &state), Err(Refused::DelegatedLimit));
+    // The first one is in a block.
+    assert_eq!(send(1, &ChainState { nonce: 1, ..state }), Ok(Admission::Ready));
 }
