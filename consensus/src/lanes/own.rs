@@ -20,8 +20,9 @@
 //! - *alone*: no earlier batch in flight has an entry of the lot, and with what the batch has it fits the lane's share of
 //!   the bucket by now.
 //!
-//! By a state that is stale, because this node catches up, no entry is sure, and of an account none goes into a batch behind
-//! one that asks more: the bucket may have room for the later one alone.
+//! Of an account none that is not sure goes into a batch behind one that asks more: other lanes may drain the bucket until it
+//! has room for the later one alone, and assembly lets others pass an entry that asks more than the bucket has. By a state
+//! that is stale, because this node catches up, no entry is sure.
 //!
 //! One whose turn came and that is neither waits until its lots have nothing in flight, and all others of those lots with
 //! it; a bundle waits for all of its lots. One that is more than the lane's share goes behind all others of a batch, if
@@ -39,12 +40,12 @@
 //! ([`waste`]). So no more is in flight than the lane may still waste: whatever its clients send, it
 //! is never stopped.
 //!
-//! **Where order can still differ.** (1) A sure entry is left out although later batches hold entries of its thread: the
-//! other lanes drain the bucket, by more than half of what it held, in a block that leaves this lane's batch out. With
-//! honest owners and proposers that takes a batch that is late for two blocks of a busy chain. (2) Another lane's bundle
-//! claims a loose transaction of this lane and has no room itself: assembly lets the later entries pass. (3) Entries
-//! that waited in no stored batch when the node crashed are gone, those that had come back included; sent again, they
-//! come later.
+//! **Where order can still differ.** (1) A sure entry is left out although later batches hold entries of its thread, or its
+//! own batch does and it is a bundle: the other lanes drain the bucket, by more than half of what it held, in a block that
+//! leaves this lane's batch out. With honest owners and proposers that takes a batch that is late for two blocks of a
+//! busy chain. (2) Another lane's bundle claims a loose transaction of this lane and has no room itself: assembly lets the
+//! later entries pass. (3) Entries that waited in no stored batch when the node crashed are gone, those that had come back
+//! included; sent again, they come later.
 //!
 //! Pure: the service signs, stores and pushes what [`OwnLane::next_batch`] gives out, then reports [`OwnLane::made`].
 

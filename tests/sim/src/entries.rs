@@ -10,8 +10,9 @@ use lockstep_consensus::tracker::EntryState;
 use lockstep_core::admission::LeaveOut;
 use lockstep_core::batch::CheckedBatch;
 use lockstep_core::bundle::{Bundle, Guarantee, Leg};
-use lockstep_core::entry::{Body, Entry, Transaction};
+use lockstep_core::entry::{Body, CheckedEntry, Entry, Transaction};
 use lockstep_core::params::ChainKind;
+use lockstep_core::state::State;
 use lockstep_core::types::{ChainId, EntryId, Height, UnixMillis};
 
 use crate::world::CHAINS;
@@ -36,6 +37,10 @@ struct Copy {
     told: Option<EntryState>,
     /// How many blocks left it out of the node's lane over budget.
     left_out: u8,
+    /// What the chains' buckets held when it went into its newest batch.
+    levels: BTreeMap<ChainId, u64>,
+    /// It was sure, and others drained a bucket before its batch was in a block: what the lane's order excepts.
+    is_drained: bool,
 }
 
 /// A node, its boot, and one of its clients.
@@ -164,6 +169,8 @@ impl Entries {
             is_accepted: false,
             told: None,
             left_out: 0,
+            levels: BTreeMap::new(),
+            is_drained: false,
         };
         if let Some(tracked) = self.all.get_mut(&id) {
             tracked.copies.insert(node, copy);
@@ -244,6 +251,30 @@ impl Entries {
         }
     }
 
+    /// A node puts entries of its own into a batch, by this state.
+    pub(crate) fn made(&mut self, node: usize, state: &State, entries: &[CheckedEntry]) {
+        for entry in entries {
+            let tracked = self.all.get_mut(&entry.entry().id());
+            let Some(copy) = tracked.and_then(|tracked| tracked.copies.get_mut(&node)) else {
+                continue;
+            };
+            let chains = state.committed.chains.iter();
+            copy.levels = chains.map(|chain| (chain.params.id, chain.bytes)).collect();
+        }
+    }
+
+    /// A block left an entry of a node's lane out, because this chain's bucket had no room. An entry is sure if it is within
+    /// half of its lane's share; then there is no room only if the bucket lost more than half since.
+    fn left_out(&mut self, id: EntryId, node: usize, (chain, held): (ChainId, u64)) {
+        let lanes = self.addresses.len() as u64;
+        let Some(tracked) = self.all.get_mut(&id) else { return };
+        let asked = asked(&tracked.body, chain);
+        let Some(copy) = tracked.copies.get_mut(&node) else { return };
+        copy.left_out = copy.left_out.saturating_add(1);
+        let level = copy.levels.get(&chain).copied().unwrap_or_default();
+        copy.is_drained |= 2 * asked * lanes <= level && 2 * held < level;
+    }
+
     /// A block is decided.
     ///
     /// # Errors
@@ -255,11 +286,8 @@ impl Entries {
         for left in &decided.assembly.left_out {
             let Some(entry) = entries.at(&left.batch, left.entry) else { continue };
             let node = self.addresses.iter().position(|other| *other == left.batch.owner);
-            let tracked = self.all.get_mut(&entry.entry().id()).zip(node);
-            let copy = tracked.and_then(|(tracked, node)| tracked.copies.get_mut(&node));
-            let is_over = matches!(left.reason, LeaveOut::OverBudget { .. });
-            if let Some(copy) = copy.filter(|_| is_over) {
-                copy.left_out = copy.left_out.saturating_add(1);
+            if let (LeaveOut::OverBudget { chain }, Some(node)) = (left.reason, node) {
+                self.left_out(entry.entry().id(), node, (chain, held(decided, chain)));
             }
         }
         let mut taken: Vec<_> = decided.assembly.taken.iter().collect();
@@ -283,15 +311,16 @@ impl Entries {
                 continue;
             };
             let (number, chains) = (copy.number, tracked.chains.clone());
+            let is_drained = copy.is_drained;
             let from = (node, copy.boot, copy.client);
             for chain in &chains {
                 let newest = self.order.entry((from, *chain)).or_default();
-                if *newest > number {
+                if *newest > number && !is_drained {
                     return Err(format!(
                         "node {node}, chain {chain}: entry {number} after {newest}"
                     ));
                 }
-                *newest = number;
+                *newest = number.max(*newest);
             }
             self.passed_over((from, number), &chains, time, &short)?;
         }
@@ -299,7 +328,8 @@ impl Entries {
     }
 
     /// An entry is decided: no earlier one of its client and chains still waits. What expires soon its node may have given up
-    /// already, by a clock that jumped ahead; and a bundle holds back only the chain where it did not fit.
+    /// already, by a clock that jumped ahead; a bundle holds back only the chain where it did not fit; and a bucket that others
+    /// drained may part a bundle from what stood behind it.
     fn passed_over(
         &self,
         ((node, boot, client), number): (From, u64),
@@ -314,6 +344,7 @@ impl Entries {
             let is_alive = |copy: &Copy| {
                 (copy.boot, copy.client) == (boot, client)
                     && copy.expires > time.plus(CLOCK_AHEAD_MS)
+                    && !copy.is_drained
             };
             let shares = tracked.chains.iter().any(|chain| chains.contains(chain));
             let fits = short.get(id).is_some_and(|chain| !chains.contains(chain));
@@ -369,6 +400,29 @@ impl Entries {
         }
         Ok(())
     }
+}
+
+/// What an entry asks of a chain.
+fn asked(body: &Body, chain: ChainId) -> u64 {
+    let bytes = match body {
+        Body::Transaction(transaction) if transaction.chain == chain => transaction.bytes.len(),
+        Body::Bundle(bundle) => {
+            let legs = bundle.legs().iter().filter(|leg| leg.chain == chain);
+            legs.flat_map(|leg| &leg.transactions).map(|bytes| bytes.len()).sum()
+        }
+        Body::Transaction(_) | Body::Record(_) => 0,
+    };
+    bytes as u64
+}
+
+/// What a chain's bucket held before a block took of it.
+fn held(decided: &DecidedBlock, chain: ChainId) -> u64 {
+    let entries = decided.entries();
+    let taken = decided.assembly.taken.iter();
+    let taken = taken.filter_map(|taken| entries.at(&taken.batch, taken.entry));
+    let used: u64 = taken.map(|checked| asked(checked.entry().body(), chain)).sum();
+    let rest = decided.assembly.committed.chain(chain).map_or(0, |chain| chain.bytes);
+    rest + used
 }
 
 /// The entries that a block left out over budget, and the chain where each did not fit.

@@ -56,6 +56,11 @@ impl World {
         let kept = running.application.kept();
         self.checks.kept(node, &kept);
         self.checks.answered(node, asked, &effects);
+        for effect in &effects {
+            if let Effect::SignBatch(batch) = effect {
+                self.checks.entries.made(node, running.application.state(), &batch.entries);
+            }
+        }
         self.look_at_forks(node, &effects);
         self.application_effects(node, effects);
     }

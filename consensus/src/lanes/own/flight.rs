@@ -154,7 +154,7 @@ impl Flight {
             if !fits(&Usage::default().plus(&ask.demand), &shares.now, class) {
                 return Admission::Last;
             }
-            if self.is_stale && !self.is_batched(&ask.lot) && self.asks_less(ask) {
+            if !self.is_batched(&ask.lot) && self.asks_less(ask) {
                 return Admission::Later;
             }
             may_go &= !self.is_batched(&ask.lot) && fits(&usage, &shares.now, class);

@@ -179,14 +179,32 @@ fn lane_that_batches_no_more_than_it_may_waste_is_never_stopped() {
 #[test]
 fn entry_that_is_not_sure_goes_alone_with_what_the_share_holds() {
     let mut node = Node::new();
-    let entries = [BIG, 60_000, BIG].map(|size| tx(A, u32::try_from(size).unwrap(), size));
+    let entries = [60_000, BIG].map(|size| tx(A, u32::try_from(size).unwrap(), size));
     let last = tx(A, 9, BIG);
-    node.restore(&entries[..2]);
-    assert_eq!(node.make(), entries[..2], "within the share of 147,456 bytes");
+    node.restore(&entries);
+    assert_eq!(node.make(), entries, "within the share of 147,456 bytes");
     node.restore(std::slice::from_ref(&last));
     assert_eq!(node.make(), []);
     node.decide(1, &[]);
     assert_eq!(node.make(), [last]);
+}
+
+/// Assembly lets others pass an entry that asks more than the bucket has.
+#[test]
+fn nothing_that_asks_less_goes_behind_one_that_is_not_sure() {
+    let mut node = Node::new();
+    let (first, second) = (tx(A, 1, BIG), tx(A, 2, SMALL));
+    [&first, &second].into_iter().for_each(|entry| node.push(entry));
+    let other = tx(B, 3, SMALL);
+    node.push(&other);
+    assert_eq!(node.make(), [first.clone(), other]);
+    // Of 294,912 bytes 24,912 are left: enough for the second alone.
+    node.decide(0, &[tx(A, 4, 120_000), tx(A, 5, 120_000), tx(A, 6, 30_000)]);
+    node.decide(1, &[]);
+    node.fill(294_912);
+    assert_eq!(node.make(), [first]);
+    node.decide(1, &[]);
+    assert_eq!(node.make(), [second]);
 }
 
 #[test]
