@@ -55,6 +55,7 @@ use lockstep_execution::payload::Payload;
 use serde_json::value::to_raw_value;
 
 use crate::config::{ExecutionMode, Role};
+use crate::failing::Failing;
 use context::{Asking, Context, reply};
 use effect::{Answer, CallId, Effect, Kept, Measure, Note, Question};
 use error::JobError;
@@ -227,6 +228,10 @@ impl Session {
     fn note_forkchoice(&mut self, cx: &mut Context<'_>, forkchoice: &Forkchoice) {
         let safe = forkchoice.safe;
         let before = self.state.heads.note(forkchoice.clone());
+        if before.as_ref().is_some_and(|before| before.head != forkchoice.head) {
+            // Nobody asks any more for the block that could not be made: the chain goes on from another one.
+            self.state.failing = Failing::default();
+        }
         if safe == B256::ZERO || before.is_some_and(|before| before.safe == safe) {
             return;
         }
