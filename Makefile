@@ -38,7 +38,7 @@ help: ## List the targets
 setup: ## Install or fetch what this machine lacks (libclang, RocksDB's library; 15 s)
 	@deploy/setup/setup.sh
 
-peers: ## Build op-node, op-batcher, op-geth and fetch anvil, once per machine (3 min, 230 MB; 2 GB in Go's caches)
+peers: ## Build op-node, op-batcher, op-conductor, op-geth and fetch anvil, once per machine (3 min, 270 MB; 2 GB in Go's caches)
 	@deploy/setup/peers.sh
 
 build: ## Build the `lockstep` program, for this machine
@@ -71,7 +71,7 @@ sim-replay: setup ## Run one seed of the simulator and print what happens (SEED=
 sim-mutants: setup ## Plant bugs in the simulator's validators, one at a time; each must be found (SEEDS=0..10000)
 	@$(SIM) bugs $(SEEDS)
 
-interop: ## Run the end-to-end suite against real op-node, op-batcher and op-geth (ARGS=tier_one: its first tier)
+interop: ## Run the end-to-end suite against real op-node, op-batcher, op-conductor and op-geth (ARGS=tier_one: its first tier)
 	@deploy/setup/build.sh --peers
 	@$(ENV) && cargo test --workspace --locked --test interop -- --test-threads=1 --nocapture $(ARGS)
 

@@ -5,6 +5,7 @@ package peers
 
 import (
 	_ "github.com/ethereum-optimism/optimism/op-batcher/cmd"
+	_ "github.com/ethereum-optimism/optimism/op-conductor/cmd"
 	_ "github.com/ethereum-optimism/optimism/op-node/cmd"
 	_ "github.com/ethereum/go-ethereum/cmd/geth"
 )

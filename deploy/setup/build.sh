@@ -121,7 +121,7 @@ show_progress() {
 start_peers() {
     "$SETUP/peers.sh" --are-there && return
     "$SETUP/peers.sh" --tools
-    say "building op-node, op-batcher and op-geth and fetching anvil beside it, once for this machine (log: $work/peers.log)"
+    say "building op-node, op-batcher, op-conductor and op-geth and fetching anvil beside it, once for this machine (log: $work/peers.log)"
     PEERS_PROGRESS="$work/peers.progress" begin_group nice -n 19 "$SETUP/peers.sh" >"$work/peers.log" 2>&1
     peers=$group
 }

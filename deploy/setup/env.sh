@@ -74,6 +74,6 @@ if [ -z "${BINDGEN_EXTRA_CLANG_ARGS:-}" ] && command -v gcc >/dev/null; then
 fi
 
 # The programs that a devnet runs beside ours, built once per machine by `peers.sh`. Other versions are other directories.
-LOCKSTEP_PEERS_HASH="$(cd "$LOCKSTEP_ROOT/deploy/peers" && cat go.mod go.sum package-lock.json genesis/*.go | sha256sum | cut -c 1-12)"
+LOCKSTEP_PEERS_HASH="$(cd "$LOCKSTEP_ROOT/deploy/peers" && cat go.mod go.sum tools.go package-lock.json genesis/*.go | sha256sum | cut -c 1-12)"
 case "${LOCKSTEP_PEERS:-}" in "$LOCKSTEP_CACHE"/peers-*) unset LOCKSTEP_PEERS ;; esac
 export LOCKSTEP_PEERS="${LOCKSTEP_PEERS:-$LOCKSTEP_CACHE/peers-$LOCKSTEP_PEERS_HASH/bin}"

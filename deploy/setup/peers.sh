@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The programs that a devnet runs beside ours, built once per machine: op-node, op-batcher, op-geth and the genesis tool
-# from deploy/peers/go.mod, anvil from deploy/peers/package-lock.json. May be run at any time: what is there is left alone.
+# The programs that a devnet runs beside ours, built once per machine: op-node, op-batcher, op-conductor, op-geth and the
+# genesis tool from deploy/peers/go.mod, anvil from deploy/peers/package-lock.json. May be run at any time: what is there is
+# left alone.
 # `--are-there` only answers, by its exit code; `--tools` only installs what they are built with.
 set -euo pipefail
 
@@ -17,7 +18,7 @@ set -euo pipefail
 
 readonly SOURCES="$LOCKSTEP_ROOT/deploy/peers"
 readonly OPTIMISM="github.com/ethereum-optimism/optimism"
-readonly PEERS=(op-node op-batcher op-geth genesis anvil)
+readonly PEERS=(op-node op-batcher op-conductor op-geth genesis anvil)
 # The predeploys of the L2 genesis, in the optimism module.
 readonly ALLOCS="op-deployer/pkg/deployer/integration_test/testdata/allocs-l2-v160-1.json.gz"
 readonly PEERS_DISK_MB_MIN=3000
@@ -75,8 +76,8 @@ require_peers() {
 
 build_peers() {
     local place="$1" work="$1.work" start=$SECONDS
-    say "building op-node, op-batcher and op-geth and fetching anvil, once for this machine: 4 min on two idle cores (20 s where"
-    say "Go has compiled them before), 230 MB in $place, 2 GB in Go's own caches"
+    say "building op-node, op-batcher, op-conductor and op-geth and fetching anvil, once for this machine: 4 min on two idle"
+    say "cores (20 s where Go has compiled them before), 270 MB in $place, 2 GB in Go's own caches"
     rm -rf "$work" "$place"
     mkdir -p "$work/bin" "$work/share"
     expect peers

@@ -1,4 +1,4 @@
-//! The suite against the real programs: stock op-node, op-geth and op-batcher, anvil, four validators, sidecars.
+//! The suite against the real programs: stock op-node, op-geth, op-batcher and op-conductor, anvil, four validators, sidecars.
 //!
 //! Each scenario is one file and one world of its own. `make interop` builds the programs and runs all of them, one after
 //! the other; where the programs are missing a scenario fails and says so. What is measured is printed.
@@ -9,6 +9,7 @@ mod run;
 mod attack;
 mod bundles;
 mod committee_stopped;
+mod conductor;
 mod derivation;
 mod engine_killed;
 mod footprint;

@@ -387,7 +387,7 @@ fn build_makes_the_programs_beside_ours_and_leaves_nothing_else() {
     assert_eq!(code, 0, "{said}");
     let peers = cached(&machine, "peers-");
     let bin = machine.cache().join(peers.first().expect("the programs")).join("bin");
-    for name in ["op-node", "op-batcher", "op-geth", "genesis", "anvil"] {
+    for name in ["op-node", "op-batcher", "op-conductor", "op-geth", "genesis", "anvil"] {
         assert!(bin.join(name).is_file(), "{name} is missing:\n{said}");
     }
     assert!(cached(&machine, "build.").is_empty(), "logs were left behind");

@@ -7,7 +7,7 @@ use crate::session::error::JobError;
 /// How long op-node may ask for no further block before an earlier failure says nothing any more: it may sequence no longer.
 const FORGOTTEN: Duration = Duration::from_secs(30);
 
-/// Jobs that came to no block, since the last one that did.
+/// Jobs that came to no block, since the last one that did. Made anew when op-node has another head: it asks for another block then.
 #[derive(Clone, Debug, Default)]
 pub struct Failing {
     run: Option<Run>,

@@ -134,13 +134,13 @@ pub fn facts(chain: ChainId, items: &[Offered], fees: Fees) -> Vec<Option<Vec<Fa
         })
     };
     let mut left = Some(TRANSACTIONS_MAX);
-    let mut read_all = |item: &Offered| {
+    let read_all = |item: &Offered| {
         let transactions = item.item.item.transactions();
         left = left.and_then(|left| left.checked_sub(transactions.len()));
         left?;
         transactions.iter().map(read).collect()
     };
-    items.iter().map(|item| read_all(item)).collect()
+    items.iter().map(read_all).collect()
 }
 
 fn is_impossible(envelope: &TxEnvelope, has_floor: bool) -> bool {

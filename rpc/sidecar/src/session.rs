@@ -58,6 +58,7 @@ use lockstep_execution::payload::Payload;
 use serde_json::value::to_raw_value;
 
 use crate::config::{ExecutionMode, Role};
+use crate::failing::Failing;
 use crate::limits::LOOK_AGAIN;
 use context::{Asking, Context, reply};
 use effect::{Answer, CallId, Effect, Kept, Measure, Note, Question};
@@ -70,7 +71,7 @@ use job::Working;
 use passing::Passing;
 use planning::Planning;
 use recording::Recording;
-use reviving::{Revived, Reviving};
+use reviving::{Held, Revived, Reviving};
 use sealing::Sealing;
 use starting::{Begun, Starting};
 use state::{Before, Settings, State};
@@ -101,15 +102,6 @@ pub struct Session {
     recording: Recording,
     next_ask: u64,
     wake: Option<Instant>,
-}
-
-/// A call that waits for the engine's heads.
-#[derive(Debug)]
-struct Held {
-    id: CallId,
-    call: Call,
-    /// Whether the engine has had it already, and lacked what it named.
-    is_again: bool,
 }
 
 /// A call in work.
@@ -264,6 +256,10 @@ impl Session {
         let safe = forkchoice.safe;
         let wanted = Wanted { method: method.to_owned(), forkchoice: forkchoice.clone() };
         let before = self.state.heads.note(wanted.clone()).map(|before| before.forkchoice);
+        if before.as_ref().is_some_and(|before| before.head != forkchoice.head) {
+            // Nobody asks any more for the block that could not be made: the chain goes on from another one.
+            self.state.failing = Failing::default();
+        }
         let is_new = before.as_ref().is_none_or(|before| before.head != forkchoice.head);
         if is_new && self.state.brought.contains(&forkchoice.head) {
             cx.push(Effect::KeepHeads(wanted));

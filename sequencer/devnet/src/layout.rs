@@ -32,7 +32,8 @@ use crate::process;
 /// Id of the first chain; the others follow.
 pub const FIRST_CHAIN: u64 = 901;
 /// What else may run on a devnet's files than its validators.
-const PROGRAMS: [&str; 5] = ["anvil", "op-geth", "op-node", "op-batcher", "sidecar"];
+const PROGRAMS: [&str; 6] =
+    ["anvil", "op-geth", "op-node", "op-batcher", "op-conductor", "sidecar"];
 /// Name of the file that says what a devnet is.
 const DEVNET: &str = "devnet.toml";
 /// Name of the genesis' file.

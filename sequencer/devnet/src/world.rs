@@ -4,8 +4,8 @@
 //! anvil (L1)                                   validators ─── gRPC ──┐
 //!   ▲  ▲                                                             ▼
 //!   │  └── op-node ── engine API ──► sidecar ── engine API ──► op-geth      of each chain, and perhaps
-//!   └───── op-batcher                   ▲                                   a verifier: op-node ─► op-geth
-//!                                    wallets
+//!   └───── op-batcher                   ▲                                   a verifier: op-node ─► op-geth,
+//!                                    wallets                                or a standby, and op-conductors
 //! ```
 //!
 //! Every part is a process, known by its name (`anvil`, `validator-0`, `op-geth-901`, `sidecar-901`, `op-node-901`,
@@ -24,6 +24,7 @@
 
 pub mod accounts;
 mod chain_keys;
+pub mod conductor;
 pub mod l1;
 pub mod options;
 pub mod peers;
@@ -49,7 +50,7 @@ use crate::process::{self, Process, Program};
 use accounts::Account;
 use chain_keys::ChainKeys;
 use l1::L1;
-use options::Options;
+use options::{Options, Verifiers};
 use peers::Peers;
 use rollup::{ChainOptions, Rollup, Side};
 
@@ -130,10 +131,15 @@ impl World {
         };
         let l1 = L1::new(first_port(0)?, directory.join("l1"), genesis_time);
         let mut rollups = Vec::new();
+        let chains = u16::try_from(options.chains.len()).wrap_err("counting chains")?;
         for ((index, chain), keys) in (0u16..).zip(&options.chains).zip(keys) {
             let block = index.saturating_mul(2);
             let first =
                 (first_port(block.saturating_add(1))?, first_port(block.saturating_add(2))?);
+            let conductors = chains.saturating_mul(2).saturating_add(index).saturating_add(1);
+            let is_conducted = options.verifiers == Verifiers::Conducted;
+            let conductors = is_conducted.then(|| first_port(conductors)).transpose()?;
+            let first = (first.0, first.1, conductors);
             let mut rollup = keys.rollup(&self.layout, chain, first, options.verifiers)?;
             rollup.state_scheme = options.state_scheme;
             rollups.push(rollup);
@@ -153,6 +159,7 @@ impl World {
                     programs.push(rollup.sidecar_program(&options.lockstep, &self.logs, side));
                 }
                 programs.push(rollup.node_program(peers, &self.logs, &l1, side));
+                programs.extend(conductor::program(rollup, peers, &self.logs, side));
             }
             programs.push(rollup.batcher_program(peers, &self.logs, &l1));
         }
@@ -230,11 +237,16 @@ impl World {
                 self.until_listening(&side.process("sidecar"), side.ports.sidecar, say).await?;
             }
             self.process_mut(&side.process("op-node"))?.start()?;
+            if side.conductor.is_some() {
+                // The standby's finds it at once, or looks again after half a minute: without a peer it is not healthy.
+                self.until_node_answers(side, say).await?;
+            }
         }
         for side in sides() {
             self.until_node_answers(side, say).await?;
         }
         for rollup in rollups {
+            self.start_conductors(rollup, say).await?;
             self.process_mut(&format!("op-batcher-{}", rollup.id()))?.start()?;
         }
         Ok(())
@@ -273,6 +285,27 @@ impl World {
     ) -> eyre::Result<()> {
         let answers = async || side.heads().await.map(drop).ok();
         self.until_ready(&side.process("op-node"), say, answers).await
+    }
+
+    /// Returns when the chain's sequencer makes blocks, and its standby may.
+    async fn start_conductors(
+        &mut self,
+        rollup: &Rollup,
+        say: &mut (dyn FnMut(&str) + Send),
+    ) -> eyre::Result<()> {
+        let conducted = rollup.sides().filter_map(|side| Some((side, side.conductor.as_ref()?)));
+        let conducted: Vec<_> = conducted.collect();
+        for (side, conductor) in &conducted {
+            let name = side.process("op-conductor");
+            self.process_mut(&name)?.start()?;
+            let answers = async || conductor.look(side).await.map(drop).ok();
+            self.until_ready(&name, say, answers).await?;
+        }
+        if let [(first, leader), (_, other)] = conducted.as_slice() {
+            let gathered = async || leader.gather(first, other).await.ok().filter(|done| *done);
+            self.until_ready(&first.process("op-conductor"), say, gathered).await?;
+        }
+        Ok(())
     }
 
     async fn until_listening(

@@ -198,13 +198,8 @@ async fn an_empty_block_of_op_nodes_own_is_recorded_and_the_next_one_has_what_wa
     }
 }
 
-/// A sidecar that makes no blocks is not healthy, whatever the log and the engine do: op-conductor must see it.
-#[tokio::test]
-async fn jobs_that_come_to_no_block_show_in_health_until_one_does() {
-    let mut rig = Rig::start(Setup::default()).await;
-    rig.filled_block(1, 1).await;
-    rig.until_ready().await;
-    let items = rig.fill(2, 1);
+/// Jobs come to no block, because the engine refuses them, until health says so.
+async fn until_no_block_shows(rig: &mut Rig) {
     let fault = Fault::always("engine_forkchoiceUpdated", Instead::Error(-38003));
     rig.engine.fault(fault.of(Which::WithAttributes));
     let said = until("no block shows", SOON * 2, async || {
@@ -217,6 +212,16 @@ async fn jobs_that_come_to_no_block_show_in_health_until_one_does() {
     let said = said.await;
     assert!(said.contains("no block for"), "{said}");
     rig.engine.mend();
+}
+
+/// A sidecar that makes no blocks is not healthy, whatever the log and the engine do: op-conductor must see it.
+#[tokio::test]
+async fn jobs_that_come_to_no_block_show_in_health_until_one_does() {
+    let mut rig = Rig::start(Setup::default()).await;
+    rig.filled_block(1, 1).await;
+    rig.until_ready().await;
+    let items = rig.fill(2, 1);
+    until_no_block_shows(&mut rig).await;
     let block = until("the block is made", SOON, async || {
         let id = rig.node.start_job().await.id();
         let reply = rig.node.get_payload(&id).await;
@@ -224,6 +229,20 @@ async fn jobs_that_come_to_no_block_show_in_health_until_one_does() {
     });
     let envelope = block.await;
     assert_eq!(rig.node.adopt(envelope).await.users, items);
+    rig.until_ready().await;
+}
+
+/// op-conductor has handed over, and another sequencer makes the blocks: nobody asks here for the one that could not be made.
+#[tokio::test]
+async fn jobs_that_came_to_no_block_say_nothing_when_the_chain_has_gone_on_without_them() {
+    let mut rig = Rig::start(Setup::default()).await;
+    rig.filled_block(1, 1).await;
+    rig.until_ready().await;
+    until_no_block_shows(&mut rig).await;
+    // It does not pass by itself while op-node has the same head.
+    let (status, text) = rig.get("/healthz").await;
+    assert_eq!(status, 206, "{text}");
+    rig.node.derive(&[]).await;
     rig.until_ready().await;
 }
 

@@ -9,7 +9,8 @@ use std::task::{Poll, ready};
 use alloy_primitives::B256;
 
 use super::context::{Asking, Context, reply};
-use super::effect::Question;
+use super::effect::{CallId, Question};
+use super::input::Call;
 use super::restoring::{Restored, Restoring};
 use super::setting::{Set, Setting};
 use super::state::State;
@@ -21,6 +22,17 @@ pub enum Doubt {
     Started,
     /// The engine did not answer a call.
     Away,
+}
+
+/// A call that waits for the engine's heads.
+#[derive(Debug)]
+pub struct Held {
+    /// Its name.
+    pub id: CallId,
+    /// What it wants.
+    pub call: Call,
+    /// Whether the engine has had it already, and lacked what it named.
+    pub is_again: bool,
 }
 
 /// What came of it.

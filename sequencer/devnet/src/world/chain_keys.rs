@@ -8,6 +8,7 @@ use lockstep_node::genesis::{ChainEntry, Kind};
 use lockstep_node::keys;
 
 use super::accounts::Account;
+use super::conductor::Conductor;
 use super::options::{StateScheme, Verifiers};
 use super::rollup::{ChainOptions, Role, Rollup, Side, SidePorts};
 use super::sidecar::{self, GATEWAY_KEY, SEQUENCER_KEY, WhenSilent};
@@ -35,12 +36,12 @@ impl ChainKeys {
         }
     }
 
-    /// The chain, whose sides have the blocks of ports that begin with `first`.
+    /// The chain, whose sides have the blocks of ports that begin with the first two, its conductors, if any, the third.
     pub(super) fn rollup(
         &self,
         layout: &Layout,
         options: &ChainOptions,
-        first: (u16, u16),
+        first: (u16, u16, Option<u16>),
         verifiers: Verifiers,
     ) -> eyre::Result<Rollup> {
         let directory = layout.directory.join(options.id.to_string());
@@ -48,14 +49,20 @@ impl ChainKeys {
         let [sequencer, verifier] = [ports(first.0)?, ports(first.1)?];
         let side =
             |role, ports, has_sidecar| Side::new(role, options.id, &directory, ports, has_sidecar);
+        let mut sequencer = side(Role::Sequencer, sequencer, true);
+        let mut standby = side(Role::Standby, verifier, true);
+        if let Some(first) = first.2 {
+            sequencer.conductor = Some(Conductor::new("sequencer", first, true));
+            standby.conductor = Some(Conductor::new("standby", first.saturating_add(2), false));
+        }
         Ok(Rollup {
             options: *options,
-            sequencer: side(Role::Sequencer, sequencer, true),
+            sequencer,
             verifier: match verifiers {
                 Verifiers::None => None,
                 Verifiers::Stock => Some(side(Role::Verifier, verifier, false)),
                 Verifiers::Checked => Some(side(Role::Verifier, verifier, true)),
-                Verifiers::Standby => Some(side(Role::Standby, verifier, true)),
+                Verifiers::Standby | Verifiers::Conducted => Some(standby),
             },
             sequencer_key: self.sequencer.clone(),
             gateway_key: self.gateway.clone(),

@@ -21,6 +21,8 @@ pub enum Verifiers {
     Checked,
     /// Not a replica, but a sequencer that waits for its turn: op-node, sidecar and op-geth.
     Standby,
+    /// The same with an op-conductor beside each op-node, and the turns are theirs to decide.
+    Conducted,
 }
 
 /// How op-geth keeps states.
@@ -98,12 +100,13 @@ impl Options {
         }
     }
 
-    /// One block of ports for the L1, two for each chain.
+    /// One block of ports for the L1, two for each chain, one more for a chain's conductors.
     pub(super) fn port_blocks(&self) -> eyre::Result<u16> {
         if self.peers.is_none() {
             return Ok(0);
         }
         let chains = u16::try_from(self.chains.len()).wrap_err("counting chains")?;
-        Ok(chains.saturating_mul(2).saturating_add(1))
+        let per_chain = if self.verifiers == Verifiers::Conducted { 3 } else { 2 };
+        Ok(chains.saturating_mul(per_chain).saturating_add(1))
     }
 }

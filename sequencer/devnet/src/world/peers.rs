@@ -7,7 +7,7 @@ use eyre::{bail, ensure};
 /// The variable of the environment that names their directory.
 pub const PEERS: &str = "LOCKSTEP_PEERS";
 /// The programs.
-const NAMES: [&str; 5] = ["anvil", "genesis", "op-batcher", "op-geth", "op-node"];
+const NAMES: [&str; 6] = ["anvil", "genesis", "op-batcher", "op-conductor", "op-geth", "op-node"];
 
 /// A directory with all of the programs.
 #[derive(Clone, Debug)]

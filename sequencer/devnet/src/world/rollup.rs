@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::accounts::Account;
+use super::conductor::{self, Conductor};
 use super::l1::{L1, listed, numbered, shown, words};
 use super::options::StateScheme;
 use super::peers::Peers;
@@ -86,6 +87,8 @@ pub struct Side {
     pub ports: SidePorts,
     /// Whether a sidecar is between the two.
     pub has_sidecar: bool,
+    /// Who starts and stops its op-node; `None`: nobody but the caller.
+    pub conductor: Option<Conductor>,
     chain: u64,
     directory: PathBuf,
     gossip_key: Account,
@@ -135,6 +138,7 @@ impl Side {
             role,
             ports,
             has_sidecar,
+            conductor: None,
             chain,
             directory: directory.join(name),
             gossip_key: Account::random(),
@@ -410,6 +414,7 @@ impl Rollup {
         if side.role == Role::Standby {
             arguments.push("--sequencer.stopped".to_owned());
         }
+        arguments.extend(side.conductor.iter().flat_map(conductor::node_arguments));
         let name = side.process("op-node");
         let log = logs.join(format!("{name}.log"));
         Program { name, file: peers.file("op-node"), arguments, log, home: None }
@@ -417,6 +422,13 @@ impl Rollup {
 
     pub(super) fn batcher_program(&self, peers: &Peers, logs: &Path, l1: &L1) -> Program {
         let ports = self.sequencer.ports;
+        // Conductors answer for the side that leads.
+        let conductors: Vec<&str> =
+            self.sides().filter_map(|side| Some(side.conductor.as_ref()?.rpc().url())).collect();
+        let (engine, node) = match conductors.is_empty() {
+            true => (self.sequencer.engine.url().to_owned(), self.sequencer.node.url().to_owned()),
+            false => (conductors.join(","), conductors.join(",")),
+        };
         let mut arguments = words(&[
             "--data-availability-type=calldata",
             "--max-channel-duration=1",
@@ -428,8 +440,8 @@ impl Rollup {
         ]);
         arguments.extend([
             format!("--l1-eth-rpc={}", l1.rpc().url()),
-            format!("--l2-eth-rpc={}", self.sequencer.engine.url()),
-            format!("--rollup-rpc={}", self.sequencer.node.url()),
+            format!("--l2-eth-rpc={engine}"),
+            format!("--rollup-rpc={node}"),
             format!("--private-key={}", self.batcher.secret_hex()),
             format!("--rpc.port={}", ports.batcher),
             // Nothing is profiled: the path tells it from another devnet's.

@@ -6,13 +6,12 @@ use std::path::Path;
 
 use lockstep_node::home::Home;
 
-use super::options::Verifiers;
 use super::rollup::Heads;
 use super::*;
 
 /// A directory with files that have the programs' names.
 fn peers(directory: &Path) -> Peers {
-    for name in ["anvil", "genesis", "op-batcher", "op-geth", "op-node"] {
+    for name in ["anvil", "genesis", "op-batcher", "op-conductor", "op-geth", "op-node"] {
         fs::write(directory.join(name), "").expect("writes");
     }
     Peers::new(directory).expect("all are there")
