@@ -124,6 +124,28 @@ fn stock_verifier_has_no_sidecar_and_knows_its_peer() {
 }
 
 #[test]
+fn conductors_are_beside_both_sequencers_and_have_ports_of_their_own() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let world = World::prepare(&options(parent.path(), Verifiers::Conducted)).expect("is prepared");
+    let mut ports = BTreeSet::new();
+    for rollup in world.rollups() {
+        for side in rollup.sides() {
+            let conductor = side.conductor.as_ref().expect("has one");
+            let name = side.process("op-conductor");
+            let health = format!("--execution.rpc=http://127.0.0.1:{}", side.ports.health);
+            assert!(has(&world, &name, &health) && has(&world, &name, "--rollup-boost.enabled"));
+            let begins = side.role == rollup::Role::Sequencer;
+            assert_eq!(has(&world, &name, "--raft.bootstrap"), begins);
+            let rpc = format!("--conductor.rpc={}", conductor.rpc().url());
+            assert!(has(&world, &side.process("op-node"), &rpc));
+            ports.insert(conductor.raft_address());
+            ports.insert(conductor.rpc().url().trim_start_matches("http://").to_owned());
+        }
+    }
+    assert_eq!(ports.len(), 8, "{ports:?}");
+}
+
+#[test]
 fn log_alone_has_open_chains_and_only_it_can_be_kept() {
     let parent = tempfile::tempdir().expect("a directory");
     let with_rollups = Options { keep: true, ..options(parent.path(), Verifiers::None) };
